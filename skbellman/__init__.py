@@ -1,0 +1,7 @@
+"""Densities of tables that one can do arithmetic with, as scikit-learn estimators."""
+
+from skbellman.density import BellmanDiffusionDensity
+from skbellman.training import TrainingDivergedError
+
+__all__ = ["BellmanDiffusionDensity", "TrainingDivergedError"]
+__version__ = "0.1.0"

@@ -1,0 +1,524 @@
+"""BellmanDiffusionDensity: the density of a table."""
+
+from __future__ import annotations
+
+import copy
+import math
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import narwhals.stable.v2 as nw
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, DensityMixin, _fit_context
+from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from skbellman.dynamics import annealed_dynamics
+from skbellman.fields import NeuralField
+from skbellman.fitting import FieldSettings, Rows, fit_gradient, fit_scalar, initial_field
+from skbellman.likelihood import FlowIntegral
+from skbellman.schedule import NoiseSchedule
+from skbellman.tables import TableEncoder
+from skbellman.training import Plan, Record, TrainingDivergedError
+
+# Coordinates up to which "auto" takes the exact divergence, and the probes taken above.
+MAX_EXACT_COLUMNS = 64
+_N_PROBES = 8
+_GRID_DRAWS = 8
+_SAMPLE_CHUNK = 16384
+
+
+class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator):
+    r"""Density of a table, as a gradient field and a scalar field learned from its rows.
+
+    The fields are :math:`g = \nabla p_\sigma` and :math:`s = p_\sigma` at every noise level sigma
+    (arXiv 2410.01796, made noise-conditional). `score_samples` integrates the probability
+    flow, so it is normalised; `sample` runs annealed Bellman Diffusion Dynamics.
+
+    Numbers are brought to unit scale inside, and the log-Jacobian goes into the score: do
+    not put a scaler in front (in a Pipeline its Jacobian is lost, and the log-densities are
+    then those of the scaled columns). Strings, booleans and categories are categories.
+
+    Parameters
+    ----------
+    width : int or "auto", default="auto"
+        Units of each layer of the gradient network. "auto" takes 64 to 256, growing with
+        the number of rows.
+    depth : int, default=3
+        Residual blocks of each network.
+    dropout : float, default=0.0
+        Share of hidden units dropped in training.
+    n_steps : int or "auto", default="auto"
+        Optimiser steps of the gradient network at most; early stopping may end before.
+        "auto" takes about 40 sqrt(n) (1 + D / 40), at most 8000.
+    batch_size : int, default=512
+        Rows of a step.
+    learning_rate : float, default=1e-3
+        Of AdamW, at its height; it falls to 0 along a cosine.
+    weight_decay : float, default=1e-4
+        Of AdamW.
+    validation_fraction : float, default=0.1
+        Share of the rows that is held out. Their log-density chooses the state that is kept.
+    patience : int, default=4
+        Stop after so many evaluations, of 12, without a better held-out log-density.
+    conditional_fraction : float, default=0.25
+        Share of each batch that carries a random mix of observed, moving and unseen columns,
+        from which marginals and conditionals are learned.
+    sigma_min : float, default=0.01
+        Lowest noise level of a numeric column, in its standard deviations: details below it
+        are blurred. (Categories have a floor of their own.)
+    sigma_max : float, default=20.0
+        Highest noise level, at which every table is a Gaussian.
+    n_nodes : int, default=24
+        Nodes of the probability-flow integral.
+    divergence : {"auto", "exact", "hutchinson"}, default="auto"
+        How `score_samples` takes the divergence. "auto" is exact up to 64 coordinates (a
+        number counts one, a category of K levels K - 1), above an estimate by 8 random
+        signs per node that depend on the row alone.
+    n_levels : int, default=40
+        Noise levels that `sample` passes through.
+    beta : float, default=0.0
+        Strength of the Bellman dynamics at each level when sampling. 0 is the probability
+        flow, which measured best (see the benchmarks in the documentation).
+    n_bellman_steps : int, default=1
+        Steps of the Bellman dynamics at each level, if beta > 0.
+    categorical_features : "from_dtype", None, or array-like of int, str or bool, \
+            default="from_dtype"
+        Which columns are categories. "from_dtype" takes strings, booleans and categorical
+        dtypes of a frame.
+    max_categories : int, default=100
+        A column with more categories is an error.
+    handle_unknown : {"zero_density", "error"}, default="zero_density"
+        What a category, or a value of a constant column, that was not in the table does to
+        a score: log-density -inf, or an error that names it.
+    dequantize : bool, default=True
+        Whether numeric columns on a grid (integers, prices) are recognised. They are fitted
+        spread uniformly over a step, and sampled on the grid; an integer's score is a
+        log-probability per unit.
+    device : str, default="auto"
+        "cpu", "cuda", ...; "auto" takes a GPU if there is one.
+    verbose : int, default=0
+        1 prints a line per evaluation.
+    random_state : int, RandomState instance or None, default=None
+        Seeds fitting. The global random states are left alone.
+
+    Attributes
+    ----------
+    field_ : NeuralField
+        The fields, on the encoded columns.
+    schedule_ : NoiseSchedule
+        The noise levels of the encoded columns.
+    encoder_ : TableEncoder
+        The map between the table and the encoded columns.
+    history_ : dict of list
+        "step", "loss", "validation_loss" and "validation_log_density" by evaluation.
+    n_iter_ : int
+        The step whose state was kept.
+    stopped_ : str
+        Why training ended.
+    scalar_error_ : float
+        Root mean squared error, in nats, of the log-scalar field against the flow integral
+        along the trajectories of held-out rows.
+    device_ : torch.device
+        Where the fields are.
+    is_categorical_ : ndarray of bool, shape (n_features_in_,)
+        Which columns are categories.
+    n_features_in_ : int
+        Number of columns of the table.
+    feature_names_in_ : ndarray of str, shape (n_features_in_,)
+        Names of the columns, if the table has any.
+
+    See Also
+    --------
+    sklearn.neighbors.KernelDensity : Density by a kernel at each row.
+    sklearn.mixture.GaussianMixture : Density as a mixture of Gaussians.
+
+    References
+    ----------
+    Li, Lai, Schoenlieb, Mitsufuji, Ermon. Bellman Diffusion. arXiv 2410.01796, 2024.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skbellman import BellmanDiffusionDensity
+    >>> X = load_iris(as_frame=True).data
+    >>> density = BellmanDiffusionDensity(n_steps=50, random_state=0).fit(X)
+    >>> density.score_samples(X).shape
+    (150,)
+    >>> list(density.sample(3, random_state=0).columns) == list(X.columns)
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "width": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "depth": [Interval(Integral, 0, None, closed="left")],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "n_steps": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "patience": [Interval(Integral, 1, None, closed="left")],
+        "conditional_fraction": [Interval(Real, 0, 1, closed="both")],
+        "sigma_min": [Interval(Real, 0, 1, closed="neither")],
+        "sigma_max": [Interval(Real, 1, None, closed="left")],
+        "n_nodes": [Interval(Integral, 2, None, closed="left")],
+        "divergence": [StrOptions({"auto", "exact", "hutchinson"})],
+        "n_levels": [Interval(Integral, 1, None, closed="left")],
+        "beta": [Interval(Real, 0, None, closed="left")],
+        "n_bellman_steps": [Interval(Integral, 0, None, closed="left")],
+        "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
+        "max_categories": [Interval(Integral, 2, None, closed="left")],
+        "handle_unknown": [StrOptions({"zero_density", "error"})],
+        "dequantize": ["boolean"],
+        "device": [str],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        *,
+        width: int | str = "auto",
+        depth: int = 3,
+        dropout: float = 0.0,
+        n_steps: int | str = "auto",
+        batch_size: int = 512,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 1e-4,
+        validation_fraction: float = 0.1,
+        patience: int = 4,
+        conditional_fraction: float = 0.25,
+        sigma_min: float = 0.01,
+        sigma_max: float = 20.0,
+        n_nodes: int = 24,
+        divergence: str = "auto",
+        n_levels: int = 40,
+        beta: float = 0.0,
+        n_bellman_steps: int = 1,
+        categorical_features: Any = "from_dtype",
+        max_categories: int = 100,
+        handle_unknown: str = "zero_density",
+        dequantize: bool = True,
+        device: str = "auto",
+        verbose: int = 0,
+        random_state: Any = None,
+    ) -> None:
+        self.width = width
+        self.depth = depth
+        self.dropout = dropout
+        self.n_steps = n_steps
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.conditional_fraction = conditional_fraction
+        self.sigma_min = sigma_min
+        self.sigma_max = sigma_max
+        self.n_nodes = n_nodes
+        self.divergence = divergence
+        self.n_levels = n_levels
+        self.beta = beta
+        self.n_bellman_steps = n_bellman_steps
+        self.categorical_features = categorical_features
+        self.max_categories = max_categories
+        self.handle_unknown = handle_unknown
+        self.dequantize = dequantize
+        self.device = device
+        self.verbose = verbose
+        self.random_state = random_state
+
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any = None) -> BellmanDiffusionDensity:
+        """Fit the density to the rows of a table.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            At least two rows; pandas, polars or an array. Missing values are an error.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : BellmanDiffusionDensity
+
+        Raises
+        ------
+        ValueError
+            For a table that has no density: missing or infinite values, a single row, only
+            constant columns, mixed types in a column, too many categories. The message
+            names the column and the remedy.
+        TrainingDivergedError
+            If training diverges. The estimator is then fitted with the best state before.
+        """
+        X = self._validate_table(X, reset=True)
+        random_state = check_random_state(self.random_state)
+        rng = np.random.default_rng(random_state.randint(2**31))
+        encoder = TableEncoder(
+            self.categorical_features, self.max_categories, self.handle_unknown, self.dequantize
+        ).fit(X)
+        encoder.warn_collinear(X)
+        device = _resolve_device(self.device)
+        rows = self._rows(encoder, X, rng, device)
+        floor = torch.as_tensor(encoder.floors(self.sigma_min)).to(rows.draws)
+        schedule = NoiseSchedule(floor, torch.full_like(floor, self.sigma_max))
+        seed = int(rng.integers(2**62))
+        callbacks = self._init_callback_context(max_subtasks=Plan.n_evaluations)
+        callbacks.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        try:
+            with torch.random.fork_rng(_fork_devices(device)):
+                torch.manual_seed(seed)
+                self._fit_fields(rows, encoder, schedule, seed, device)
+        finally:
+            callbacks.call_on_fit_task_end(estimator=self, X=X, y=y)
+        return self
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        """Return the log-density of each row.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            With the columns of the fitted table, in its order.
+
+        Returns
+        -------
+        log_density : ndarray of shape (n_samples,)
+            Natural logarithm of a density in the units of the numeric columns and a
+            probability in the categories. -inf for a category that was not in the table.
+
+        Raises
+        ------
+        ValueError
+            If columns differ from those of `fit`, or hold missing or infinite values.
+        """
+        check_is_fitted(self)
+        X = self._validate_table(X, reset=False)
+        matrix, log_measure = self.encoder_.encode(X)
+        field = copy.deepcopy(self.field_).double()
+        schedule = copy.deepcopy(self.schedule_).double()
+        integral = FlowIntegral(self.n_nodes, self._n_probes(matrix.shape[1]))
+        with torch.no_grad():
+            x = torch.tensor(matrix, device=self.device_)
+            log_density = integral.log_density(field, x, schedule).cpu().numpy()
+        # A row so far out that the fields overflow has no density that a float can hold.
+        return np.where(np.isnan(log_density), -np.inf, log_density) + log_measure
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Return the mean log-density of the rows.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        score : float
+        """
+        return float(self.score_samples(X).mean())
+
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> Any:
+        """Draw rows.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            At least 1.
+        random_state : int, RandomState instance or None, default=None
+            Seeds the draws.
+
+        Returns
+        -------
+        X : DataFrame or ndarray of shape (n_samples, n_features)
+            A table like the fitted one: its class, columns, order, dtypes and categories,
+            with a fresh index. Values of columns on a grid are on it, within the range seen.
+
+        Raises
+        ------
+        ValueError
+            If n_samples is no whole number of at least 1.
+        """
+        check_is_fitted(self)
+        if isinstance(n_samples, bool) or not isinstance(n_samples, Integral) or n_samples < 1:
+            raise ValueError(f"n_samples must be a whole number of at least 1, got {n_samples!r}.")
+        seed = int(check_random_state(random_state).randint(2**31))
+        generator = torch.Generator(self.device_).manual_seed(seed)
+        sizes = [
+            min(_SAMPLE_CHUNK, n_samples - k) for k in range(0, int(n_samples), _SAMPLE_CHUNK)
+        ]
+        matrix = torch.cat([self._draw(size, generator) for size in sizes])
+        return self.encoder_.decode(matrix.double().cpu().numpy())
+
+    def _draw(self, n_rows: int, generator: torch.Generator) -> Tensor:
+        return annealed_dynamics(
+            self.field_,
+            n_rows,
+            self.schedule_,
+            n_levels=self.n_levels,
+            beta=self.beta,
+            n_steps=self.n_bellman_steps,
+            generator=generator,
+        )
+
+    def _validate_table(self, X: Any, reset: bool) -> Any:
+        """Return X as an array or a frame, its columns and size checked."""
+        if not nw.dependencies.is_into_dataframe(X):
+            return validate_data(
+                self, X, dtype=[np.float64, np.float32], reset=reset,
+                ensure_min_samples=2 if reset else 1,
+            )  # fmt: skip
+        names = list(X.columns)
+        repeated = sorted({str(name) for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"X has more than one column named {repeated}: rename them.")
+        validate_data(self, X, skip_check_array=True, reset=reset)
+        if len(X) < (minimum := 2 if reset else 1) or not names:
+            raise ValueError(
+                f"Found a table with {len(X)} sample(s) and {len(names)} feature(s) while a "
+                f"minimum of {minimum} sample(s) and 1 feature(s) is required."
+            )
+        return X
+
+    def _rows(
+        self, encoder: TableEncoder, X: Any, rng: np.random.Generator, device: torch.device
+    ) -> Rows:
+        """Encode the table and hold out some rows."""
+        n_draws = _GRID_DRAWS if encoder.has_grid() else 1
+        draws, log_measure = encoder.spread(X, n_draws, rng)
+        order = rng.permutation(draws.shape[1])
+        n_validation = min(max(round(self.validation_fraction * len(order)), 1), len(order) - 1)
+        held_out, kept = order[:n_validation], order[n_validation:]
+
+        def tensor(values: np.ndarray) -> Tensor:
+            return torch.tensor(values, dtype=torch.float32, device=device)
+
+        return Rows(
+            draws=tensor(draws[:, kept]),
+            validation=tensor(draws[0, held_out]),
+            validation_log_measure=tensor(log_measure[0, held_out]),
+            blocks=torch.as_tensor(encoder.blocks_, device=device),
+        )
+
+    def _fit_fields(
+        self,
+        rows: Rows,
+        encoder: TableEncoder,
+        schedule: NoiseSchedule,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        """Train both networks, then set the fitted attributes, all at once."""
+        settings, plan = self._settings(rows), self._plan(rows)
+        generator = torch.Generator(device).manual_seed(seed)
+        field = initial_field(rows, schedule, settings)
+        failure, record = None, Record()
+        try:
+            record = fit_gradient(field, rows, schedule, settings, plan, generator, self._report)
+            scalar_plan = Plan(max(plan.n_steps // 4, 1), self.learning_rate)
+            scalar = fit_scalar(
+                field, rows, schedule, settings.batch_size, scalar_plan, generator
+            )
+            self.scalar_error_ = -max((s["score"] for s in scalar.scores), default=math.nan)
+        except TrainingDivergedError as error:
+            failure, record = error, error.record
+            self.scalar_error_ = math.nan
+        self.field_, self.schedule_, self.encoder_ = field.eval(), schedule, encoder
+        self.device_, self.is_categorical_ = device, encoder.is_categorical_
+        self.history_, self.n_iter_, self.stopped_ = _history(record), record.best_step, record.ended
+        if failure is not None:
+            raise failure
+
+    def _settings(self, rows: Rows) -> FieldSettings:
+        n_rows = rows.draws.shape[1]
+        auto_width = 64 * min(max(round(math.log10(max(n_rows, 10)) * 2 - 2.5), 1), 4)
+        return FieldSettings(
+            width=auto_width if self.width == "auto" else int(self.width),
+            depth=self.depth,
+            dropout=self.dropout,
+            batch_size=self.batch_size,
+            conditional_fraction=self.conditional_fraction,
+        )
+
+    def _plan(self, rows: Rows) -> Plan:
+        n_rows, n_columns = rows.draws.shape[1:]
+        auto_steps = min(round(40 * math.sqrt(n_rows) * (1 + n_columns / 40)), 8000)
+        return Plan(
+            n_steps=auto_steps if self.n_steps == "auto" else int(self.n_steps),
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            patience=self.patience,
+        )
+
+    def _report(self, record: Record) -> bool:
+        """Print an evaluation and pass it to scikit-learn's callbacks."""
+        if self.verbose:
+            figures = record.scores[-1]
+            print(
+                f"step {record.step[-1]}: loss {record.loss[-1]:.4f}, held-out loss "
+                f"{figures['validation_loss']:.4f}, log-density {figures['score']:.3f}"
+            )
+        task = self._callback_fit_ctx.subcontext(task_name="evaluation")
+        task.call_on_fit_task_begin(estimator=self)
+        return bool(task.call_on_fit_task_end(estimator=self))
+
+    def _n_probes(self, n_columns: int) -> int | None:
+        exact = self.divergence == "exact" or (
+            self.divergence == "auto" and n_columns <= MAX_EXACT_COLUMNS
+        )
+        return None if exact else _N_PROBES
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state with its tensors on the CPU, so that any machine can load it."""
+        state = dict(super().__getstate__())
+        for name in ("field_", "schedule_"):
+            if name in state:
+                state[name] = copy.deepcopy(state[name]).cpu()
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore the state; tensors go where ``device`` resolves to on this machine."""
+        super().__setstate__(state)
+        if "field_" in state:
+            wanted = self.device_ if self.device != "auto" else None
+            usable = wanted if wanted is not None and _is_usable(wanted) else None
+            self.device_ = usable or _resolve_device("auto")
+            self.field_.to(self.device_)
+            self.schedule_.to(self.device_)
+
+
+def _resolve_device(device: str) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f'device={device!r} is no device; use "auto", "cpu" or "cuda".') from error
+    if not _is_usable(resolved):
+        raise ValueError(f'device={device!r} is not available here; use "auto" or "cpu".')
+    return resolved
+
+
+def _is_usable(device: torch.device) -> bool:
+    return device.type != "cuda" or torch.cuda.is_available()
+
+
+def _fork_devices(device: torch.device) -> list[torch.device]:
+    return [device] if device.type == "cuda" else []
+
+
+def _history(record: Record) -> dict[str, list[float]]:
+    return {
+        "step": [float(step) for step in record.step],
+        "loss": record.loss,
+        "validation_loss": [figures["validation_loss"] for figures in record.scores],
+        "validation_log_density": [figures["score"] for figures in record.scores],
+    }

@@ -1,0 +1,96 @@
+"""The Gaussian mixture, whose fields are known in closed form at every noise level."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softmax
+
+from skbellman.fields.base import DensityField, Levels, as_levels, is_seen
+
+
+class GaussianMixtureField(DensityField):
+    r"""Fields of a mixture of K Gaussians.
+
+    Noise widens each component, :math:`p_\sigma = \sum_k w_k N(m_k, C_k + \mathrm{diag}\,
+    \sigma^2)`, and an unseen column drops out of it, so every marginal is in closed form
+    too. Ground truth for tests, and the reference that a `NeuralField` corrects.
+
+    Parameters
+    ----------
+    weights : tensor of shape (K,)
+        Positive; normalised to sum 1.
+    means : tensor of shape (K, D)
+    covariances : tensor of shape (K, D, D)
+
+    Raises
+    ------
+    ValueError
+        If the shapes disagree or a weight is not positive.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skbellman.fields import GaussianMixtureField
+    >>> field = GaussianMixtureField(torch.ones(1), torch.zeros(1, 2), torch.eye(2)[None])
+    >>> field.scalar(torch.zeros(1, 2), sigma=0.0)  # 1 / (2 pi)
+    tensor([0.1592])
+    """
+
+    def __init__(self, weights: Tensor, means: Tensor, covariances: Tensor) -> None:
+        super().__init__()
+        n_components, n_columns = means.shape
+        if weights.shape != (n_components,) or not bool((weights > 0).all()):
+            raise ValueError(f"weights must be {n_components} positive numbers, got {weights}.")
+        if covariances.shape != (n_components, n_columns, n_columns):
+            raise ValueError(
+                f"covariances must have shape {(n_components, n_columns, n_columns)}, "
+                f"got {tuple(covariances.shape)}."
+            )
+        self.n_columns = n_columns
+        self.log_weights: Tensor
+        self.means: Tensor
+        self.covariances: Tensor
+        self.register_buffer("log_weights", (weights / weights.sum()).log())
+        self.register_buffer("means", means)
+        self.register_buffer("covariances", covariances)
+
+    @classmethod
+    def normal(cls, mean: Tensor, covariance: Tensor) -> GaussianMixtureField:
+        """Return the field of one Gaussian, N(mean, covariance)."""
+        return cls(torch.ones_like(mean[:1]), mean[None], covariance[None])
+
+    def log_scalar(self, x: Tensor, sigma: Levels) -> Tensor:
+        """Return log s(x, sigma), shape (..., n)."""
+        return self._components(x, sigma)[0].logsumexp(-2)
+
+    def log_gradient(self, x: Tensor, sigma: Levels) -> Tensor:
+        """Return h(x, sigma), shape (..., n, D)."""
+        log_components, gradients = self._components(x, sigma)
+        return (softmax(log_components, -2).unsqueeze(-1) * gradients).sum(-3)
+
+    def _components(self, x: Tensor, sigma: Levels) -> tuple[Tensor, Tensor]:
+        """Return log w_k N_k(x), shape (..., K, n), and grad log N_k(x), (..., K, n, D)."""
+        levels = as_levels(sigma, x)
+        if levels.dim() > 1 and levels.shape[-2] > 1:  # levels of its own for each row
+            logs, gradients = self._components(x.unsqueeze(-2), levels.unsqueeze(-2))
+            return logs.squeeze(-1).transpose(-1, -2), gradients.squeeze(-2).transpose(-2, -3)
+        levels = levels if levels.dim() == 1 else levels.squeeze(-2)
+        precision, log_normaliser = self._smoothed_components(levels)
+        offset = x.unsqueeze(-3) - self.means.unsqueeze(-2)
+        offset = torch.where(is_seen(levels)[..., None, None, :], offset, 0.0)
+        gradients = -offset @ precision
+        return log_normaliser.unsqueeze(-1) + 0.5 * (offset * gradients).sum(-1), gradients
+
+    def _smoothed_components(self, levels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (C_k + diag sigma^2)^-1 and the log-normaliser, over the seen columns."""
+        seen = is_seen(levels)
+        both = (seen.unsqueeze(-1) & seen.unsqueeze(-2)).unsqueeze(-3)
+        variances = torch.where(seen, levels.square(), 1.0)
+        covariances = torch.where(both, self.covariances, 0.0)
+        factor = torch.linalg.cholesky(covariances + torch.diag_embed(variances).unsqueeze(-3))
+        half_log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        half_log_2pi = 0.5 * math.log(2 * math.pi) * seen.sum(-1, keepdim=True)
+        return torch.cholesky_inverse(factor), self.log_weights - half_log_det - half_log_2pi

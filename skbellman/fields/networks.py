@@ -1,0 +1,61 @@
+"""The residual network behind the neural fields."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+_N_FREQUENCIES = 8
+
+
+class ResidualBlock(nn.Module):
+    """z + W2 act(W1 act(z)), the identity at first."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.into = nn.Linear(width, width)
+        self.out_of = zero_linear(width, width)
+        self.activation = nn.SiLU()
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return z + self.out_of(self.dropout(self.activation(self.into(self.activation(z)))))
+
+
+class ResidualNetwork(nn.Sequential):
+    """A multilayer perceptron with residual blocks and an output that is 0 at first."""
+
+    def __init__(
+        self, n_inputs: int, n_outputs: int, width: int, depth: int, dropout: float
+    ) -> None:
+        super().__init__(
+            nn.Linear(n_inputs, width),
+            *(ResidualBlock(width, dropout) for _ in range(depth)),
+            nn.SiLU(),
+            zero_linear(width, n_outputs),
+        )
+
+
+def zero_linear(n_inputs: int, n_outputs: int) -> nn.Linear:
+    """Return a linear layer whose weight and bias are 0."""
+    layer = nn.Linear(n_inputs, n_outputs)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def n_level_features(n_columns: int) -> int:
+    """Return the width of `level_features`."""
+    return 2 * n_columns + 2 * _N_FREQUENCIES
+
+
+def level_features(sigma: Tensor, seen: Tensor) -> Tensor:
+    """Describe the levels to a network: log sigma, the mask, and waves of the mean level.
+
+    Shape (..., 2 D + 16). The unseen columns, whose level is no number, enter as a mask.
+    """
+    log_sigma = torch.where(seen, sigma, 1.0).log()
+    n_seen = seen.sum(-1, keepdim=True).clamp(min=1)
+    frequencies = 0.4 * torch.arange(1, _N_FREQUENCIES + 1, dtype=sigma.dtype, device=sigma.device)
+    phases = log_sigma.sum(-1, keepdim=True) / n_seen * frequencies
+    return torch.cat([log_sigma / 4, seen.to(sigma), phases.sin(), phases.cos()], -1)

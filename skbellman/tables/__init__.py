@@ -1,0 +1,8 @@
+"""Frames and arrays to matrices and back: columns, grids, categories, log-Jacobians.
+
+Tables know numpy and narwhals; they know no torch, no field and no estimator.
+"""
+
+from skbellman.tables.encoder import TableEncoder
+
+__all__ = ["TableEncoder"]

@@ -1,0 +1,192 @@
+"""Columns of a table and their coordinates: the maps to unit scale and back."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+from scipy.linalg import helmert
+from scipy.optimize import minimize_scalar
+from scipy.special import boxcox1p, inv_boxcox1p
+
+from skbellman.tables.grids import grid_step
+
+# Level of noise at which a category's probability is read off: the corners of a category's
+# coordinates are sqrt(2) apart, seven of these to each side.
+CATEGORY_FLOOR = 0.1
+_TAILS = (np.inf, 8.0, 4.0, 2.0, 1.0, 0.5, 0.25)
+# Mean log-likelihood per row that a heavier tail has to gain to be chosen.
+_TAIL_GAIN = 0.002
+
+
+class Column(ABC):
+    """One column of a table: values to ``n_dims`` coordinates and back."""
+
+    n_dims: int
+
+    @abstractmethod
+    def encode(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return coordinates, (n, n_dims), and the log-measure of each value, (n,).
+
+        The log-measure is what turns a log-density of the coordinates into one of the
+        values; -inf where the column cannot take the value.
+        """
+
+    @abstractmethod
+    def spread(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return the values as a density can be fitted to them: off their grid."""
+
+    @abstractmethod
+    def decode(self, coordinates: np.ndarray) -> np.ndarray:
+        """Return the values, or the codes of the categories, that coordinates stand for."""
+
+
+class NumericColumn(Column):
+    r"""A number: its skewness is taken out, then its tails, then location and scale.
+
+    With u the value in robust units, the coordinate is :math:`z = (t - \bar t) / sd(t)`,
+    :math:`t = c\,\mathrm{asinh}(y(u) / c)`, y the Yeo-Johnson transform (2000; its
+    power kept in [0, 2], where the map is onto the whole line) and c the width beyond which
+    tails grow as a logarithm; power and c by maximum likelihood of a normal coordinate.
+
+    Parameters
+    ----------
+    values : array of shape (n,)
+        Finite, not all equal.
+    dequantize : bool
+        Look for a grid; values on one are spread over a step while fitting, and drawn on it.
+    precision : float
+        Relative rounding error of the values.
+    """
+
+    n_dims = 1
+
+    def __init__(self, values: np.ndarray, dequantize: bool, precision: float) -> None:
+        self.low, self.high = float(values.min()), float(values.max())
+        self.step = grid_step(values, precision) if dequantize else 0.0
+        self.center = float(np.median(values))
+        self.unit = _robust_unit(values)
+        u = (values - self.center) / self.unit
+        self.power = _best_power(u)
+        self.tail = _best_tail(yeo_johnson(u, self.power))
+        t, _ = self._unscaled(values)
+        self.mean, self.scale = float(t.mean()), float(t.std())
+
+    def encode(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        t, log_slope = self._unscaled(values)
+        z = (t - self.mean) / self.scale
+        return z[:, None], log_slope - np.log(self.scale)
+
+    def spread(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return values + self.step * (rng.random(len(values)) - 0.5)
+
+    def decode(self, coordinates: np.ndarray) -> np.ndarray:
+        t = coordinates[:, 0] * self.scale + self.mean
+        y = t if np.isinf(self.tail) else self.tail * np.sinh(t / self.tail)
+        values = inverse_yeo_johnson(y, self.power) * self.unit + self.center
+        return self._on_grid(values) if self.step else values
+
+    def _unscaled(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        u = (values - self.center) / self.unit
+        y = yeo_johnson(u, self.power)
+        t, log_tail_slope = _asinh(y, self.tail)
+        log_slope = yeo_johnson_log_slope(u, self.power) + log_tail_slope
+        return t, log_slope - np.log(self.unit)
+
+    def _on_grid(self, values: np.ndarray) -> np.ndarray:
+        n_steps = np.rint((np.clip(values, self.low, self.high) - self.low) / self.step)
+        decimals = int(np.ceil(-np.log10(self.step))) + 6
+        return np.clip((self.low + n_steps * self.step).round(decimals), self.low, self.high)
+
+
+class CategoricalColumn(Column):
+    r"""A category of K levels: one-hot, without the direction that all levels share.
+
+    The K corners of a regular simplex in K - 1 coordinates, sqrt(2) apart like one-hot
+    vectors. Where noise is small beside that distance the density at corner k is
+    :math:`P(k) (2 \pi \sigma^2)^{-(K - 1) / 2}`, which gives the log-probability. A column with one
+    level has no coordinates; its value has probability 1.
+
+    Parameters
+    ----------
+    levels : array of shape (K,)
+        The values, in the order of their codes.
+    """
+
+    def __init__(self, levels: np.ndarray) -> None:
+        self.levels = levels
+        self.n_dims = len(levels) - 1
+        self.corners = _simplex(len(levels))
+
+    def encode(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        codes = self.codes(values)
+        log_peak = 0.5 * self.n_dims * np.log(2 * np.pi * CATEGORY_FLOOR**2)
+        return self.corners[codes], np.where(codes < 0, -np.inf, log_peak)
+
+    def spread(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return values
+
+    def decode(self, coordinates: np.ndarray) -> np.ndarray:
+        return (coordinates @ self.corners.T).argmax(1)
+
+    def codes(self, values: np.ndarray) -> np.ndarray:
+        """Return the code of each value, -1 for one that is no level."""
+        index = {level: code for code, level in enumerate(self.levels.tolist())}
+        return np.array([index.get(value, -1) for value in values.tolist()], dtype=np.int64)
+
+
+def yeo_johnson(u: np.ndarray, power: float) -> np.ndarray:
+    """Return the Yeo-Johnson transform of u."""
+    positive, negative = np.maximum(u, 0), np.maximum(-u, 0)
+    return boxcox1p(positive, power) - boxcox1p(negative, 2 - power)
+
+
+def yeo_johnson_log_slope(u: np.ndarray, power: float) -> np.ndarray:
+    """Return the log-derivative of `yeo_johnson`."""
+    return (power - 1) * np.sign(u) * np.log1p(np.abs(u))
+
+
+def inverse_yeo_johnson(y: np.ndarray, power: float) -> np.ndarray:
+    """Return the u whose Yeo-Johnson transform is y."""
+    positive, negative = np.maximum(y, 0), np.maximum(-y, 0)
+    return inv_boxcox1p(positive, power) - inv_boxcox1p(negative, 2 - power)
+
+
+def _asinh(y: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return width * asinh(y / width) and the log-derivative; the identity at infinity."""
+    if np.isinf(width):
+        return y, np.zeros_like(y)
+    return width * np.arcsinh(y / width), -np.log(np.hypot(1.0, y / width))
+
+
+def _normal_likelihood(t: np.ndarray, log_slope: np.ndarray) -> float:
+    """Return the mean log-likelihood of a normal t, up to a constant."""
+    return float(log_slope.mean() - np.log(max(t.std(), np.finfo(float).tiny)))
+
+
+def _best_power(u: np.ndarray) -> float:
+    def loss(power: float) -> float:
+        return -_normal_likelihood(yeo_johnson(u, power), yeo_johnson_log_slope(u, power))
+
+    return float(minimize_scalar(loss, bounds=(0.0, 2.0), method="bounded").x)
+
+
+def _best_tail(y: np.ndarray) -> float:
+    y = y / _robust_unit(y)
+    gains = [_normal_likelihood(*_asinh(y, tail)) for tail in _TAILS]
+    best = int(np.argmax(gains))
+    chosen = best if gains[best] > gains[0] + _TAIL_GAIN else 0
+    return _TAILS[chosen] * _robust_unit(y)
+
+
+def _robust_unit(values: np.ndarray) -> float:
+    """Return half the width of the middle 68%, or the deviation where that is 0."""
+    low, high = np.quantile(values, [0.16, 0.84])
+    deviation = float(values.std())
+    unit = float(high - low) / 2
+    return unit if unit > 1e-3 * deviation else deviation
+
+
+def _simplex(n_levels: int) -> np.ndarray:
+    """Return the corners of a regular simplex, (K, K - 1), sqrt(2) apart."""
+    return helmert(n_levels).T if n_levels > 1 else np.zeros((1, 0))

@@ -1,0 +1,179 @@
+"""Arrays and data frames, seen as lists of columns, and put together again."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import narwhals.stable.v2 as nw
+import numpy as np
+
+_CATEGORY_DTYPES = (nw.Categorical, nw.Enum, nw.String, nw.Boolean, nw.Object)
+
+
+class Container(ABC):
+    """The kind of table that a user has: its names, dtypes and class.
+
+    Attributes
+    ----------
+    names : list
+        Names of the columns.
+    """
+
+    names: list[Any]
+
+    @abstractmethod
+    def values(self, X: Any, j: int) -> np.ndarray:
+        """Return column j of X as an array."""
+
+    @abstractmethod
+    def is_categorical(self, X: Any, j: int) -> bool:
+        """Say whether the dtype of column j is one of categories."""
+
+    @abstractmethod
+    def precision(self, j: int) -> float:
+        """Return the relative rounding error of the numbers of column j."""
+
+    @abstractmethod
+    def restore(self, columns: list[np.ndarray], palettes: list[Any]) -> Any:
+        """Return a table like the one fitted.
+
+        ``columns[j]`` holds numbers where ``palettes[j]`` is None, else positions in the
+        palette, a piece of the fitted column that holds each level once.
+        """
+
+    @abstractmethod
+    def palette(self, X: Any, j: int, rows: np.ndarray) -> Any:
+        """Return the given rows of column j, as they are."""
+
+
+class ArrayContainer(Container):
+    """A two-dimensional array."""
+
+    def __init__(self, X: np.ndarray) -> None:
+        self.names = list(range(X.shape[1]))
+        self.dtype = X.dtype
+
+    def values(self, X: np.ndarray, j: int) -> np.ndarray:
+        return X[:, j]
+
+    def is_categorical(self, X: np.ndarray, j: int) -> bool:
+        return False
+
+    def precision(self, j: int) -> float:
+        return float(np.finfo(self.dtype).eps)
+
+    def palette(self, X: np.ndarray, j: int, rows: np.ndarray) -> np.ndarray:
+        return X[rows, j]
+
+    def restore(self, columns: list[np.ndarray], palettes: list[Any]) -> np.ndarray:
+        restored = [
+            column if palette is None else palette[column]
+            for column, palette in zip(columns, palettes, strict=True)
+        ]
+        return np.column_stack(restored).astype(self.dtype)
+
+
+class FrameContainer(Container):
+    """A data frame of pandas, polars or another library that narwhals knows."""
+
+    def __init__(self, X: Any) -> None:
+        frame = nw.from_native(X, eager_only=True)
+        self.names = frame.columns
+        self.template = frame.head(0).to_native()
+
+    def values(self, X: Any, j: int) -> np.ndarray:
+        series = nw.from_native(X, eager_only=True)[:, j]
+        _check_no_missing(series)
+        if self.is_categorical(X, j):
+            return _category_values(series)
+        if not series.dtype.is_numeric():
+            raise ValueError(
+                f"Column {series.name!r} has dtype {series.dtype}, which is neither numeric nor "
+                "categorical: convert it (a date to a number of days, say) or drop it."
+            )
+        numbers = series.to_numpy().astype(float)
+        _check_finite(series.name, numbers)
+        return numbers
+
+    def is_categorical(self, X: Any, j: int) -> bool:
+        return nw.from_native(X, eager_only=True)[:, j].dtype in _CATEGORY_DTYPES
+
+    def precision(self, j: int) -> float:
+        single = nw.from_native(self.template, eager_only=True)[:, j].dtype == nw.Float32
+        return float(np.finfo(np.float32 if single else np.float64).eps)
+
+    def palette(self, X: Any, j: int, rows: np.ndarray) -> Any:
+        return nw.from_native(X, eager_only=True)[:, j][rows.tolist()].to_native()
+
+    def restore(self, columns: list[np.ndarray], palettes: list[Any]) -> Any:
+        template = nw.from_native(self.template, eager_only=True)
+        restored = [
+            _number_series(template[:, j], column)
+            if palettes[j] is None
+            else nw.from_native(palettes[j], series_only=True)[column.tolist()].to_native()
+            for j, column in enumerate(columns)
+        ]
+        return _frame_like(template, restored)
+
+
+def container_of(X: Any) -> Container:
+    """Return the container for a table that is validated already."""
+    return ArrayContainer(X) if isinstance(X, np.ndarray) else FrameContainer(X)
+
+
+def _number_series(template: nw.Series[Any], values: np.ndarray) -> Any:
+    dtype = template.dtype
+    if dtype.is_integer():
+        values = np.rint(values).astype(np.int64)
+    series = nw.new_series(template.name, values, backend=template.implementation)
+    if template.implementation.is_pandas_like():  # also tells Int64 from int64
+        return series.to_native().astype(template.to_native().dtype)
+    return series.cast(dtype).to_native()
+
+
+def _frame_like(template: nw.DataFrame[Any], columns: list[Any]) -> Any:
+    series = [nw.from_native(column, series_only=True) for column in columns]
+    if template.implementation.is_pandas_like():
+        frame = template.implementation.to_native_namespace().concat(
+            [column.to_native().reset_index(drop=True) for column in series], axis=1
+        )
+        frame.columns = template.to_native().columns
+        return frame
+    named = {name: column for name, column in zip(template.columns, series, strict=True)}
+    return nw.from_dict(named).to_native()
+
+
+def _check_no_missing(series: nw.Series[Any]) -> None:
+    missing = series.is_null()
+    if series.dtype.is_float():
+        missing = missing | series.is_nan().fill_null(True)
+    count = int(missing.sum())
+    if count:
+        row = missing.to_list().index(True)
+        raise ValueError(
+            f"Column {series.name!r} has {count} missing value(s) (NaN or null), the first in "
+            f"row {row}; missing values are not supported yet: drop or impute them."
+        )
+
+
+def _check_finite(name: Any, numbers: np.ndarray) -> None:
+    infinite = ~np.isfinite(numbers)
+    if infinite.any():
+        row = int(infinite.argmax())
+        raise ValueError(
+            f"Column {name!r} holds the infinite value {numbers[row]} in row {row}: "
+            "replace it or drop the row."
+        )
+
+
+def _category_values(series: nw.Series[Any]) -> np.ndarray:
+    values = np.array(series.to_list(), dtype=object)
+    kinds = {type(value) for value in values.tolist()}
+    if series.dtype == nw.Object and len(kinds) > 1:
+        names = sorted(kind.__name__ for kind in kinds)
+        raise ValueError(
+            f"Column {series.name!r} mixes values of types {', '.join(names)}: make it one "
+            "type, with astype(str) or astype(float), say."
+        )
+    return values

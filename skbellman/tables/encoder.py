@@ -1,0 +1,207 @@
+"""A table and the matrix that a density is fitted to."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from skbellman.tables.columns import CATEGORY_FLOOR, CategoricalColumn, Column, NumericColumn
+from skbellman.tables.containers import Container, container_of
+
+# Share of the variance of a column that the others must leave unexplained.
+_COLLINEAR = 1e-6
+
+
+class TableEncoder:
+    """Map a frame or array of n rows to a matrix of shape (n, n_dims), and back.
+
+    Parameters
+    ----------
+    categorical_features : "from_dtype", None, or sequence of names, positions or booleans
+    max_categories : int
+    handle_unknown : {"zero_density", "error"}
+    dequantize : bool
+
+    Attributes
+    ----------
+    columns_ : list of Column
+        One for each column of the table.
+    is_categorical_ : array of bool, shape (n_features,)
+    blocks_ : array of int, shape (n_dims,)
+        The table's column that each coordinate belongs to, counting those that have any.
+    """
+
+    def __init__(
+        self,
+        categorical_features: Any = "from_dtype",
+        max_categories: int = 100,
+        handle_unknown: str = "zero_density",
+        dequantize: bool = True,
+    ) -> None:
+        self.categorical_features = categorical_features
+        self.max_categories = max_categories
+        self.handle_unknown = handle_unknown
+        self.dequantize = dequantize
+
+    def fit(self, X: Any) -> TableEncoder:
+        """Learn each column's map."""
+        self.container_: Container = container_of(X)
+        self.is_categorical_ = self._categorical_mask(X)
+        self.columns_: list[Column] = []
+        self.palettes_: list[Any] = []
+        for j in range(len(self.container_.names)):
+            self._fit_column(X, j)
+        widths = [column.n_dims for column in self.columns_ if column.n_dims]
+        if not widths:
+            raise ValueError("Every column of X is constant: there is no density to fit.")
+        self.blocks_ = np.repeat(np.arange(len(widths)), widths)
+        return self
+
+    @property
+    def names(self) -> list[Any]:
+        """Names of the table's columns; positions for an array."""
+        return self.container_.names
+
+    def floors(self, sigma_min: float) -> np.ndarray:
+        """Return the lowest noise level of each coordinate, (n_dims,)."""
+        floors = [
+            np.full(c.n_dims, CATEGORY_FLOOR if isinstance(c, CategoricalColumn) else sigma_min)
+            for c in self.columns_
+        ]
+        return np.concatenate(floors)
+
+    def encode(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return coordinates, (n, n_dims), and log-measures, (n,), of the rows as they are."""
+        return self._encode([self._values(X, j) for j in range(len(self.columns_))])
+
+    def spread(
+        self, X: Any, n_times: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return what `encode` returns, n_times, with values on a grid spread over its steps.
+
+        Shapes (n_times, n, n_dims) and (n_times, n).
+        """
+        values = [self._values(X, j) for j in range(len(self.columns_))]
+        draws = [
+            self._encode([c.spread(v, rng) for c, v in zip(self.columns_, values, strict=True)])
+            for _ in range(n_times)
+        ]
+        return np.stack([z for z, _ in draws]), np.stack([log for _, log in draws])
+
+    def decode(self, matrix: np.ndarray) -> Any:
+        """Return the table whose rows have the given coordinates."""
+        parts = np.split(matrix, np.cumsum([c.n_dims for c in self.columns_])[:-1], axis=1)
+        columns = [c.decode(part) for c, part in zip(self.columns_, parts, strict=True)]
+        return self.container_.restore(columns, self.palettes_)
+
+    def has_grid(self) -> bool:
+        """Say whether any column lies on a grid."""
+        return any(isinstance(c, NumericColumn) and c.step > 0 for c in self.columns_)
+
+    def warn_collinear(self, X: Any) -> None:
+        """Warn, with their names, of columns that are linear functions of others."""
+        numeric = [j for j, c in enumerate(self.columns_) if isinstance(c, NumericColumn)]
+        matrix = np.column_stack([self._values(X, j) for j in numeric]) if numeric else None
+        dependent = [] if matrix is None else [numeric[k] for k in collinear(matrix)]
+        if dependent:
+            warnings.warn(
+                f"Columns {[self.names[j] for j in dependent]} are linear functions of other "
+                "columns, so the table has no density; noise of sigma_min gives it one, and "
+                "scores depend on sigma_min. Drop the redundant columns to avoid this.",
+                UserWarning,
+                stacklevel=3,
+            )
+
+    def _values(self, X: Any, j: int) -> np.ndarray:
+        """Return column j, checked against its levels once those are known."""
+        values = self.container_.values(X, j)
+        column = self.columns_[j] if j < len(self.columns_) else None
+        if isinstance(column, CategoricalColumn) and self.handle_unknown == "error":
+            unknown = values[column.codes(values) < 0]
+            if len(unknown):
+                raise ValueError(
+                    f"Column {self.names[j]!r} holds {unknown[0]!r}, which was not there in fit: "
+                    'remove the row, or set handle_unknown="zero_density".'
+                )
+        return values
+
+    def _fit_column(self, X: Any, j: int) -> None:
+        values = self._values(X, j)
+        levels, first = _levels(values)
+        if self.is_categorical_[j] or len(levels) == 1:
+            self._check_levels(j, len(levels))
+            self.columns_.append(CategoricalColumn(levels))
+            self.palettes_.append(self.container_.palette(X, j, first))
+        else:
+            precision = self.container_.precision(j)
+            self.columns_.append(NumericColumn(values, self.dequantize, precision))
+            self.palettes_.append(None)
+
+    def _check_levels(self, j: int, n_levels: int) -> None:
+        if n_levels > self.max_categories:
+            raise ValueError(
+                f"Column {self.names[j]!r} has {n_levels} categories, more than "
+                f"max_categories={self.max_categories}: drop it if it is an identifier, group "
+                "rare categories, or raise max_categories."
+            )
+
+    def _categorical_mask(self, X: Any) -> np.ndarray:
+        n_columns, chosen = len(self.names), self.categorical_features
+        from_dtype = np.array([self.container_.is_categorical(X, j) for j in range(n_columns)])
+        if isinstance(chosen, str) and chosen == "from_dtype":
+            return from_dtype
+        mask = _mask(chosen, self.names)
+        if (from_dtype & ~mask).any():
+            name = self.names[int((from_dtype & ~mask).argmax())]
+            raise ValueError(
+                f"Column {name!r} holds categories but is not among categorical_features: "
+                'add it, or use categorical_features="from_dtype".'
+            )
+        return mask
+
+    def _encode(self, values: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        parts = [c.encode(v) for c, v in zip(self.columns_, values, strict=True)]
+        matrix = np.hstack([z for z, _ in parts])
+        return matrix, np.sum([log for _, log in parts], axis=0)
+
+
+def collinear(matrix: np.ndarray) -> list[int]:
+    """Return which columns are linear functions of the others, up to 0.1% of their deviation.
+
+    With no more rows than columns every column would be one: then none is returned.
+    """
+    n_rows, n_columns = matrix.shape
+    if n_columns < 2 or n_rows <= n_columns + 1:
+        return []
+    correlation = np.corrcoef(matrix, rowvar=False)
+    inverse = np.linalg.inv(correlation + 1e-9 * np.eye(n_columns))
+    return np.flatnonzero(1 / np.diag(inverse) < _COLLINEAR).tolist()
+
+
+def _levels(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the different values, sorted, and the row where each comes first."""
+    first: dict[Any, int] = {}
+    for row, value in enumerate(values.tolist()):
+        first.setdefault(value, row)
+    ordered = sorted(first)
+    rows = np.array([first[level] for level in ordered])
+    return values[rows], rows
+
+
+def _mask(chosen: Sequence[Any] | None, names: list[Any]) -> np.ndarray:
+    """Return categorical_features, given as names, positions or booleans, as a mask."""
+    features = [] if chosen is None else list(chosen)
+    if len(features) == len(names) and all(isinstance(f, bool | np.bool_) for f in features):
+        return np.array(features)
+    mask = np.zeros(len(names), dtype=bool)
+    for feature in features:
+        if feature in names:
+            mask[names.index(feature)] = True
+        elif isinstance(feature, int | np.integer) and -len(names) <= feature < len(names):
+            mask[feature] = True
+        else:
+            raise ValueError(f"categorical_features names {feature!r}, which is no column of X.")
+    return mask

@@ -1,0 +1,58 @@
+"""Grids: is every value of a column a whole number of steps?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+_MAX_DECIMALS = 8
+# Share of a step by which a value may miss the grid, beyond rounding of its own dtype.
+_TOLERANCE = 1e-6
+
+
+def grid_step(values: np.ndarray, precision: float = np.finfo(float).eps) -> float:
+    """Return the step of the grid that the values lie on, or 0.0 if there is none.
+
+    A step is the greatest common divisor of the differences, found by way of decimals
+    (0.005, 0.5, 12) or, for fractions such as 1/60, by way of the smallest difference.
+
+    Parameters
+    ----------
+    values : array of shape (n,)
+    precision : float
+        Relative rounding error of the values.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> grid_step(np.array([0.015, 0.3, 0.12]))
+    0.015
+    >>> grid_step(np.random.default_rng(0).random(10))
+    0.0
+    """
+    unique = np.unique(np.asarray(values, dtype=float))
+    if len(unique) < 2:
+        return 0.0
+    rounding = 4 * precision * np.abs(unique).max()
+    return _decimal_step(unique, rounding) or _fraction_step(unique, rounding)
+
+
+def _decimal_step(unique: np.ndarray, rounding: float) -> float:
+    for decimals in range(_MAX_DECIMALS + 1):
+        scaled = unique * 10.0**decimals
+        tolerance = _TOLERANCE + rounding * 10.0**decimals
+        if tolerance > 0.1 or np.abs(scaled).max() > 2**53:
+            break
+        if np.abs(scaled - scaled.round()).max() <= tolerance:
+            divisor = np.gcd.reduce(np.diff(scaled.round().astype(np.int64)))
+            return float(divisor / 10.0**decimals)
+    return 0.0
+
+
+def _fraction_step(unique: np.ndarray, rounding: float) -> float:
+    step = float(np.diff(unique).min())
+    if rounding > 1e-4 * step or (unique[-1] - unique[0]) / step > 1000 * len(unique):
+        return 0.0
+    n_steps = ((unique - unique[0]) / step).round()
+    step = float((unique[-1] - unique[0]) / n_steps[-1])
+    misses = np.abs(unique - unique[0] - n_steps * step).max()
+    return step if misses <= 1e-4 * step and n_steps[-1] > len(unique) - 1.5 else 0.0

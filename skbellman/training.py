@@ -1,0 +1,201 @@
+"""One optimisation loop for every objective."""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+_EMA_DECAY = 0.999
+_WARM_UP = 100
+_MAX_GRADIENT_NORM = 1.0
+
+
+class TrainingDivergedError(RuntimeError):
+    """The loss or the validation score stopped being a finite number.
+
+    The estimator keeps the best state before that, and can be used.
+
+    Attributes
+    ----------
+    record : Record
+        What happened until then.
+    """
+
+    def __init__(self, message: str, record: Record) -> None:
+        super().__init__(message)
+        self.record = record
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a module is trained.
+
+    Parameters
+    ----------
+    n_steps : int
+        Optimiser steps; the learning rate falls to 0 over them along a cosine.
+    learning_rate, weight_decay : float
+        Of AdamW.
+    n_evaluations : int
+        How often, evenly spaced, the averaged weights are scored.
+    patience : int
+        Stop after so many evaluations without a better score.
+    """
+
+    n_steps: int
+    learning_rate: float
+    weight_decay: float = 0.0
+    n_evaluations: int = 12
+    patience: int = 4
+
+
+@dataclass
+class Record:
+    """What happened in training: curves by step, the best step, and how it ended."""
+
+    step: list[int] = field(default_factory=list)
+    loss: list[float] = field(default_factory=list)
+    scores: list[dict[str, float]] = field(default_factory=list)
+    best_step: int = 0
+    ended: str = "all steps done"
+
+
+def train(
+    module: nn.Module,
+    loss: Callable[[nn.Module], Tensor],
+    plan: Plan,
+    evaluate: Callable[[nn.Module], dict[str, float]],
+    report: Callable[[Record], bool] = lambda record: False,
+) -> Record:
+    """Minimise the loss and leave in the module the averaged weights that scored best.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Trained in place.
+    loss : callable
+        Of the module; draws its own batch.
+    plan : Plan
+    evaluate : callable
+        Of the module with averaged weights; returns named figures, of which "score" (higher
+        is better) chooses the state.
+    report : callable, optional
+        Called with the record after each evaluation; a true answer stops the training.
+
+    Returns
+    -------
+    Record
+
+    Raises
+    ------
+    TrainingDivergedError
+        If the loss or the score is not finite. The module then holds the best state before.
+
+    Warns
+    -----
+    RuntimeWarning
+        If interrupted from the keyboard: the best state so far is kept.
+    """
+    averaged = AveragedModel(module, avg_fn=_warm_average)
+    best = _Best(copy.deepcopy(module.state_dict()), evaluate(averaged.module)["score"])
+    optimiser = torch.optim.AdamW(
+        module.parameters(), plan.learning_rate, weight_decay=plan.weight_decay, betas=(0.9, 0.99)
+    )
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _cosine(step, plan))
+    record = Record()
+    evaluation_steps = _evaluation_steps(plan)
+    losses: list[Tensor] = []
+    try:
+        for step in range(1, plan.n_steps + 1):
+            losses.append(_optimise(module, loss, optimiser))
+            scheduler.step()
+            averaged.update_parameters(module)
+            if step not in evaluation_steps:
+                continue
+            figures = evaluate(averaged.module)
+            record.step.append(step)
+            record.loss.append(float(torch.stack(losses).mean()))
+            record.scores.append(figures)
+            losses.clear()
+            _check_finite(record)
+            if best.update(averaged.module, figures["score"]):
+                record.best_step = step
+            if report(record):
+                record.ended = "stopped by a callback"
+                break
+            if best.stale >= plan.patience:
+                record.ended = f"no better score in {plan.patience} evaluations"
+                break
+    except KeyboardInterrupt:
+        record.ended = "interrupted"
+        warnings.warn(
+            f"fit was interrupted; the state of step {record.best_step} is kept.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    finally:
+        module.load_state_dict(best.state)
+    return record
+
+
+def _optimise(
+    module: nn.Module, loss: Callable[[nn.Module], Tensor], optimiser: torch.optim.Optimizer
+) -> Tensor:
+    """Take one step; return the loss without waiting for the device."""
+    module.train()
+    value = loss(module)
+    optimiser.zero_grad()
+    value.backward()
+    nn.utils.clip_grad_norm_(module.parameters(), _MAX_GRADIENT_NORM)
+    optimiser.step()
+    return value.detach()
+
+
+class _Best:
+    """The best state so far, and for how many evaluations none was better."""
+
+    def __init__(self, state: dict[str, Tensor], score: float) -> None:
+        self.state, self.score, self.stale = state, score, 0
+
+    def update(self, module: nn.Module, score: float) -> bool:
+        """Keep the module's state if its score is better; say whether it is."""
+        better = score > self.score
+        self.stale = 0 if better else self.stale + 1
+        if better:
+            self.state, self.score = copy.deepcopy(module.state_dict()), score
+        return better
+
+
+def _check_finite(record: Record) -> None:
+    figures = {"loss": record.loss[-1], **record.scores[-1]}
+    if not all(math.isfinite(value) for value in figures.values()):
+        raise TrainingDivergedError(
+            f"training diverged before step {record.step[-1]}: {figures}. The state of step "
+            f"{record.best_step} is kept; lower learning_rate, or look for extreme values "
+            "in the table.",
+            record,
+        )
+
+
+def _evaluation_steps(plan: Plan) -> set[int]:
+    count = min(plan.n_evaluations, plan.n_steps)
+    return {round(plan.n_steps * (i + 1) / count) for i in range(count)}
+
+
+def _cosine(step: int, plan: Plan) -> float:
+    """Return the factor of the learning rate: linear warm-up, then a cosine to 0."""
+    warm = min(1.0, (step + 1) / min(_WARM_UP, plan.n_steps))
+    return warm * 0.5 * (1 + math.cos(math.pi * step / plan.n_steps))
+
+
+def _warm_average(average: Tensor, current: Tensor, n_averaged: Tensor) -> Tensor:
+    """Exponential moving average whose memory grows with the steps, up to 1 / (1 - decay)."""
+    decay = torch.clamp((1 + n_averaged) / (10 + n_averaged), max=_EMA_DECAY)
+    return torch.lerp(current, average, decay.to(average))
