@@ -29,6 +29,8 @@ from skbellman.training import Plan, Record, TrainingDivergedError
 MAX_EXACT_COLUMNS = 64
 _N_PROBES = 8
 _GRID_DRAWS = 8
+# Numbers of rows from which width="auto" is 128, 192 and 256.
+_WIDER_FROM = (100, 1000, 20_000)
 _SAMPLE_CHUNK = 16384
 
 
@@ -73,8 +75,9 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         are blurred. (Categories have a floor of their own.)
     sigma_max : float, default=20.0
         Highest noise level, at which every table is a Gaussian.
-    n_nodes : int, default=24
-        Nodes of the probability-flow integral.
+    n_nodes : int or "auto", default="auto"
+        Nodes of the probability-flow integral. "auto" takes 64 for one or two coordinates,
+        where a sharp boundary between modes shows in the mass, and 16 for more.
     divergence : {"auto", "exact", "hutchinson"}, default="auto"
         How `score_samples` takes the divergence. "auto" is exact up to 64 coordinates (a
         number counts one, a category of K levels K - 1), above an estimate by 8 random
@@ -166,7 +169,7 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         "conditional_fraction": [Interval(Real, 0, 1, closed="both")],
         "sigma_min": [Interval(Real, 0, 1, closed="neither")],
         "sigma_max": [Interval(Real, 1, None, closed="left")],
-        "n_nodes": [Interval(Integral, 2, None, closed="left")],
+        "n_nodes": [StrOptions({"auto"}), Interval(Integral, 2, None, closed="left")],
         "divergence": [StrOptions({"auto", "exact", "hutchinson"})],
         "n_levels": [Interval(Integral, 1, None, closed="left")],
         "beta": [Interval(Real, 0, None, closed="left")],
@@ -195,7 +198,7 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         conditional_fraction: float = 0.25,
         sigma_min: float = 0.01,
         sigma_max: float = 20.0,
-        n_nodes: int = 24,
+        n_nodes: int | str = "auto",
         divergence: str = "auto",
         n_levels: int = 40,
         beta: float = 0.0,
@@ -304,7 +307,7 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         matrix, log_measure = self.encoder_.encode(X)
         field = copy.deepcopy(self.field_).double()
         schedule = copy.deepcopy(self.schedule_).double()
-        integral = FlowIntegral(self.n_nodes, self._n_probes(matrix.shape[1]))
+        integral = self._integral(matrix.shape[1])
         with torch.no_grad():
             x = torch.tensor(matrix, device=self.device_)
             log_density = integral.log_density(field, x, schedule).cpu().numpy()
@@ -399,7 +402,7 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         held_out, kept = order[:n_validation], order[n_validation:]
 
         def tensor(values: np.ndarray) -> Tensor:
-            return torch.tensor(values, dtype=torch.float32, device=device)
+            return torch.tensor(values, dtype=torch.float32, device=device).contiguous()
 
         return Rows(
             draws=tensor(draws[:, kept]),
@@ -438,8 +441,7 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
             raise failure
 
     def _settings(self, rows: Rows) -> FieldSettings:
-        n_rows = rows.draws.shape[1]
-        auto_width = 64 * min(max(round(math.log10(max(n_rows, 10)) * 2 - 2.5), 1), 4)
+        auto_width = 64 * (1 + int(np.searchsorted(_WIDER_FROM, rows.draws.shape[1], "right")))
         return FieldSettings(
             width=auto_width if self.width == "auto" else int(self.width),
             depth=self.depth,
@@ -470,11 +472,15 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         task.call_on_fit_task_begin(estimator=self)
         return bool(task.call_on_fit_task_end(estimator=self))
 
-    def _n_probes(self, n_columns: int) -> int | None:
+    def _integral(self, n_columns: int) -> FlowIntegral:
+        auto_nodes = 64 if n_columns <= 2 else 16
         exact = self.divergence == "exact" or (
             self.divergence == "auto" and n_columns <= MAX_EXACT_COLUMNS
         )
-        return None if exact else _N_PROBES
+        return FlowIntegral(
+            n_nodes=auto_nodes if self.n_nodes == "auto" else int(self.n_nodes),
+            n_probes=None if exact else _N_PROBES,
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state with its tensors on the CPU, so that any machine can load it."""

@@ -16,7 +16,7 @@ from skbellman.training import Plan, Record, train
 
 _GROUP = 8  # rows of a batch that share their levels: one factorisation for all of them
 _VALIDATION_ROWS = 400
-_TRAJECTORY_ROWS = 1024
+_TRAJECTORY_ROWS = 4096
 _VALIDATION_NODES = 16
 _RIDGES = (0.0, 1e-4, 1e-3, 1e-2, 0.1, 0.3)
 
@@ -122,7 +122,7 @@ def fit_scalar(
         held_out = integral.log_ratios(field, rows.validation[:_VALIDATION_ROWS], schedule)
 
     def loss(_: nn.Module) -> Tensor:
-        picked = _integers(x.shape[1], max(batch_size // len(x), 1), generator)
+        picked = _integers(x.shape[1], max(4 * batch_size // len(x), 1), generator)
         return regression_loss(field, x[:, picked], levels, ratio[:, picked])
 
     @torch.no_grad()

@@ -96,12 +96,13 @@ class FlowIntegral:
     ) -> Iterator[tuple[float, Tensor, Tensor]]:
         """Yield node, position and weighted integrand, from the floor to the ceiling."""
         directions = _directions(x, self.n_probes, self.n_nodes)
-        before = 0.0
+        before, slope = 0.0, velocity(field, x, schedule, 0.0)
         for i, (t, weight) in enumerate(zip(*_nodes(self.n_nodes), strict=True)):
-            x = runge_kutta_step(field, x, schedule, before, t)
+            x = runge_kutta_step(field, x, schedule, before, t, slope)
             h0, r, divergence = _residual_divergence(
                 field, reference, x, schedule(t), schedule.diffusivity(t), directions(i)
             )
+            slope = -schedule.diffusivity(t) * (h0 + r)
             stein = divergence + (schedule.diffusivity(t) * h0 * r).sum(-1)
             yield t, x, -weight * stein
             before = t
@@ -113,11 +114,10 @@ def velocity(field: DensityField, x: Tensor, schedule: NoiseSchedule, t: float) 
 
 
 def runge_kutta_step(
-    field: DensityField, x: Tensor, schedule: NoiseSchedule, start: float, stop: float
+    field: DensityField, x: Tensor, schedule: NoiseSchedule, start: float, stop: float, k1: Tensor
 ) -> Tensor:
-    """Move x along the flow from t = start to t = stop, classical fourth order."""
+    """Move x along the flow from start, where its velocity is k1, to stop: fourth order."""
     dt, middle = stop - start, (start + stop) / 2
-    k1 = velocity(field, x, schedule, start)
     k2 = velocity(field, x + dt / 2 * k1, schedule, middle)
     k3 = velocity(field, x + dt / 2 * k2, schedule, middle)
     k4 = velocity(field, x + dt * k3, schedule, stop)
@@ -172,12 +172,12 @@ def _residual_divergence(
             r = field.log_gradient(points, sigma) - h0
         return r, h0
 
-    def along(direction: Tensor) -> Tensor:
-        _, change, _ = torch.func.jvp(residual, (x,), (direction,), has_aux=True)
-        return (direction * diffusivity * change).sum(-1)
+    def along(direction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        r, change, h0 = torch.func.jvp(residual, (x,), (direction,), has_aux=True)
+        return (direction * diffusivity * change).sum(-1), r, h0
 
-    r, h0 = residual(x)
-    terms = torch.vmap(along)(directions.expand(-1, *x.shape))
+    # r and h_0 are the same for every direction: out_dims=None computes them once.
+    terms, r, h0 = torch.vmap(along, out_dims=(0, None, None))(directions.expand(-1, *x.shape))
     return h0, r, terms.sum(0) * (x.shape[-1] / len(directions))
 
 

@@ -1,0 +1,63 @@
+"""The tables of the benchmarks, split and put on one scale for every method."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.stats import multivariate_normal
+from sklearn.datasets import fetch_openml
+
+from skbellman.tables.grids import grid_step
+
+OPENML = {"abalone": 183, "wine_quality_red": 40691, "parkinsons": 1488}
+
+
+def load(name: str, folder: Path | None) -> pd.DataFrame:
+    """Return the numeric columns of a table, from a folder of CSV files or from OpenML."""
+    if folder is None:
+        frame = fetch_openml(data_id=OPENML[name], as_frame=True).frame
+    else:
+        frame = pd.read_csv(folder / f"{name}.csv")
+    numeric = frame.select_dtypes("number")
+    return numeric.drop(columns=[c for c in ("status", "Class") if c in numeric])
+
+
+def dequantised(frame: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
+    """Spread each column on a grid uniformly over its step, the same for every method."""
+    values = frame.to_numpy(float)
+    steps = np.array([grid_step(column) for column in values.T])
+    return values + steps * (rng.random(values.shape) - 0.5)
+
+
+def split(values: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+    """Return 80% training, 10% validation and 10% test rows, in training deviations."""
+    order = rng.permutation(len(values))
+    first, second = int(0.8 * len(order)), int(0.9 * len(order))
+    parts = np.split(values[order], [first, second])
+    mean, scale = parts[0].mean(0), parts[0].std(0)
+    return [(part - mean) / scale for part in parts]
+
+
+class Mixture:
+    """A mixture of 6 Gaussians in 8 columns, whose log-density is known."""
+
+    def __init__(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        self.weights = rng.dirichlet(np.full(6, 3.0))
+        self.means = 1.5 * rng.normal(size=(6, 8))
+        roots = 0.4 * rng.normal(size=(6, 8, 8))
+        self.covariances = roots @ roots.transpose(0, 2, 1) + 0.05 * np.eye(8)
+
+    def draw(self, n_rows: int, rng: np.random.Generator) -> np.ndarray:
+        component = rng.choice(6, n_rows, p=self.weights)
+        noise = rng.normal(size=(n_rows, 8, 1))
+        return self.means[component] + (
+            np.linalg.cholesky(self.covariances)[component] @ noise
+        ).squeeze(-1)
+
+    def log_density(self, x: np.ndarray) -> np.ndarray:
+        parts = zip(self.weights, self.means, self.covariances, strict=True)
+        logs = [np.log(w) + multivariate_normal(m, c).logpdf(x) for w, m, c in parts]
+        return np.logaddexp.reduce(logs)
