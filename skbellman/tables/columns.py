@@ -184,7 +184,7 @@ def _robust_unit(values: np.ndarray) -> float:
     low, high = np.quantile(values, [0.16, 0.84])
     deviation = float(values.std())
     unit = float(high - low) / 2
-    return unit if unit > 1e-3 * deviation else deviation
+    return unit if unit > 1e-9 * deviation else deviation
 
 
 def _simplex(n_levels: int) -> np.ndarray:

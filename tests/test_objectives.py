@@ -1,0 +1,148 @@
+"""Matching, training and dynamics: from rows to a field and back to rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from known import draw, mixture, moments
+from test_likelihood import _Wrapped, schedule
+from torch import nn
+from torch.testing import assert_close
+
+from skbellman.dynamics import annealed_dynamics, bellman_step
+from skbellman.matching import denoising_loss, mixed_levels, shared_levels
+from skbellman.training import Plan, TrainingDivergedError, train
+
+INF = torch.inf
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def noise_like(x: torch.Tensor) -> torch.Tensor:
+    return torch.randn(x.shape, generator=generator(), dtype=x.dtype)
+
+
+@pytest.mark.parametrize("levels", [[0.5, 0.5], [0.1, 2.0], [0.5, INF]])
+def test_the_true_field_minimises_the_denoising_loss(levels):
+    truth = mixture(2)
+    clean = draw(truth, 40_000)
+    sigma = torch.tensor([levels]).double()
+
+    def loss(scale):
+        field = _Wrapped(moments(truth), truth)
+        field.log_gradient = lambda x, s: scale * truth.log_gradient(x, s)
+        return float(denoising_loss(field, clean, sigma, noise_like(clean)))
+
+    assert loss(1.0) < min(loss(0.9), loss(1.1))
+
+
+def test_the_denoising_loss_of_a_gaussian_is_known():
+    field = mixture(1, n_components=1)
+    variance, sigma = float(field.covariances), 0.7
+    clean = draw(field, 200_000)
+    found = denoising_loss(field, clean, torch.tensor([[sigma]]).double(), noise_like(clean))
+    expected = (1 + sigma**2) * variance / (variance + sigma**2)
+    assert float(found) == pytest.approx(expected, rel=0.01)
+
+
+def test_shared_levels_are_stratified():
+    levels = shared_levels(schedule(2), 100, generator())
+    assert levels.shape == (100, 1, 2)
+    t = (levels[:, 0, 0] / 0.02).log() / np.log(1000)
+    assert_close((100 * t).floor(), torch.arange(100).double())
+
+
+def test_mixed_levels_observe_move_and_hide_whole_columns():
+    blocks = torch.tensor([0, 1, 1, 2])
+    levels = mixed_levels(schedule(4), blocks, 4000, generator()).squeeze(1)
+    assert_close(levels[:, 1], levels[:, 2])
+    observed, unseen = levels == 0.02, torch.isinf(levels)
+    assert (~(observed | unseen)).any(1).all()
+    for kind in (observed, unseen, ~(observed | unseen)):
+        assert 0.15 < float(kind.double().mean()) < 0.6
+
+
+class _Line(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.slope = nn.Parameter(torch.zeros(()))
+
+
+def squared_error(module):
+    return (module.slope - 1) ** 2
+
+
+def test_training_keeps_the_best_state():
+    best = 0.3
+    module = _Line()
+    record = train(
+        module, squared_error, Plan(500, 0.01, n_evaluations=50, patience=5),
+        lambda m: {"score": -abs(m.slope.item() - best)},
+    )  # fmt: skip
+    assert abs(module.slope.item() - best) < 0.1
+    assert record.ended == "no better score in 5 evaluations"
+    assert record.best_step < record.step[-1]
+
+
+def test_divergence_is_an_error_and_leaves_the_last_good_state():
+    module, calls = _Line(), []
+
+    def loss(m):
+        calls.append(1)
+        return squared_error(m) * (torch.nan if len(calls) > 20 else 1)
+
+    def evaluate(m):
+        return {"score": m.slope.item()}
+
+    with pytest.raises(TrainingDivergedError, match="state of step 20 is kept.*learning_rate"):
+        train(module, loss, Plan(100, 0.1, n_evaluations=10), evaluate)
+    assert torch.isfinite(module.slope)
+    assert module.slope > 0
+
+
+def test_an_interrupted_training_warns_and_keeps_its_best_state():
+    module, calls = _Line(), []
+
+    def loss(m):
+        calls.append(1)
+        if len(calls) > 25:
+            raise KeyboardInterrupt
+        return squared_error(m)
+
+    with pytest.warns(RuntimeWarning, match="state of step 20"):
+        record = train(
+            module, loss, Plan(100, 0.1, n_evaluations=10), lambda m: {"score": m.slope.item()}
+        )
+    assert record.ended == "interrupted"
+    assert module.slope > 0
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.0])
+def test_annealed_dynamics_draws_from_the_density(beta):
+    truth = mixture(2)
+    field = _Wrapped(moments(truth), truth)
+    drawn = annealed_dynamics(
+        field, 20_000, schedule(2), n_levels=60, beta=beta, n_steps=2, generator=generator()
+    )
+    real = draw(truth, 20_000)
+    assert_close(drawn.mean(0), real.mean(0), atol=0.03, rtol=0)
+    assert_close(drawn.T.cov(), real.T.cov(), atol=0.05, rtol=0)
+    quantiles = torch.linspace(0.02, 0.98, 25).double()
+    for direction in torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.7, -0.7]]).double():
+        found, expected = (rows @ direction for rows in (drawn, real))
+        assert_close(found.quantile(quantiles), expected.quantile(quantiles), atol=0.06, rtol=0)
+
+
+def test_bellman_dynamics_keep_the_density_and_move():
+    truth = mixture(2)
+    field, sigma = _Wrapped(moments(truth), truth), torch.full((2,), 0.5).double()
+    start = draw(truth, 20_000) + sigma * noise_like(draw(truth, 20_000))
+    x, random = start, generator(1)
+    for _ in range(200):
+        x = bellman_step(field, x, sigma, 1.0, random)
+    assert float((x - start).std()) > 0.3
+    assert_close(x.mean(0), start.mean(0), atol=0.04, rtol=0)
+    assert_close(x.T.cov(), start.T.cov(), atol=0.06, rtol=0)

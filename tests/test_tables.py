@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import polars.testing
+import pytest
+from scipy.special import logsumexp
+
+from skbellman.tables import TableEncoder
+from skbellman.tables.columns import (
+    CATEGORY_FLOOR,
+    CategoricalColumn,
+    NumericColumn,
+    inverse_yeo_johnson,
+    yeo_johnson,
+)
+from skbellman.tables.grids import grid_step
+
+RNG = np.random.default_rng(0)
+SHAPES = {
+    "normal": RNG.normal(3, 2, 500),
+    "skewed": RNG.lognormal(0, 1, 500),
+    "heavy": RNG.standard_cauchy(500),
+    "outlier": np.append(RNG.normal(size=499), 1e6),
+    "mostly zero": np.append(np.zeros(450), RNG.random(50)),
+    "huge": 1e12 + RNG.normal(size=500),
+}
+
+
+def make_column(values, dequantize=False):
+    return NumericColumn(values, dequantize, np.finfo(float).eps)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_numeric_column_round_trips_at_unit_scale(shape):
+    values = SHAPES[shape]
+    column = make_column(values)
+    z, log_slope = column.encode(values)
+    assert abs(z.mean()) < 1e-6
+    assert z.std() == pytest.approx(1)
+    assert np.isfinite(log_slope).all()
+    np.testing.assert_allclose(column.decode(z), values, rtol=1e-6, atol=1e-6)
+
+
+def test_heavy_tails_are_tamed():
+    for shape in ("heavy", "outlier"):
+        z, _ = make_column(SHAPES[shape]).encode(SHAPES[shape])
+        assert np.abs(z).max() < 15
+
+
+@pytest.mark.parametrize("shape", ["normal", "skewed", "heavy"])
+def test_the_log_measure_is_the_log_jacobian(shape):
+    column, x = make_column(SHAPES[shape]), np.linspace(-3.1, 7.3, 50)
+    step = 1e-5
+    slope = (column.encode(x + step)[0] - column.encode(x - step)[0])[:, 0] / (2 * step)
+    np.testing.assert_allclose(np.log(slope), column.encode(x)[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("power", [0.0, 0.3, 1.0, 2.0])
+def test_yeo_johnson_has_its_inverse(power):
+    u = np.linspace(-5, 5, 41)
+    np.testing.assert_allclose(inverse_yeo_johnson(yeo_johnson(u, power), power), u, atol=1e-12)
+
+
+@pytest.mark.parametrize(("values", "step"), [
+    (RNG.integers(0, 50, 300), 1.0),
+    (RNG.integers(0, 50, 300) * 5 + 3, 5.0),
+    (np.append(RNG.integers(0, 200, 300) * 0.005, 0.005), 0.005),
+    (RNG.integers(0, 20, 300) / 60, 1 / 60),
+    (RNG.normal(size=300), 0.0),
+    (RNG.normal(size=300).astype(np.float32), 0.0),
+    (np.ones(5), 0.0),
+])  # fmt: skip
+def test_grids_are_found(values, step):
+    precision = np.finfo(values.dtype).eps if values.dtype.kind == "f" else np.finfo(float).eps
+    assert grid_step(values, precision) == pytest.approx(step, rel=1e-6)
+
+
+def test_a_column_on_a_grid_is_spread_and_put_back():
+    values = RNG.integers(0, 100, 400) * 0.005
+    column = make_column(values, dequantize=True)
+    spread = column.spread(values, np.random.default_rng(0))
+    assert np.abs(spread - values).max() <= 0.0025
+    assert len(np.unique(spread)) == len(spread)
+    np.testing.assert_allclose(column.decode(column.encode(spread)[0]), values, rtol=1e-12)
+
+
+@pytest.mark.parametrize("n_levels", [1, 2, 5])
+def test_a_category_reads_its_probability_off_the_corners(n_levels):
+    column = CategoricalColumn(np.array(list("abcde")[:n_levels], dtype=object))
+    corners, log_measure = column.encode(column.levels)
+    assert corners.shape == (n_levels, n_levels - 1)
+    distance = np.linalg.norm(corners[:, None] - corners[None], axis=-1)
+    np.testing.assert_allclose(distance, np.sqrt(2) * (1 - np.eye(n_levels)), atol=1e-12)
+    probability = np.arange(1, n_levels + 1) / np.arange(1, n_levels + 1).sum()
+    log_density = logsumexp(
+        -(distance**2) / (2 * CATEGORY_FLOOR**2)
+        - 0.5 * (n_levels - 1) * np.log(2 * np.pi * CATEGORY_FLOOR**2),
+        b=probability,
+        axis=1,
+    )
+    np.testing.assert_allclose(np.exp(log_density + log_measure), probability)
+    np.testing.assert_array_equal(column.decode(corners + 0.1), np.arange(n_levels))
+    assert column.encode(np.array(["z"], dtype=object))[1][0] == -np.inf
+
+
+def mixed_frame(library):
+    columns = {
+        "count": RNG.integers(0, 9, 60),
+        "amount": RNG.normal(size=60).astype(np.float32),
+        "word": RNG.choice(["x", "y", "z"], 60).tolist(),
+        "flag": RNG.random(60) < 0.5,
+        "same": ["c"] * 60,
+    }
+    if library == "polars":
+        levels = pl.Enum(["low", "mid", "high"])
+        level = pl.Series("level", RNG.choice(["low", "high"], 60).tolist(), dtype=levels)
+        return pl.DataFrame(columns).with_columns(level)
+    frame = pd.DataFrame(columns, index=np.arange(100, 160))
+    frame["level"] = pd.Categorical(
+        RNG.choice(["low", "high"], 60), categories=["low", "mid", "high"], ordered=True
+    )
+    frame["nullable"] = pd.array(RNG.integers(0, 4, 60), dtype="Int64")
+    return frame
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_a_frame_round_trips(library):
+    frame = mixed_frame(library)
+    encoder = TableEncoder().fit(frame)
+    back = encoder.decode(encoder.encode(frame)[0])
+    if library == "polars":
+        pl.testing.assert_frame_equal(back, frame)
+    else:
+        pd.testing.assert_frame_equal(back, frame.reset_index(drop=True))
+    expected = [c in ("word", "flag", "same", "level") for c in frame.columns]
+    np.testing.assert_array_equal(encoder.is_categorical_, expected)
+
+
+def test_declared_categories():
+    frame = pd.DataFrame({"a": [1, 2, 1, 3], "b": [0.5, 0.1, 0.2, 0.7]})
+    for chosen in (["a"], [0], [True, False]):
+        np.testing.assert_array_equal(TableEncoder(chosen).fit(frame).is_categorical_, [True, False])
+    with pytest.raises(ValueError, match="'c', which is no column"):
+        TableEncoder(["c"]).fit(frame)
+    with pytest.raises(ValueError, match="Column 'word' holds categories"):
+        TableEncoder(None).fit(frame.assign(word=list("abab")))
