@@ -18,7 +18,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from skbellman.dynamics import annealed_dynamics
-from skbellman.fields import NeuralField
 from skbellman.fitting import FieldSettings, Rows, fit_gradient, fit_scalar, initial_field
 from skbellman.likelihood import FlowIntegral
 from skbellman.schedule import NoiseSchedule
@@ -343,7 +342,8 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         -------
         X : DataFrame or ndarray of shape (n_samples, n_features)
             A table like the fitted one: its class, columns, order, dtypes and categories,
-            with a fresh index. Values of columns on a grid are on it, within the range seen.
+            with a fresh index. Values of columns on a grid are on it, and not negative if
+            none in the table was.
 
         Raises
         ------
@@ -355,9 +355,7 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
             raise ValueError(f"n_samples must be a whole number of at least 1, got {n_samples!r}.")
         seed = int(check_random_state(random_state).randint(2**31))
         generator = torch.Generator(self.device_).manual_seed(seed)
-        sizes = [
-            min(_SAMPLE_CHUNK, n_samples - k) for k in range(0, int(n_samples), _SAMPLE_CHUNK)
-        ]
+        sizes = [min(_SAMPLE_CHUNK, n_samples - k) for k in range(0, int(n_samples), _SAMPLE_CHUNK)]
         matrix = torch.cat([self._draw(size, generator) for size in sizes])
         return self.encoder_.decode(matrix.double().cpu().numpy())
 
@@ -427,16 +425,18 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         try:
             record = fit_gradient(field, rows, schedule, settings, plan, generator, self._report)
             scalar_plan = Plan(max(plan.n_steps // 4, 1), self.learning_rate)
-            scalar = fit_scalar(
-                field, rows, schedule, settings.batch_size, scalar_plan, generator
-            )
+            scalar = fit_scalar(field, rows, schedule, settings.batch_size, scalar_plan, generator)
             self.scalar_error_ = -max((s["score"] for s in scalar.scores), default=math.nan)
         except TrainingDivergedError as error:
             failure, record = error, error.record
             self.scalar_error_ = math.nan
         self.field_, self.schedule_, self.encoder_ = field.eval(), schedule, encoder
         self.device_, self.is_categorical_ = device, encoder.is_categorical_
-        self.history_, self.n_iter_, self.stopped_ = _history(record), record.best_step, record.ended
+        self.history_, self.n_iter_, self.stopped_ = (
+            _history(record),
+            record.best_step,
+            record.ended,
+        )
         if failure is not None:
             raise failure
 

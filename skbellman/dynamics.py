@@ -5,8 +5,8 @@ but cross between separated modes in exponential time. Here the level falls from
 to the floor and, at any beta >= 0, the marginals :math:`p_{\sigma(t)}` are kept:
 
 .. math:: dx = -\dot\sigma \sigma h \, dt
-          + \beta \left[ \tfrac12 \sigma^2 (\nabla a + a h) \, d\tau + \sigma \sqrt{a} \, dw \right],
-          \qquad a(x) = s(x, \sigma) / \bar s(\sigma).
+          + \beta \left[ \tfrac12 \sigma^2 (\nabla a + a h) \, d\tau
+          + \sigma \sqrt{a} \, dw \right], \qquad a(x) = s(x, \sigma) / \bar s(\sigma).
 
 The bracket is the paper's equation in units of the noise: with consistent fields
 :math:`\tfrac12 (\nabla a + a h) = g / \bar s`. Written with :math:`\nabla a` from the scalar
@@ -15,6 +15,8 @@ the scalar field costs speed, not correctness.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -62,7 +64,7 @@ def annealed_dynamics(
     """
     x = start_rows(field, n_rows, schedule, generator)
     grid = torch.linspace(1.0, 0.0, n_levels + 1).tolist()
-    for start, stop in zip(grid[:-1], grid[1:], strict=True):
+    for start, stop in pairwise(grid):
         x = heun_step(field, x, schedule, start, stop)
         for _ in range(n_steps if beta > 0 else 0):
             x = bellman_step(field, x, schedule(stop), beta, generator)

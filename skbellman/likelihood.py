@@ -8,8 +8,8 @@ the field at the ceiling. With r = h - h_0,
 .. math:: \log s(x, \sigma_{\min}) = \log s_0(x, \sigma_{\min})
           - \int_0^1 \dot\sigma \sigma \, (\mathrm{div}\, r + h_0 \cdot r) \, dt,
 
-because :math:`\frac{d}{dt} \log s_0 = \dot\sigma \sigma (\mathrm{div}\, h_0 + |h_0|^2 - h_0 \cdot h)`
-along the same path (the heat equation). Where the networks add nothing the result is exact,
+because along the same path, by the heat equation,
+:math:`\frac{d}{dt} \log s_0 = \dot\sigma \sigma (\mathrm{div}\, h_0 + |h_0|^2 - h_0 \cdot h)`. Where the networks add nothing the result is exact,
 whatever the grid; elsewhere only the correction suffers from the grid.
 
 The nodes of the integral are fixed (Gauss-Legendre in t), so each row's value depends on that
@@ -144,9 +144,7 @@ def _remaining_weights(n_nodes: int) -> np.ndarray:
     return to_end / weights
 
 
-def _reference(
-    field: DensityField, reference: GaussianMixtureField | None
-) -> GaussianMixtureField:
+def _reference(field: DensityField, reference: GaussianMixtureField | None) -> GaussianMixtureField:
     if reference is not None:
         return reference
     if isinstance(field, NeuralField):
@@ -173,11 +171,12 @@ def _residual_divergence(
         return r, h0
 
     def along(direction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        r, change, h0 = torch.func.jvp(residual, (x,), (direction,), has_aux=True)
+        r, change, h0 = torch.func.jvp(residual, (x,), (direction,), has_aux=True)  # type: ignore[misc]
         return (direction * diffusivity * change).sum(-1), r, h0
 
     # r and h_0 are the same for every direction: out_dims=None computes them once.
-    terms, r, h0 = torch.vmap(along, out_dims=(0, None, None))(directions.expand(-1, *x.shape))
+    each = torch.vmap(along, out_dims=(0, None, None))  # type: ignore[arg-type]
+    terms, r, h0 = each(directions.expand(-1, *x.shape))
     return h0, r, terms.sum(0) * (x.shape[-1] / len(directions))
 
 

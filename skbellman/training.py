@@ -195,7 +195,8 @@ def _cosine(step: int, plan: Plan) -> float:
     return warm * 0.5 * (1 + math.cos(math.pi * step / plan.n_steps))
 
 
-def _warm_average(average: Tensor, current: Tensor, n_averaged: Tensor) -> Tensor:
+def _warm_average(average: Tensor, current: Tensor, n_averaged: Tensor | int) -> Tensor:
     """Exponential moving average whose memory grows with the steps, up to 1 / (1 - decay)."""
-    decay = torch.clamp((1 + n_averaged) / (10 + n_averaged), max=_EMA_DECAY)
-    return torch.lerp(current, average, decay.to(average))
+    count = torch.as_tensor(n_averaged).to(average)
+    decay = torch.clamp((1 + count) / (10 + count), max=_EMA_DECAY)
+    return torch.lerp(current, average, decay)

@@ -50,7 +50,9 @@ def test_noise_is_convolution():
     field, sigma = mixture(1), 0.6
     points, cell = grid(1, n_points=2001)
     kernel = torch.distributions.Normal(0.0, sigma).log_prob(points - points.T).exp()
-    assert_close(kernel @ field.scalar(points, 0.0) * cell, field.scalar(points, sigma), atol=1e-6, rtol=0)
+    assert_close(
+        kernel @ field.scalar(points, 0.0) * cell, field.scalar(points, sigma), atol=1e-6, rtol=0
+    )
 
 
 def test_unseen_columns_are_integrated_out():
@@ -157,5 +159,5 @@ def test_a_neural_field_ignores_what_is_unseen():
     lambda: Marginal(mixture(2), [0, 2]),
 ])  # fmt: skip
 def test_bad_arguments_are_refused(make):
-    with pytest.raises(ValueError, match="weights|covariances|scales|columns"):
+    with pytest.raises(ValueError, match=r"weights|covariances|scales|columns"):
         make()

@@ -62,7 +62,7 @@ def test_mixed_levels_observe_move_and_hide_whole_columns():
     observed, unseen = levels == 0.02, torch.isinf(levels)
     assert (~(observed | unseen)).any(1).all()
     for kind in (observed, unseen, ~(observed | unseen)):
-        assert 0.15 < float(kind.double().mean()) < 0.6
+        assert 0.08 < float(kind.double().mean()) < 0.6
 
 
 class _Line(nn.Module):
@@ -97,7 +97,7 @@ def test_divergence_is_an_error_and_leaves_the_last_good_state():
     def evaluate(m):
         return {"score": m.slope.item()}
 
-    with pytest.raises(TrainingDivergedError, match="state of step 20 is kept.*learning_rate"):
+    with pytest.raises(TrainingDivergedError, match=r"state of step 20 is kept.*learning_rate"):
         train(module, loss, Plan(100, 0.1, n_evaluations=10), evaluate)
     assert torch.isfinite(module.slope)
     assert module.slope > 0

@@ -141,7 +141,9 @@ def test_a_frame_round_trips(library):
 def test_declared_categories():
     frame = pd.DataFrame({"a": [1, 2, 1, 3], "b": [0.5, 0.1, 0.2, 0.7]})
     for chosen in (["a"], [0], [True, False]):
-        np.testing.assert_array_equal(TableEncoder(chosen).fit(frame).is_categorical_, [True, False])
+        np.testing.assert_array_equal(
+            TableEncoder(chosen).fit(frame).is_categorical_, [True, False]
+        )
     with pytest.raises(ValueError, match="'c', which is no column"):
         TableEncoder(["c"]).fit(frame)
     with pytest.raises(ValueError, match="Column 'word' holds categories"):

@@ -20,8 +20,8 @@ import ot
 import torch
 from peers import PEERS
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.model_selection import cross_val_predict
 from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import cross_val_predict
 from tables import OPENML, Mixture, dequantised, load, split
 
 from skbellman import BellmanDiffusionDensity
@@ -88,7 +88,9 @@ def main() -> None:
         print("\n| table | " + " | ".join(results[0]) + " |")
         means = {k: np.mean([r[k] for r in results]) for k in results[0]}
         spread = {k: np.std([r[k] for r in results]) for k in results[0]}
-        print(f"| {name} | " + " | ".join(f"{means[k]:.3f} ({spread[k]:.3f})" for k in means) + " |\n")
+        print(
+            f"| {name} | " + " | ".join(f"{means[k]:.3f} ({spread[k]:.3f})" for k in means) + " |\n"
+        )
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 _N_FREQUENCIES = 8
+_FIRST_SCALE = 0.5
 
 
 class ResidualBlock(nn.Module):
@@ -14,6 +15,7 @@ class ResidualBlock(nn.Module):
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
         self.into = nn.Linear(width, width)
+        nn.init.kaiming_normal_(self.into.weight)
         self.out_of = zero_linear(width, width)
         self.activation = nn.SiLU()
         self.dropout = nn.Dropout(dropout)
@@ -29,11 +31,23 @@ class ResidualNetwork(nn.Sequential):
         self, n_inputs: int, n_outputs: int, width: int, depth: int, dropout: float
     ) -> None:
         super().__init__(
-            nn.Linear(n_inputs, width),
+            curved_linear(n_inputs, width),
             *(ResidualBlock(width, dropout) for _ in range(depth)),
             nn.SiLU(),
             zero_linear(width, n_outputs),
         )
+
+
+def curved_linear(n_inputs: int, width: int) -> nn.Linear:
+    """Return a first layer that drives the activations out of their linear range.
+
+    What is left to learn beside a Gaussian reference is orthogonal to linear functions of x;
+    from torch's default weights, so small that SiLU is linear, it is learned very slowly.
+    """
+    layer = nn.Linear(n_inputs, width)
+    nn.init.normal_(layer.weight, std=_FIRST_SCALE)
+    nn.init.uniform_(layer.bias, -_FIRST_SCALE, _FIRST_SCALE)
+    return layer
 
 
 def zero_linear(n_inputs: int, n_outputs: int) -> nn.Linear:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ class Mixture(DensityField):
                 f"got widths {sorted(widths)} and weights {weights}."
             )
         self.n_columns = widths.pop()
-        self.fields = nn.ModuleList(fields)
+        self.fields = cast("list[DensityField]", nn.ModuleList(fields))
         self.weights: Tensor
         self.register_buffer("weights", weights / weights.sum())
 

@@ -62,7 +62,7 @@ class NumericColumn(Column):
     n_dims = 1
 
     def __init__(self, values: np.ndarray, dequantize: bool, precision: float) -> None:
-        self.low, self.high = float(values.min()), float(values.max())
+        self.low = float(values.min())
         self.step = grid_step(values, precision) if dequantize else 0.0
         self.center = float(np.median(values))
         self.unit = _robust_unit(values)
@@ -94,9 +94,11 @@ class NumericColumn(Column):
         return t, log_slope - np.log(self.unit)
 
     def _on_grid(self, values: np.ndarray) -> np.ndarray:
-        n_steps = np.rint((np.clip(values, self.low, self.high) - self.low) / self.step)
+        """Round to the grid; a column without negative values gets none."""
+        lowest = 0.0 if self.low >= 0 else -np.inf
+        n_steps = np.rint((values - self.low) / self.step)
         decimals = int(np.ceil(-np.log10(self.step))) + 6
-        return np.clip((self.low + n_steps * self.step).round(decimals), self.low, self.high)
+        return np.maximum((self.low + n_steps * self.step).round(decimals), lowest)
 
 
 class CategoricalColumn(Column):

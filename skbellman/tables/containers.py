@@ -140,7 +140,7 @@ def _frame_like(template: nw.DataFrame[Any], columns: list[Any]) -> Any:
         )
         frame.columns = template.to_native().columns
         return frame
-    named = {name: column for name, column in zip(template.columns, series, strict=True)}
+    named = dict(zip(template.columns, series, strict=True))
     return nw.from_dict(named).to_native()
 
 

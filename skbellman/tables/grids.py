@@ -1,4 +1,4 @@
-"""Grids: is every value of a column a whole number of steps?"""
+"""Grids: whether every value of a column is a whole number of steps."""
 
 from __future__ import annotations
 
