@@ -9,8 +9,9 @@ the field at the ceiling. With r = h - h_0,
           - \int_0^1 \dot\sigma \sigma \, (\mathrm{div}\, r + h_0 \cdot r) \, dt,
 
 because along the same path, by the heat equation,
-:math:`\frac{d}{dt} \log s_0 = \dot\sigma \sigma (\mathrm{div}\, h_0 + |h_0|^2 - h_0 \cdot h)`. Where the networks add nothing the result is exact,
-whatever the grid; elsewhere only the correction suffers from the grid.
+:math:`\frac{d}{dt} \log s_0 = \dot\sigma \sigma (\mathrm{div}\, h_0 + |h_0|^2 - h_0 \cdot h)`.
+Where the networks add nothing the result is exact, whatever the grid; elsewhere only the
+correction suffers from the grid.
 
 The nodes of the integral are fixed (Gauss-Legendre in t), so each row's value depends on that
 row alone; between nodes x moves by one step of the classical Runge-Kutta method.
