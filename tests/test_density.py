@@ -113,9 +113,11 @@ def test_the_density_of_two_columns_integrates_to_one():
 
 
 def test_probabilities_of_categories_and_integers_sum_to_one():
-    frame = pd.DataFrame({"c": RNG.choice(list("abc"), 400, p=[0.6, 0.3, 0.1])})
-    frame["n"] = RNG.integers(0, 4, 400) + (frame["c"] == "a")
-    density = BellmanDiffusionDensity(n_steps=600, random_state=0).fit(frame)
+    frame = pd.DataFrame({"c": RNG.choice(list("abc"), 2000, p=[0.6, 0.3, 0.1])})
+    frame["n"] = RNG.integers(0, 4, 2000) + (frame["c"] == "a")
+    density = BellmanDiffusionDensity(n_steps=600, conditional_fraction=0.0, random_state=0).fit(
+        frame
+    )
     cells = pd.MultiIndex.from_product([list("abc"), range(-3, 9)], names=["c", "n"]).to_frame()
     probability = np.exp(density.score_samples(cells))
     assert probability.sum() == pytest.approx(1, abs=0.1)
