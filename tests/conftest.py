@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
+# Without it scikit-learn skips its check of array API inputs; read when scipy is imported.
+os.environ.setdefault("SCIPY_ARRAY_API", "1")
 torch.set_num_threads(2)
 
 

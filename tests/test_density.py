@@ -39,6 +39,8 @@ def fitted():
     return BellmanDiffusionDensity(**QUICK).fit(FRAME)
 
 
+# One of the checks makes a table with redundant columns.
+@pytest.mark.filterwarnings("ignore:Columns .* are linear functions:UserWarning")
 @parametrize_with_checks([BellmanDiffusionDensity(n_steps=10, width=8, depth=1, n_levels=10)])
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
