@@ -234,6 +234,7 @@ def test_a_table_without_a_density_is_refused(X, match):
     (lambda f: f.rename(columns={"n": "m"}), "feature names"),
     (lambda f: f[:0], "0 sample"),
     (lambda f: f.assign(x=np.inf), "'x' holds the infinite"),
+    (lambda f: f.assign(x="word"), "'x' holds 'word' but was numeric in fit"),
 ])  # fmt: skip
 def test_a_wrong_table_is_not_scored(fitted, change, match):
     with pytest.raises(ValueError, match=match):

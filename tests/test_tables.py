@@ -138,6 +138,13 @@ def test_a_frame_round_trips(library):
     np.testing.assert_array_equal(encoder.is_categorical_, expected)
 
 
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame])
+def test_draws_do_not_wrap_around_small_integers(make):
+    encoder = TableEncoder().fit(make({"a": np.array([-128, 3, 40, 127], dtype=np.int8)}))
+    drawn = encoder.decode(np.array([[-9.0], [9.0]]))["a"]
+    assert drawn.to_list() == [-128, 127]
+
+
 def test_declared_categories():
     frame = pd.DataFrame({"a": [1, 2, 1, 3], "b": [0.5, 0.1, 0.2, 0.7]})
     for chosen in (["a"], [0], [True, False]):

@@ -125,7 +125,8 @@ def container_of(X: Any) -> Container:
 def _number_series(template: nw.Series[Any], values: np.ndarray) -> Any:
     dtype = template.dtype
     if dtype.is_integer():
-        values = np.rint(values).astype(np.int64)
+        bounds = np.iinfo(str(dtype).lower())  # a draw beyond them would wrap around
+        values = np.rint(values).clip(bounds.min, min(bounds.max, 2**62)).astype(np.int64)
     series = nw.new_series(template.name, values, backend=template.implementation)
     if template.implementation.is_pandas_like():  # also tells Int64 from int64
         return series.to_native().astype(template.to_native().dtype)

@@ -117,8 +117,12 @@ class TableEncoder:
 
     def _values(self, X: Any, j: int) -> np.ndarray:
         """Return column j, checked against its levels once those are known."""
-        values = self.container_.values(X, j)
+        values = container_of(X).values(X, j)  # an array may be scored after fitting a frame
         column = self.columns_[j] if j < len(self.columns_) else None
+        if isinstance(column, NumericColumn) and values.dtype == object:
+            raise ValueError(
+                f"Column {self.names[j]!r} holds {values[0]!r} but was numeric in fit: convert it."
+            )
         if isinstance(column, CategoricalColumn) and self.handle_unknown == "error":
             unknown = values[column.codes(values) < 0]
             if len(unknown):
