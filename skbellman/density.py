@@ -17,16 +17,13 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from skbellman.dynamics import annealed_dynamics
-from skbellman.fitting import FieldSettings, Rows, fit_gradient, fit_scalar, initial_field
-from skbellman.likelihood import FlowIntegral
+from skbellman.dynamics import Annealing, draw_rows
+from skbellman.fitting import FieldSettings, Rows, fit_field
+from skbellman.likelihood import N_PROBES, FlowIntegral, affordable_probes
 from skbellman.schedule import NoiseSchedule
 from skbellman.tables import TableEncoder
-from skbellman.training import Plan, Record, TrainingDivergedError
+from skbellman.training import Plan, Record
 
-# Coordinates up to which "auto" takes the exact divergence, and the probes taken above.
-MAX_EXACT_COLUMNS = 64
-_N_PROBES = 8
 _GRID_DRAWS = 8
 # Numbers of rows from which width="auto" is 128, 192 and 256.
 _WIDER_FROM = (100, 1000, 20_000)
@@ -55,17 +52,17 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         Share of hidden units dropped in training.
     n_steps : int or "auto", default="auto"
         Optimiser steps of the gradient network at most; early stopping may end before.
-        "auto" takes about 40 sqrt(n) (1 + D / 40), at most 8000.
+        "auto" takes about 36 sqrt(n) (1 + D / 40), at most 8000.
     batch_size : int, default=512
         Rows of a step.
     learning_rate : float, default=1e-3
         Of AdamW, at its height; it falls to 0 along a cosine.
-    weight_decay : float, default=1e-4
+    weight_decay : float, default=0.3
         Of AdamW.
     validation_fraction : float, default=0.1
         Share of the rows that is held out. Their log-density chooses the state that is kept.
     patience : int, default=4
-        Stop after so many evaluations, of 12, without a better held-out log-density.
+        Stop after so many evaluations, of 10, without a better held-out log-density.
     conditional_fraction : float, default=0.25
         Share of each batch that carries a random mix of observed, moving and unseen columns,
         from which marginals and conditionals are learned.
@@ -110,8 +107,9 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
 
     Attributes
     ----------
-    field_ : NeuralField
-        The fields, on the encoded columns.
+    field_ : Mixture
+        The fields, on the encoded columns: those of the networks, mixed with those of a
+        Gaussian mixture by the weights under which the held-out rows are likeliest.
     schedule_ : NoiseSchedule
         The noise levels of the encoded columns.
     encoder_ : TableEncoder
@@ -123,8 +121,8 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
     stopped_ : str
         Why training ended.
     scalar_error_ : float
-        Root mean squared error, in nats, of the log-scalar field against the flow integral
-        along the trajectories of held-out rows.
+        Mean absolute error, in nats, of the network's log-scalar field against the flow
+        integral along the trajectories of held-out rows.
     device_ : torch.device
         Where the fields are.
     is_categorical_ : ndarray of bool, shape (n_features_in_,)
@@ -191,7 +189,7 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         n_steps: int | str = "auto",
         batch_size: int = 512,
         learning_rate: float = 1e-3,
-        weight_decay: float = 1e-4,
+        weight_decay: float = 0.3,
         validation_fraction: float = 0.1,
         patience: int = 4,
         conditional_fraction: float = 0.25,
@@ -356,19 +354,12 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         seed = int(check_random_state(random_state).randint(2**31))
         generator = torch.Generator(self.device_).manual_seed(seed)
         sizes = [min(_SAMPLE_CHUNK, n_samples - k) for k in range(0, int(n_samples), _SAMPLE_CHUNK)]
-        matrix = torch.cat([self._draw(size, generator) for size in sizes])
+        annealing = Annealing(self.n_levels, self.beta, self.n_bellman_steps)
+        parts = [
+            draw_rows(self.field_, size, self.schedule_, annealing, generator) for size in sizes
+        ]
+        matrix = torch.cat(parts)
         return self.encoder_.decode(matrix.double().cpu().numpy())
-
-    def _draw(self, n_rows: int, generator: torch.Generator) -> Tensor:
-        return annealed_dynamics(
-            self.field_,
-            n_rows,
-            self.schedule_,
-            n_levels=self.n_levels,
-            beta=self.beta,
-            n_steps=self.n_bellman_steps,
-            generator=generator,
-        )
 
     def _validate_table(self, X: Any, reset: bool) -> Any:
         """Return X as an array or a frame, its columns and size checked."""
@@ -423,28 +414,15 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         seed: int,
         device: torch.device,
     ) -> None:
-        """Train both networks, then set the fitted attributes, all at once."""
-        settings, plan = self._settings(rows), self._plan(rows)
-        generator = torch.Generator(device).manual_seed(seed)
-        field = initial_field(rows, schedule, settings)
-        failure, record = None, Record()
-        try:
-            record = fit_gradient(field, rows, schedule, settings, plan, generator, self._report)
-            scalar_plan = Plan(max(plan.n_steps // 4, 1), self.learning_rate)
-            scalar = fit_scalar(field, rows, schedule, settings.batch_size, scalar_plan, generator)
-            self.scalar_error_ = -max((s["score"] for s in scalar.scores), default=math.nan)
-        except TrainingDivergedError as error:
-            failure, record = error, error.record
-            self.scalar_error_ = math.nan
-        self.field_, self.schedule_, self.encoder_ = field.eval(), schedule, encoder
+        """Train, then set the fitted attributes, all at once."""
+        fit = fit_field(rows, schedule, self._settings(rows), self._plan(rows), seed, self._report)
+        self.field_, self.schedule_, self.encoder_ = fit.field, schedule, encoder
         self.device_, self.is_categorical_ = device, encoder.is_categorical_
-        self.history_, self.n_iter_, self.stopped_ = (
-            _history(record),
-            record.best_step,
-            record.ended,
-        )
-        if failure is not None:
-            raise failure
+        self.scalar_error_ = fit.scalar_error
+        self.history_ = _history(fit.record)
+        self.n_iter_, self.stopped_ = fit.record.best_step, fit.record.ended
+        if fit.failure is not None:
+            raise fit.failure
 
     def _settings(self, rows: Rows) -> FieldSettings:
         auto_width = 64 * (1 + int(np.searchsorted(_WIDER_FROM, rows.draws.shape[1], "right")))
@@ -458,7 +436,7 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
 
     def _plan(self, rows: Rows) -> Plan:
         n_rows, n_columns = rows.draws.shape[1:]
-        auto_steps = min(round(40 * math.sqrt(n_rows) * (1 + n_columns / 40)), 8000)
+        auto_steps = min(round(36 * math.sqrt(n_rows) * (1 + n_columns / 40)), 8000)
         return Plan(
             n_steps=auto_steps if self.n_steps == "auto" else int(self.n_steps),
             learning_rate=self.learning_rate,
@@ -480,12 +458,14 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
 
     def _integral(self, n_columns: int) -> FlowIntegral:
         auto_nodes = 64 if n_columns <= 2 else 16
-        exact = self.divergence == "exact" or (
-            self.divergence == "auto" and n_columns <= MAX_EXACT_COLUMNS
-        )
+        probes = {
+            "auto": affordable_probes(n_columns),
+            "exact": None,
+            "hutchinson": N_PROBES,
+        }
         return FlowIntegral(
             n_nodes=auto_nodes if self.n_nodes == "auto" else int(self.n_nodes),
-            n_probes=None if exact else _N_PROBES,
+            n_probes=probes[self.divergence],
         )
 
     def __getstate__(self) -> dict[str, Any]:

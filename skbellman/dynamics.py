@@ -16,19 +16,85 @@ the scalar field costs speed, not correctness.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from skbellman.fields import DensityField, NeuralField
+from skbellman.fields import DensityField, GaussianMixtureField, Mixture, NeuralField
 from skbellman.likelihood import velocity
 from skbellman.schedule import NoiseSchedule
 
 # a(x) varies over the typical set by exp(+-2 sqrt(D/2)); beyond this it is held constant.
 _MAX_DIFFUSION = 2.0
 # Step of the Bellman dynamics in units of sigma^2 / max a: larger ones widen p_sigma.
-_BELLMAN_STEP = 0.1
+_BELLMAN_STEP = 0.05
+
+
+@dataclass(frozen=True)
+class Annealing:
+    """How the level falls.
+
+    Parameters
+    ----------
+    n_levels : int
+        Levels from the ceiling to the floor; one Heun step of transport between two.
+    beta : float
+        Strength of the Bellman dynamics at each level; 0 is the probability flow.
+    n_steps : int
+        Bellman steps at each level.
+    """
+
+    n_levels: int
+    beta: float = 0.0
+    n_steps: int = 1
+
+
+@torch.no_grad()
+def draw_rows(
+    field: DensityField,
+    n_rows: int,
+    schedule: NoiseSchedule,
+    annealing: Annealing,
+    generator: torch.Generator,
+) -> Tensor:
+    """Draw rows from p at the floor of the schedule.
+
+    Each row of a `Mixture` comes from one of its parts, a Gaussian mixture's rows are drawn
+    in closed form, a neural field's by annealed dynamics.
+
+    Parameters
+    ----------
+    field : NeuralField, GaussianMixtureField, or Mixture of such
+    n_rows : int
+    schedule : NoiseSchedule
+    annealing : Annealing
+    generator : torch.Generator
+        On the field's device.
+
+    Returns
+    -------
+    tensor of shape (n_rows, D)
+
+    Raises
+    ------
+    TypeError
+        For a field of another kind.
+    """
+    if isinstance(field, GaussianMixtureField):
+        return gaussian_rows(field, n_rows, schedule(0.0), generator)
+    if isinstance(field, NeuralField):
+        return annealed_dynamics(field, n_rows, schedule, annealing, generator)
+    if not isinstance(field, Mixture):
+        raise TypeError(f"{type(field).__name__} cannot be drawn from.")
+    part_of_row = _choose(field.weights, n_rows, generator)
+    x = schedule.floor.new_empty(n_rows, field.n_columns)
+    for k, part in enumerate(field.fields):
+        rows = part_of_row == k
+        if n_part := int(rows.sum()):
+            x[rows] = draw_rows(part, n_part, schedule, annealing, generator)
+    return x
 
 
 @torch.no_grad()
@@ -36,55 +102,37 @@ def annealed_dynamics(
     field: NeuralField,
     n_rows: int,
     schedule: NoiseSchedule,
-    *,
-    n_levels: int,
-    beta: float,
-    n_steps: int,
+    annealing: Annealing,
     generator: torch.Generator,
 ) -> Tensor:
-    """Draw rows from p at the floor of the schedule.
-
-    Parameters
-    ----------
-    field : NeuralField
-    n_rows : int
-    schedule : NoiseSchedule
-    n_levels : int
-        Levels from the ceiling to the floor; one Heun step of transport between two.
-    beta : float
-        Strength of the Bellman dynamics at each level; 0 is the probability flow.
-    n_steps : int
-        Bellman steps at each level.
-    generator : torch.Generator
-        On the field's device.
-
-    Returns
-    -------
-    tensor of shape (n_rows, D)
-    """
-    x = start_rows(field, n_rows, schedule, generator)
-    grid = torch.linspace(1.0, 0.0, n_levels + 1).tolist()
+    """Move rows from noise at the ceiling to the floor of the schedule: (n_rows, D)."""
+    # At the ceiling the field is its reference.
+    x = gaussian_rows(field.reference, n_rows, schedule(1.0), generator)
+    grid = torch.linspace(1.0, 0.0, annealing.n_levels + 1).tolist()
     for start, stop in pairwise(grid):
         x = heun_step(field, x, schedule, start, stop)
-        for _ in range(n_steps if beta > 0 else 0):
-            x = bellman_step(field, x, schedule(stop), beta, generator)
+        for _ in range(annealing.n_steps if annealing.beta > 0 else 0):
+            x = bellman_step(field, x, schedule(stop), annealing.beta, generator)
     return x
 
 
-def start_rows(
-    field: NeuralField, n_rows: int, schedule: NoiseSchedule, generator: torch.Generator
+def gaussian_rows(
+    mixture: GaussianMixtureField, n_rows: int, sigma: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """Draw from the reference at the ceiling, where it is the field's limit."""
-    reference = field.reference
-    covariance = reference.covariances[0] + torch.diag(schedule(1.0).square())
-    noise = torch.randn(
-        n_rows,
-        reference.n_columns,
-        generator=generator,
-        device=covariance.device,
-        dtype=covariance.dtype,
-    )
-    return reference.means[0] + noise @ torch.linalg.cholesky(covariance).T
+    """Draw rows of a Gaussian mixture at a noise level: (n_rows, D)."""
+    component = _choose(mixture.log_weights.exp(), n_rows, generator)
+    factors = torch.linalg.cholesky(mixture.covariances + torch.diag(sigma.square()))
+    shape = (n_rows, mixture.n_columns, 1)
+    noise = torch.randn(shape, generator=generator, device=factors.device, dtype=factors.dtype)
+    x = mixture.means[component]
+    for k, factor in enumerate(factors):
+        x[component == k] += (factor @ noise[component == k]).squeeze(-1)
+    return x
+
+
+def _choose(weights: Tensor, n_rows: int, generator: torch.Generator) -> Tensor:
+    """Draw a number below len(weights) for each row."""
+    return torch.multinomial(weights, n_rows, replacement=True, generator=generator)
 
 
 def heun_step(

@@ -1,22 +1,31 @@
-"""From rows of a matrix to a fitted field: reference, gradient network, scalar network."""
+"""From rows of a matrix to a fitted field: a neural field, and a Gaussian mixture beside it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skbellman.fields import GaussianMixtureField, NeuralField
-from skbellman.likelihood import FlowIntegral
-from skbellman.matching import denoising_loss, mixed_levels, regression_loss, shared_levels
+from skbellman.fields import GaussianMixtureField, Mixture, NeuralField
+from skbellman.likelihood import FlowIntegral, affordable_probes
+from skbellman.matching import (
+    antithetic_noise,
+    denoising_loss,
+    mixed_levels,
+    regression_loss,
+    shared_levels,
+)
+from skbellman.mixtures import best_mixture, stacking_weights
 from skbellman.schedule import NoiseSchedule
-from skbellman.training import Plan, Record, train
+from skbellman.training import Plan, Record, TrainingDivergedError, train
 
 _GROUP = 8  # rows of a batch that share their levels: one factorisation for all of them
 _VALIDATION_ROWS = 400
 _TRAJECTORY_ROWS = 4096
+_TRAJECTORY_PROBES = 2
 _VALIDATION_NODES = 16
 _RIDGES = (0.0, 1e-4, 1e-3, 1e-2, 0.1, 0.3)
 
@@ -53,6 +62,81 @@ class Rows:
     blocks: Tensor
 
 
+@dataclass(frozen=True)
+class Fit:
+    """A fitted field, how it came about, and what is wrong with it, if anything.
+
+    Attributes
+    ----------
+    field : Mixture
+        Of the neural field and a Gaussian mixture.
+    record : Record
+        Of the gradient network.
+    scalar_error : float
+        Held-out error of the scalar network in nats.
+    failure : TrainingDivergedError or None
+    """
+
+    field: Mixture
+    record: Record
+    scalar_error: float
+    failure: TrainingDivergedError | None
+
+
+def fit_field(
+    rows: Rows,
+    schedule: NoiseSchedule,
+    settings: FieldSettings,
+    plan: Plan,
+    seed: int,
+    report: Callable[[Record], bool],
+) -> Fit:
+    """Fit everything: the neural field, the Gaussian mixture, and their weights.
+
+    A training that diverges is reported in the result, whose field has the best state before.
+    """
+    generator = torch.Generator(rows.draws.device).manual_seed(seed)
+    neural = initial_field(rows, schedule, settings)
+    closed_form = fit_mixture(rows, schedule, seed)
+    record, failure, scalar_error = Record(), None, float("nan")
+    try:
+        record = fit_gradient(neural, rows, schedule, settings, plan, generator, report)
+        scalar_plan = Plan(max(plan.n_steps // 4, 1), plan.learning_rate)
+        scalar = fit_scalar(neural, rows, schedule, settings.batch_size, scalar_plan, generator)
+        scalar_error = -max(figures["score"] for figures in scalar.scores)
+    except TrainingDivergedError as error:
+        failure, record = error, record if record.step else error.record
+    field = stacked([neural, closed_form], rows, schedule)
+    return Fit(field.eval(), record, scalar_error, failure)
+
+
+@torch.no_grad()
+def stacked(
+    fields: list[NeuralField | GaussianMixtureField], rows: Rows, schedule: NoiseSchedule
+) -> Mixture:
+    """Return the mixture of the fields under which the validation rows are likeliest."""
+    integral, validation = _validation_integral(rows), rows.validation[:_VALIDATION_ROWS]
+    scores = [integral.log_density(field, validation, schedule) for field in fields]
+    weights = stacking_weights(torch.stack(scores, -1).double().cpu().numpy())
+    return Mixture(fields, torch.as_tensor(weights).to(rows.draws))
+
+
+def fit_mixture(rows: Rows, schedule: NoiseSchedule, seed: int) -> GaussianMixtureField:
+    """Return the Gaussian mixture of least BIC whose density at the floor is the rows'.
+
+    It is fitted to rows with the noise of the floor, which is then taken out of the covariances:
+    without it, categories would be points.
+    """
+    data, floor = rows.draws[0].double().cpu().numpy(), schedule(0.0).double().cpu().numpy()
+    rng = np.random.default_rng(seed)
+    noisy = rng.permutation(data) + floor * rng.standard_normal(data.shape)
+    mixture = best_mixture(noisy, seed % 2**32)
+    values, vectors = np.linalg.eigh(mixture.covariances_ - np.diag(floor**2))
+    covariances = (vectors * values.clip(min=0)[:, None, :]) @ vectors.transpose(0, 2, 1)
+    parts = (mixture.weights_, mixture.means_, covariances)
+    return GaussianMixtureField(*(torch.as_tensor(part).to(rows.draws) for part in parts))
+
+
 def initial_field(rows: Rows, schedule: NoiseSchedule, settings: FieldSettings) -> NeuralField:
     """Return the field before training: the Gaussian with the moments of the rows.
 
@@ -83,18 +167,18 @@ def fit_gradient(
 ) -> Record:
     """Train the gradient network; the held-out log-density chooses the state."""
     validation = rows.validation[:_VALIDATION_ROWS]
+    integral = _validation_integral(rows)
     log_measure = rows.validation_log_measure[: len(validation)].mean()
     levels = shared_levels(schedule, len(validation), generator).squeeze(1)
-    noise = _normal(validation.shape, rows.draws, generator)
+    noise = torch.randn(validation.shape, generator=generator, device=generator.device)
 
     def loss(_: nn.Module) -> Tensor:
-        clean, sigma = draw_batch(rows, schedule, settings, generator)
-        return denoising_loss(field, clean, sigma, _normal(clean.shape, clean, generator))
+        return denoising_loss(field, *draw_batch(rows, schedule, settings, generator))
 
     @torch.no_grad()
     def evaluate(network: nn.Module) -> dict[str, float]:
         with _swapped(field, "gradient_network", network):
-            exact = FlowIntegral(_VALIDATION_NODES).log_density(field, validation, schedule)
+            exact = integral.log_density(field, validation, schedule)
             held_out = denoising_loss(
                 field, validation.unsqueeze(1), levels.unsqueeze(1), noise.unsqueeze(1)
             )
@@ -113,13 +197,17 @@ def fit_scalar(
 ) -> Record:
     """Train the scalar network on the log-densities that the flow passes through.
 
-    Its "score" is minus the root mean squared error, in nats, on held-out trajectories.
+    Its "score" is minus the mean absolute error, in nats, on held-out trajectories. The
+    training trajectories make do with a noisy divergence, whose error a regression averages.
     """
-    integral = FlowIntegral(_VALIDATION_NODES)
+    n_columns = rows.validation.shape[1]
+    noisy = FlowIntegral(_VALIDATION_NODES, _TRAJECTORY_PROBES if n_columns > 2 else None)
     sample = rows.draws[0, _choose(rows.draws.shape[1], _TRAJECTORY_ROWS, generator)]
     with torch.no_grad():
-        levels, x, ratio = integral.log_ratios(field, sample, schedule)
-        held_out = integral.log_ratios(field, rows.validation[:_VALIDATION_ROWS], schedule)
+        levels, x, ratio = noisy.log_ratios(field, sample, schedule)
+        held_out = _validation_integral(rows).log_ratios(
+            field, rows.validation[:_VALIDATION_ROWS], schedule
+        )
 
     def loss(_: nn.Module) -> Tensor:
         picked = _integers(x.shape[1], max(4 * batch_size // len(x), 1), generator)
@@ -128,16 +216,19 @@ def fit_scalar(
     @torch.no_grad()
     def evaluate(network: nn.Module) -> dict[str, float]:
         with _swapped(field, "scalar_network", network):
-            error = regression_loss(field, held_out[1], held_out[0], held_out[2]).sqrt()
-        return {"score": -float(error)}
+            error = field.log_scalar_residual(held_out[1], held_out[0]) - held_out[2]
+        return {"score": -float(error.abs().mean())}
 
     return train(field.scalar_network, loss, plan, evaluate)
 
 
 def draw_batch(
     rows: Rows, schedule: NoiseSchedule, settings: FieldSettings, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Return clean rows, (n_groups, 8, D), and levels, (n_groups, 1, D)."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return clean rows, levels and noise: (n_groups, 8, D), (n_groups, 1, D), (n_groups, 8, D).
+
+    Each row is there twice, with opposite noise.
+    """
     n_draws, n_rows, n_columns = rows.draws.shape
     n_groups = max(settings.batch_size // _GROUP, 2)
     n_mixed = round(settings.conditional_fraction * n_groups)
@@ -146,9 +237,14 @@ def draw_batch(
         levels.append(shared_levels(schedule, n_groups - n_mixed, generator))
     if n_mixed:
         levels.append(mixed_levels(schedule, rows.blocks, n_mixed, generator))
-    picked = _integers(n_draws * n_rows, n_groups * _GROUP, generator)
-    clean = rows.draws.view(-1, n_columns)[picked].view(n_groups, _GROUP, n_columns)
-    return clean, torch.cat(levels)
+    half = _GROUP // 2
+    picked = _integers(n_draws * n_rows, n_groups * half, generator)
+    clean = rows.draws.view(-1, n_columns)[picked].view(n_groups, half, n_columns).repeat(1, 2, 1)
+    return clean, torch.cat(levels), antithetic_noise(clean, generator)
+
+
+def _validation_integral(rows: Rows) -> FlowIntegral:
+    return FlowIntegral(_VALIDATION_NODES, affordable_probes(rows.validation.shape[1]))
 
 
 class _swapped:  # noqa: N801 - reads as a verb where it is used
@@ -164,10 +260,6 @@ class _swapped:  # noqa: N801 - reads as a verb where it is used
 
     def __exit__(self, *exception: object) -> None:
         setattr(self.field, self.name, self.own)
-
-
-def _normal(shape: torch.Size, like: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
 
 
 def _integers(high: int, count: int, generator: torch.Generator) -> Tensor:

@@ -26,11 +26,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skbellman.fields import DensityField, GaussianMixtureField, NeuralField
+from skbellman.fields import DensityField, GaussianMixtureField, Mixture, NeuralField
 from skbellman.schedule import NoiseSchedule
 
 # Rows times directions that are worked on at once: memory stays flat in the number of rows.
 _CHUNK = 4096
+# Columns up to which the exact divergence is affordable, and the probes to take above.
+_MAX_EXACT_COLUMNS = 64
+N_PROBES = 8
+
+
+def affordable_probes(n_columns: int) -> int | None:
+    """Return n_probes for so many columns: None, the exact divergence, up to 64, 8 above."""
+    return None if n_columns <= _MAX_EXACT_COLUMNS else N_PROBES
 
 
 @dataclass(frozen=True)
@@ -59,8 +67,14 @@ class FlowIntegral:
     ) -> Tensor:
         """Return log s(x, sigma_min), shape (n,), for x of shape (n, D).
 
-        The reference is the field's own for a `NeuralField`.
+        The reference is the field's own for a `NeuralField`. Without one, a Gaussian mixture is
+        taken in closed form, and a `Mixture` from its parts.
         """
+        if isinstance(field, Mixture) and reference is None:
+            parts = [self.log_density(part, x, schedule) for part in field.fields]
+            return (torch.stack(parts, -1) + field.weights.log()).logsumexp(-1)
+        if isinstance(field, GaussianMixtureField) and reference is None:
+            return field.log_scalar(x, schedule(0.0))
         return torch.cat(
             [
                 _reference(field, reference).log_scalar(rows, schedule(0.0))

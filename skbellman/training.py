@@ -52,7 +52,7 @@ class Plan:
     n_steps: int
     learning_rate: float
     weight_decay: float = 0.0
-    n_evaluations: int = 12
+    n_evaluations: int = 10
     patience: int = 4
 
 
@@ -106,7 +106,11 @@ def train(
     averaged = AveragedModel(module, avg_fn=_warm_average)
     best = _Best(copy.deepcopy(module.state_dict()), evaluate(averaged.module)["score"])
     optimiser = torch.optim.AdamW(
-        module.parameters(), plan.learning_rate, weight_decay=plan.weight_decay, betas=(0.9, 0.99)
+        module.parameters(),
+        plan.learning_rate,
+        weight_decay=plan.weight_decay,
+        betas=(0.9, 0.99),
+        fused=True,
     )
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _cosine(step, plan))
     record = Record()

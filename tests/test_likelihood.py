@@ -5,7 +5,7 @@ import torch
 from known import draw, grid, mixture, moments
 from torch.testing import assert_close
 
-from skbellman.fields import GaussianMixtureField, NeuralField
+from skbellman.fields import Affine, GaussianMixtureField, Mixture, NeuralField
 from skbellman.likelihood import FlowIntegral, row_signs
 from skbellman.schedule import NoiseSchedule
 
@@ -109,6 +109,19 @@ def test_levels_must_be_ordered():
         NoiseSchedule(torch.tensor([1.0]), torch.tensor([0.5]))
 
 
+def test_a_mixture_of_fields_has_the_mixture_of_their_densities():
+    truth, other, levels = mixture(2, seed=1), mixture(2, seed=2), schedule(2)
+    weights = torch.tensor([0.2, 0.8]).double()
+    both = Mixture([_Wrapped(moments(truth), truth), other], weights)
+    points, cell = grid(2, n_points=201)
+    log_density = FlowIntegral(64).log_density(both, points, levels)
+    assert float(log_density.exp().sum() * cell) == pytest.approx(1, abs=0.01)
+    x = draw(other, 100)
+    expected = weights @ torch.stack([f.scalar(x, levels(0.0)) for f in (truth, other)])
+    assert_close(FlowIntegral(64).log_density(both, x, levels).exp(), expected, atol=0, rtol=0.03)
+
+
 def test_a_field_without_reference_asks_for_one():
+    field = Affine(mixture(2), torch.ones(2).double(), torch.zeros(2).double())
     with pytest.raises(TypeError, match="reference="):
-        FlowIntegral(4).log_density(mixture(2), torch.zeros(1, 2).double(), schedule(2))
+        FlowIntegral(4).log_density(field, torch.zeros(1, 2).double(), schedule(2))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from known import draw, mixture, moments
@@ -10,8 +9,9 @@ from test_likelihood import _Wrapped, schedule
 from torch import nn
 from torch.testing import assert_close
 
-from skbellman.dynamics import annealed_dynamics, bellman_step
-from skbellman.matching import denoising_loss, mixed_levels, shared_levels
+from skbellman.dynamics import Annealing, annealed_dynamics, bellman_step, draw_rows
+from skbellman.fields import Affine, Mixture
+from skbellman.matching import antithetic_noise, denoising_loss, mixed_levels, shared_levels
 from skbellman.training import Plan, TrainingDivergedError, train
 
 INF = torch.inf
@@ -48,11 +48,22 @@ def test_the_denoising_loss_of_a_gaussian_is_known():
     assert float(found) == pytest.approx(expected, rel=0.01)
 
 
-def test_shared_levels_are_stratified():
-    levels = shared_levels(schedule(2), 100, generator())
-    assert levels.shape == (100, 1, 2)
-    t = (levels[:, 0, 0] / 0.02).log() / np.log(1000)
-    assert_close((100 * t).floor(), torch.arange(100).double())
+def test_shared_levels_are_stratified_and_weighted_as_the_log_density_is():
+    levels = shared_levels(schedule(2), 4000, generator())
+    assert levels.shape == (4000, 1, 2)
+    sigma = levels[:, 0, 0]
+    assert (sigma.diff() > 0).all()
+    # Density of log sigma proportional to 1 / (1 + sigma^2): equal counts against that measure.
+    edges = torch.tensor([0.02, 0.1, 0.5, 1.0, 2.0, 20.0]).double()
+    counts = torch.histogram(sigma, edges).hist
+    measure = (edges.log() - 0.5 * edges.square().log1p()).diff()
+    assert_close(counts, 4000 * measure / measure.sum(), atol=1.5, rtol=0)
+
+
+def test_antithetic_noise_cancels_where_the_field_is_linear():
+    noise = antithetic_noise(torch.zeros(5, 8, 3), generator())
+    assert_close(noise[:, :4], -noise[:, 4:])
+    assert float(noise.std()) == pytest.approx(1, abs=0.2)
 
 
 def test_mixed_levels_observe_move_and_hide_whole_columns():
@@ -124,9 +135,7 @@ def test_an_interrupted_training_warns_and_keeps_its_best_state():
 def test_annealed_dynamics_draws_from_the_density(beta):
     truth = mixture(2)
     field = _Wrapped(moments(truth), truth)
-    drawn = annealed_dynamics(
-        field, 20_000, schedule(2), n_levels=60, beta=beta, n_steps=2, generator=generator()
-    )
+    drawn = annealed_dynamics(field, 20_000, schedule(2), Annealing(60, beta, 2), generator())
     real = draw(truth, 20_000)
     assert_close(drawn.mean(0), real.mean(0), atol=0.03, rtol=0)
     assert_close(drawn.T.cov(), real.T.cov(), atol=0.05, rtol=0)
@@ -146,3 +155,16 @@ def test_bellman_dynamics_keep_the_density_and_move():
     assert float((x - start).std()) > 0.3
     assert_close(x.mean(0), start.mean(0), atol=0.04, rtol=0)
     assert_close(x.T.cov(), start.T.cov(), atol=0.06, rtol=0)
+
+
+def test_a_mixture_is_drawn_from_its_parts():
+    narrow, wide = mixture(2, seed=1), mixture(2, seed=2)
+    neural = _Wrapped(moments(wide), wide)
+    both = Mixture([narrow, neural], torch.tensor([0.3, 0.7]).double())
+    drawn = draw_rows(both, 20_000, schedule(2), Annealing(60), generator())
+    means = [field.log_weights.exp() @ field.means for field in (narrow, wide)]
+    assert_close(drawn.mean(0), 0.3 * means[0] + 0.7 * means[1], atol=0.03, rtol=0)
+    real = torch.cat([draw(narrow, 6000), draw(wide, 14_000)])
+    assert_close(drawn.T.cov(), real.T.cov(), atol=0.05, rtol=0)
+    with pytest.raises(TypeError, match="Affine"):
+        draw_rows(Affine(narrow, *torch.ones(2, 2)), 5, schedule(2), Annealing(5), generator())

@@ -155,3 +155,14 @@ def test_declared_categories():
         TableEncoder(["c"]).fit(frame)
     with pytest.raises(ValueError, match="Column 'word' holds categories"):
         TableEncoder(None).fit(frame.assign(word=list("abab")))
+
+
+def test_columns_are_shaped_unless_that_bends_clusters():
+    rng = np.random.default_rng(0)
+    skewed = np.exp(rng.normal(size=(600, 2)) @ np.array([[1.0, 0.5], [0.0, 0.8]]))
+    assert all(column.power < 0.5 for column in TableEncoder().fit(skewed).columns_)
+    modes = np.array([[0.0, 0.0], [4.0, 1.0], [9.0, 9.0]])
+    clusters = modes[rng.choice(3, 600, p=[0.6, 0.3, 0.1])] + rng.normal(0, 0.3, (600, 2))
+    for column, values in zip(TableEncoder().fit(clusters).columns_, clusters.T, strict=True):
+        coordinate = column.encode(values)[0][:, 0]
+        np.testing.assert_allclose(coordinate, (values - values.mean()) / values.std(), atol=1e-9)

@@ -69,7 +69,7 @@ def run(name: str, seed: int, folder: Path | None) -> dict[str, float]:
     drawn, real = drawn[: len(test)], train[: len(test)]
     figures |= {"AUC ours": auc(test, drawn), "AUC real": auc(test, real)}
     figures |= {"W1 ours": w1(test, drawn), "W1 real": w1(test, real)}
-    return figures | {"truth": truth, "scalar rmse": density.scalar_error_}
+    return figures | {"truth": truth, "scalar error": density.scalar_error_}
 
 
 def main() -> None:

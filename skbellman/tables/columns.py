@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -69,8 +70,14 @@ class NumericColumn(Column):
         u = (values - self.center) / self.unit
         self.power = _best_power(u)
         self.tail = _best_tail(yeo_johnson(u, self.power))
-        t, _ = self._unscaled(values)
-        self.mean, self.scale = float(t.mean()), float(t.std())
+        self._standardise(values)
+
+    def straight(self, values: np.ndarray) -> NumericColumn:
+        """Return the column without shaping: location and scale alone."""
+        column = copy.copy(self)
+        column.power, column.tail = 1.0, np.inf
+        column._standardise(values)
+        return column
 
     def encode(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         t, log_slope = self._unscaled(values)
@@ -85,6 +92,10 @@ class NumericColumn(Column):
         y = t if np.isinf(self.tail) else self.tail * np.sinh(t / self.tail)
         values = inverse_yeo_johnson(y, self.power) * self.unit + self.center
         return self._on_grid(values) if self.step else values
+
+    def _standardise(self, values: np.ndarray) -> None:
+        t, _ = self._unscaled(values)
+        self.mean, self.scale = float(t.mean()), float(t.std())
 
     def _unscaled(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         u = (values - self.center) / self.unit

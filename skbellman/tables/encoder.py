@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from skbellman.mixtures import best_mixture
 from skbellman.tables.columns import CATEGORY_FLOOR, CategoricalColumn, Column, NumericColumn
 from skbellman.tables.containers import Container, container_of
 
 # Share of the variance of a column that the others must leave unexplained.
 _COLLINEAR = 1e-6
+# Rows below which columns are always shaped, and rows that are looked at above.
+_MIN_STRAIGHTENED = 50
+_MIXTURE_ROWS = 2000
 
 
 class TableEncoder:
@@ -54,6 +58,7 @@ class TableEncoder:
         self.palettes_: list[Any] = []
         for j in range(len(self.container_.names)):
             self._fit_column(X, j)
+        self._straighten(X)
         widths = [column.n_dims for column in self.columns_ if column.n_dims]
         if not widths:
             raise ValueError("Every column of X is constant: there is no density to fit.")
@@ -144,6 +149,25 @@ class TableEncoder:
             self.columns_.append(NumericColumn(values, self.dequantize, precision))
             self.palettes_.append(None)
 
+    def _straighten(self, X: Any) -> None:
+        """Shape the columns no more where a mixture explains the table better unshaped.
+
+        Each column's shape makes its own distribution normal. Where columns are skewed because
+        the table has clusters, that bends the clusters instead.
+        """
+        rng = np.random.default_rng(0)
+        numeric = [j for j, c in enumerate(self.columns_) if isinstance(c, NumericColumn)]
+        shaped = [cast("NumericColumn", self.columns_[j]) for j in numeric]
+        values = [c.spread(self._values(X, j), rng) for c, j in zip(shaped, numeric, strict=True)]
+        if not numeric or len(values[0]) < _MIN_STRAIGHTENED:
+            return
+        straight = [c.straight(v) for c, v in zip(shaped, values, strict=True)]
+        order = rng.permutation(len(values[0]))[:_MIXTURE_ROWS]
+        values = [v[order] for v in values]
+        if _mixture_evidence(straight, values) > _mixture_evidence(shaped, values):
+            for j, column in zip(numeric, straight, strict=True):
+                self.columns_[j] = column
+
     def _check_levels(self, j: int, n_levels: int) -> None:
         if n_levels > self.max_categories:
             raise ValueError(
@@ -170,6 +194,14 @@ class TableEncoder:
         parts = [c.encode(v) for c, v in zip(self.columns_, values, strict=True)]
         matrix = np.hstack([z for z, _ in parts])
         return matrix, np.sum([log for _, log in parts], axis=0)
+
+
+def _mixture_evidence(columns: list[NumericColumn], values: list[np.ndarray]) -> float:
+    """Return minus half the BIC of the best Gaussian mixture on the columns' coordinates."""
+    parts = [c.encode(v) for c, v in zip(columns, values, strict=True)]
+    matrix = np.hstack([z for z, _ in parts])
+    log_measure = np.sum([log for _, log in parts])
+    return float(log_measure - 0.5 * best_mixture(matrix, seed=0).bic(matrix))
 
 
 def collinear(matrix: np.ndarray) -> list[int]:
