@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+from sklearn import config_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
@@ -38,7 +39,8 @@ def best_mixture(rows: np.ndarray, seed: int) -> GaussianMixture:
 
 
 def _fit(rows: np.ndarray, n_components: int, seed: int) -> GaussianMixture:
-    with warnings.catch_warnings():
+    # Starting from k-means is refused under array API dispatch; these rows are numpy's in any case.
+    with warnings.catch_warnings(), config_context(array_api_dispatch=False):
         warnings.simplefilter("ignore", ConvergenceWarning)
         return GaussianMixture(n_components, reg_covar=_RIDGE, random_state=seed).fit(rows)
 
