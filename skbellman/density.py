@@ -68,7 +68,7 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         from which marginals and conditionals are learned.
     sigma_min : float, default=0.01
         Lowest noise level of a numeric column, in its standard deviations: details below it
-        are blurred. (Categories have a floor of their own.)
+        are blurred. Categories have a floor of their own.
     sigma_max : float, default=20.0
         Highest noise level, at which every table is a Gaussian.
     n_nodes : int or "auto", default="auto"
@@ -248,6 +248,7 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         Returns
         -------
         self : BellmanDiffusionDensity
+            The fitted estimator.
 
         Raises
         ------
@@ -255,8 +256,17 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
             For a table that has no density: missing or infinite values, a single row, only
             constant columns, mixed types in a column, too many categories. The message
             names the column and the remedy.
+        TypeError
+            For a polars LazyFrame.
         TrainingDivergedError
             If training diverges. The estimator is then fitted with the best state before.
+
+        Examples
+        --------
+        >>> from skbellman import BellmanDiffusionDensity
+        >>> density = BellmanDiffusionDensity(n_steps=5, random_state=0)
+        >>> density.fit([[0.1, 1.2], [0.4, 0.8], [0.2, 1.1], [0.9, 0.3]]).n_features_in_
+        2
         """
         X = self._validate_table(X, reset=True)
         random_state = check_random_state(self.random_state)
@@ -298,6 +308,15 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         ------
         ValueError
             If columns differ from those of `fit`, or hold missing or infinite values.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from skbellman import BellmanDiffusionDensity
+        >>> df = pd.DataFrame({"x": [0.11, 0.42, 0.27, 0.93], "c": ["a", "b", "a", "a"]})
+        >>> density = BellmanDiffusionDensity(n_steps=5, random_state=0).fit(df)
+        >>> density.score_samples(df.assign(c="z"))
+        array([-inf, -inf, -inf, -inf])
         """
         check_is_fitted(self)
         X = self._validate_table(X, reset=False)
@@ -317,12 +336,28 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         Parameters
         ----------
         X : DataFrame or array-like of shape (n_samples, n_features)
+            With the columns of the fitted table, in its order.
         y : None
             Ignored.
 
         Returns
         -------
         score : float
+            In nats a row, in the units of `score_samples`.
+
+        Raises
+        ------
+        ValueError
+            As `score_samples` does.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skbellman import BellmanDiffusionDensity
+        >>> X = load_iris().data
+        >>> density = BellmanDiffusionDensity(n_steps=5, random_state=0).fit(X[::2])
+        >>> density.score(X[1::2]) > density.score(X[1::2] + 3.0)
+        True
         """
         return float(self.score_samples(X).mean())
 
@@ -347,6 +382,15 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         ------
         ValueError
             If n_samples is no whole number of at least 1.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from skbellman import BellmanDiffusionDensity
+        >>> df = pd.DataFrame({"n": [1, 2, 2, 3, 5], "c": ["a", "b", "a", "a", "b"]})
+        >>> density = BellmanDiffusionDensity(n_steps=5, random_state=0).fit(df)
+        >>> density.sample(100, random_state=0)["n"].dtype
+        dtype('int64')
         """
         check_is_fitted(self)
         if isinstance(n_samples, bool) or not isinstance(n_samples, Integral) or n_samples < 1:
@@ -363,6 +407,8 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
 
     def _validate_table(self, X: Any, reset: bool) -> Any:
         """Return X as an array or a frame, its columns and size checked."""
+        if nw.dependencies.is_polars_lazyframe(X):
+            raise TypeError("X is a lazy frame, which holds no rows yet: pass X.collect().")
         if not nw.dependencies.is_into_dataframe(X):
             return validate_data(
                 self, X, dtype=[np.float64, np.float32], reset=reset,

@@ -22,10 +22,27 @@ class TrainingDivergedError(RuntimeError):
 
     The estimator keeps the best state before that, and can be used.
 
+    Parameters
+    ----------
+    message : str
+        What happened, and what to do.
+    record : Record
+        The curves until then.
+
     Attributes
     ----------
     record : Record
-        What happened until then.
+        The curves until then.
+
+    Examples
+    --------
+    >>> from skbellman import BellmanDiffusionDensity, TrainingDivergedError
+    >>> density = BellmanDiffusionDensity(n_steps=20, learning_rate=1e30, random_state=0)
+    >>> try:
+    ...     density.fit([[0.1, 1.2], [0.4, 0.8], [0.2, 1.1], [0.9, 0.3]])
+    ... except TrainingDivergedError:
+    ...     print("kept step", density.n_iter_)
+    kept step 0
     """
 
     def __init__(self, message: str, record: Record) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Hashable
 from typing import Any
 
 import narwhals.stable.v2 as nw
@@ -169,12 +170,18 @@ def _check_finite(name: Any, numbers: np.ndarray) -> None:
 
 
 def _category_values(series: nw.Series[Any]) -> np.ndarray:
-    values = np.array(series.to_list(), dtype=object)
-    kinds = {type(value) for value in values.tolist()}
+    values = series.to_list()
+    nested = next((v for v in values if not isinstance(v, Hashable)), None)
+    if nested is not None:
+        raise ValueError(
+            f"Column {series.name!r} holds {nested!r}, a {type(nested).__name__}: split it into "
+            "columns of single values, or drop it."
+        )
+    kinds = {type(value) for value in values}
     if series.dtype == nw.Object and len(kinds) > 1:
         names = sorted(kind.__name__ for kind in kinds)
         raise ValueError(
             f"Column {series.name!r} mixes values of types {', '.join(names)}: make it one "
             "type, with astype(str) or astype(float), say."
         )
-    return values
+    return np.array(values, dtype=object)

@@ -14,6 +14,7 @@ from skbellman.tables.containers import Container, container_of
 
 # Share of the variance of a column that the others must leave unexplained.
 _COLLINEAR = 1e-6
+_LARGEST = 1e150
 # Rows below which columns are always shaped, and rows that are looked at above.
 _MIN_STRAIGHTENED = 50
 _MIXTURE_ROWS = 2000
@@ -145,6 +146,7 @@ class TableEncoder:
             self.columns_.append(CategoricalColumn(levels))
             self.palettes_.append(self.container_.palette(X, j, first))
         else:
+            self._check_magnitude(j, values)
             precision = self.container_.precision(j)
             self.columns_.append(NumericColumn(values, self.dequantize, precision))
             self.palettes_.append(None)
@@ -167,6 +169,14 @@ class TableEncoder:
         if _mixture_evidence(straight, values) > _mixture_evidence(shaped, values):
             for j, column in zip(numeric, straight, strict=True):
                 self.columns_[j] = column
+
+    def _check_magnitude(self, j: int, values: np.ndarray) -> None:
+        extreme = values[np.abs(values).argmax()]
+        if abs(extreme) > _LARGEST:
+            raise ValueError(
+                f"Column {self.names[j]!r} holds {extreme:g}, whose square is no number: "
+                "divide the column by a constant, or repair the value."
+            )
 
     def _check_levels(self, j: int, n_levels: int) -> None:
         if n_levels > self.max_categories:

@@ -1,0 +1,27 @@
+"""Public docstrings follow numpydoc: every parameter, every result, an example."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+from numpydoc.validate import validate
+
+import skbellman
+
+# An extended summary and a "See Also" are for the author to judge; scikit-learn names results.
+OPTIONAL = {"ES01", "SA01", "RT02"}
+
+
+def public_names():
+    for name in skbellman.__all__:
+        yield f"skbellman.{name}"
+        for method, value in vars(getattr(skbellman, name)).items():
+            if inspect.isfunction(value) and not method.startswith("_"):
+                yield f"skbellman.{name}.{method}"
+
+
+@pytest.mark.parametrize("name", list(public_names()))
+def test_docstring_is_complete(name):
+    errors = [error for error in validate(name)["errors"] if error[0] not in OPTIONAL]
+    assert not errors
