@@ -78,11 +78,11 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         How `score_samples` takes the divergence. "auto" is exact up to 64 coordinates (a
         number counts one, a category of K levels K - 1), above an estimate by 8 random
         signs per node that depend on the row alone.
-    n_levels : int, default=40
+    n_levels : int, default=80
         Noise levels that `sample` passes through.
     beta : float, default=0.0
         Strength of the Bellman dynamics at each level when sampling. 0 is the probability
-        flow, which measured best (see the benchmarks in the documentation).
+        flow; on Abalone 1 and 2 drew no better rows (see the architecture page).
     n_bellman_steps : int, default=1
         Steps of the Bellman dynamics at each level, if beta > 0.
     categorical_features : "from_dtype", None, or array-like of int, str or bool, \
@@ -197,7 +197,7 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         sigma_max: float = 20.0,
         n_nodes: int | str = "auto",
         divergence: str = "auto",
-        n_levels: int = 40,
+        n_levels: int = 80,
         beta: float = 0.0,
         n_bellman_steps: int = 1,
         categorical_features: Any = "from_dtype",
