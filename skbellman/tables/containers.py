@@ -56,7 +56,7 @@ class ArrayContainer(Container):
         self.dtype = X.dtype
 
     def values(self, X: np.ndarray, j: int) -> np.ndarray:
-        return X[:, j]
+        return X[:, j].astype(float)
 
     def is_categorical(self, X: np.ndarray, j: int) -> bool:
         return False
