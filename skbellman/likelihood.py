@@ -30,7 +30,7 @@ from skbellman.fields import DensityField, GaussianMixtureField, Mixture, Neural
 from skbellman.schedule import NoiseSchedule
 
 # Rows times directions that are worked on at once: memory stays flat in the number of rows.
-_CHUNK = 2048
+_CHUNK = 4096
 # Columns up to which the exact divergence is affordable, and the probes to take above.
 _MAX_EXACT_COLUMNS = 64
 N_PROBES = 8
