@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -98,12 +99,12 @@ def fit_field(
     generator = torch.Generator(rows.draws.device).manual_seed(seed)
     neural = initial_field(rows, schedule, settings)
     closed_form = fit_mixture(rows, schedule, seed)
-    record, failure, scalar_error = Record(), None, float("nan")
+    record, failure, scalar_error = Record(), None, math.nan
     try:
         record = fit_gradient(neural, rows, schedule, settings, plan, generator, report)
         scalar_plan = Plan(max(plan.n_steps // 4, 1), plan.learning_rate)
         scalar = fit_scalar(neural, rows, schedule, settings.batch_size, scalar_plan, generator)
-        scalar_error = -max(figures["score"] for figures in scalar.scores)
+        scalar_error = -max((f["score"] for f in scalar.scores), default=math.nan)
     except TrainingDivergedError as error:
         failure, record = error, record if record.step else error.record
     field = stacked([neural, closed_form], rows, schedule)

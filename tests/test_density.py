@@ -292,6 +292,18 @@ def test_a_diverging_fit_raises_and_leaves_a_usable_estimator():
     assert all(torch.isfinite(p).all() for p in density.field_.parameters())
 
 
+def test_an_interrupt_while_the_scalar_network_is_fitted_leaves_a_usable_estimator(monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("skbellman.fitting.regression_loss", interrupt)
+    density = BellmanDiffusionDensity(**QUICK)
+    with pytest.warns(RuntimeWarning, match="interrupted"):
+        density.fit(FRAME)
+    assert np.isnan(density.scalar_error_)
+    assert np.isfinite(density.score_samples(FRAME)).all()
+
+
 def test_a_device_that_is_not_there_is_an_error():
     with pytest.raises(ValueError, match="device='nonsense'"):
         BellmanDiffusionDensity(device="nonsense").fit(FRAME)
