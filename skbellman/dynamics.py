@@ -88,7 +88,7 @@ def draw_rows(
         return annealed_dynamics(field, n_rows, schedule, annealing, generator)
     if not isinstance(field, Mixture):
         raise TypeError(f"{type(field).__name__} cannot be drawn from.")
-    part_of_row = _choose(field.weights, n_rows, generator)
+    part_of_row = _components(field.weights, n_rows, generator)
     x = schedule.floor.new_empty(n_rows, field.n_columns)
     for k, part in enumerate(field.fields):
         rows = part_of_row == k
@@ -120,7 +120,7 @@ def gaussian_rows(
     mixture: GaussianMixtureField, n_rows: int, sigma: Tensor, generator: torch.Generator
 ) -> Tensor:
     """Draw rows of a Gaussian mixture at a noise level: (n_rows, D)."""
-    component = _choose(mixture.log_weights.exp(), n_rows, generator)
+    component = _components(mixture.log_weights.exp(), n_rows, generator)
     factors = torch.linalg.cholesky(mixture.covariances + torch.diag(sigma.square()))
     shape = (n_rows, mixture.n_columns, 1)
     noise = torch.randn(shape, generator=generator, device=factors.device, dtype=factors.dtype)
@@ -130,7 +130,7 @@ def gaussian_rows(
     return x
 
 
-def _choose(weights: Tensor, n_rows: int, generator: torch.Generator) -> Tensor:
+def _components(weights: Tensor, n_rows: int, generator: torch.Generator) -> Tensor:
     """Draw a number below len(weights) for each row."""
     return torch.multinomial(weights, n_rows, replacement=True, generator=generator)
 

@@ -66,7 +66,7 @@ def shared_levels(schedule: NoiseSchedule, n_groups: int, generator: torch.Gener
     proportional to :math:`1 / (1 + \sigma^2)`. With that factor the `denoising_loss` is, level by
     level, the error of the log-density; high levels, where every table is a Gaussian, are seldom drawn.
     """  # noqa: E501 - one formula
-    device, (floor, ceiling) = generator.device, schedule.ends()
+    device, floor, ceiling = generator.device, schedule(0.0), schedule(1.0)
     jitter = torch.rand(n_groups, 1, generator=generator, device=device)
     t = (torch.arange(n_groups, device=device).unsqueeze(-1) + jitter).to(floor) / n_groups
     lowest, highest = floor / (1 + floor**2).sqrt(), ceiling / (1 + ceiling**2).sqrt()

@@ -32,10 +32,6 @@ class NoiseSchedule(nn.Module):
         t = torch.as_tensor(t, dtype=self.floor.dtype, device=self.floor.device)
         return self.floor * (t.unsqueeze(-1) * self.rate).exp()
 
-    def ends(self) -> tuple[Tensor, Tensor]:
-        """Return floor and ceiling, each (D,)."""
-        return self.floor, self(1.0)
-
     def diffusivity(self, t: Tensor | float) -> Tensor:
         r"""Return :math:`\dot\sigma \sigma = \rho \sigma^2`, half the growth of the variance."""
         return self.rate * self(t).square()

@@ -81,7 +81,7 @@ class TableEncoder:
 
     def encode(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return coordinates, (n, n_dims), and log-measures, (n,), of the rows as they are."""
-        return self._encode([self._values(X, j) for j in range(len(self.columns_))])
+        return _encode(self.columns_, [self._values(X, j) for j in range(len(self.columns_))])
 
     def spread(
         self, X: Any, n_times: int, rng: np.random.Generator
@@ -92,7 +92,10 @@ class TableEncoder:
         """
         values = [self._values(X, j) for j in range(len(self.columns_))]
         draws = [
-            self._encode([c.spread(v, rng) for c, v in zip(self.columns_, values, strict=True)])
+            _encode(
+                self.columns_,
+                [c.spread(v, rng) for c, v in zip(self.columns_, values, strict=True)],
+            )
             for _ in range(n_times)
         ]
         return np.stack([z for z, _ in draws]), np.stack([log for _, log in draws])
@@ -200,18 +203,17 @@ class TableEncoder:
             )
         return mask
 
-    def _encode(self, values: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        parts = [c.encode(v) for c, v in zip(self.columns_, values, strict=True)]
-        matrix = np.hstack([z for z, _ in parts])
-        return matrix, np.sum([log for _, log in parts], axis=0)
-
 
 def _mixture_evidence(columns: list[NumericColumn], values: list[np.ndarray]) -> float:
     """Return minus half the BIC of the best Gaussian mixture on the columns' coordinates."""
+    matrix, log_measure = _encode(columns, values)
+    return float(log_measure.sum() - 0.5 * best_mixture(matrix, seed=0).bic(matrix))
+
+
+def _encode(columns: Sequence[Column], values: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the coordinates and log-measures of rows given as a list of columns."""
     parts = [c.encode(v) for c, v in zip(columns, values, strict=True)]
-    matrix = np.hstack([z for z, _ in parts])
-    log_measure = np.sum([log for _, log in parts])
-    return float(log_measure - 0.5 * best_mixture(matrix, seed=0).bic(matrix))
+    return np.hstack([z for z, _ in parts]), np.sum([log for _, log in parts], axis=0)
 
 
 def collinear(matrix: np.ndarray) -> list[int]:
