@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import narwhals.stable.v2 as nw
 import numpy as np
 import torch
+from scipy.special import logsumexp
 from sklearn.base import BaseEstimator, DensityMixin, _fit_context
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import check_random_state
@@ -18,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from skbellman.dynamics import Annealing, draw_rows
+from skbellman.fields import ClosedFormField, DensityField
 from skbellman.fitting import FieldSettings, Rows, fit_field
 from skbellman.likelihood import N_PROBES, FlowIntegral, affordable_probes
 from skbellman.schedule import NoiseSchedule
@@ -28,6 +30,8 @@ _GRID_DRAWS = 8
 # Numbers of rows from which width="auto" is 128, 192 and 256.
 _WIDER_FROM = (100, 1000, 20_000)
 _SAMPLE_CHUNK = 16384
+# Places of a row's cell of the grid at which a closed form is evaluated.
+_CELL_PLACES = 32
 
 
 class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator):
@@ -108,8 +112,9 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
     Attributes
     ----------
     field_ : Mixture
-        The fields, on the encoded columns: those of the networks, mixed with those of a
-        Gaussian mixture by the weights under which the held-out rows are likeliest.
+        The fields, on the encoded columns, numbers first: those of the networks, mixed with
+        those of a closed form (Gaussians, in latent classes if there are categories) by the
+        weights under which the held-out rows are likeliest.
     schedule_ : NoiseSchedule
         The noise levels of the encoded columns.
     encoder_ : TableEncoder
@@ -274,7 +279,6 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         encoder = TableEncoder(
             self.categorical_features, self.max_categories, self.handle_unknown, self.dequantize
         ).fit(X)
-        encoder.warn_collinear(X)
         device = _resolve_device(self.device)
         rows = self._rows(encoder, X, rng, device)
         floor = torch.as_tensor(encoder.floors(self.sigma_min)).to(rows.draws)
@@ -320,15 +324,9 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         """
         check_is_fitted(self)
         X = self._validate_table(X, reset=False)
-        matrix, log_measure = self.encoder_.encode(X)
-        field = copy.deepcopy(self.field_).double()
-        schedule = copy.deepcopy(self.schedule_).double()
-        integral = self._integral(matrix.shape[1])
-        with torch.no_grad():
-            x = torch.tensor(matrix, device=self.device_)
-            log_density = integral.log_density(field, x, schedule).cpu().numpy()
-        # A row so far out that the fields overflow has no density that a float can hold.
-        return np.where(np.isnan(log_density), -np.inf, log_density) + log_measure
+        parts = [self._log_density(field, X) for field in self.field_.fields]
+        weights = self.field_.weights.double().cpu().numpy()
+        return np.asarray(logsumexp(np.stack(parts, -1), axis=-1, b=weights))
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return the mean log-density of the rows.
@@ -405,6 +403,23 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         matrix = torch.cat(parts)
         return self.encoder_.decode(matrix.double().cpu().numpy())
 
+    def _log_density(self, field: DensityField, X: Any) -> np.ndarray:
+        """Return the log-density of rows under a part of the field, in the table's units.
+
+        A row on a grid has the mean density of its cell. A closed form may have a component to a
+        cell, with a peak at its centre; the networks are too smooth for that, and one value does.
+        """
+        field, schedule = copy.deepcopy(field).double(), copy.deepcopy(self.schedule_).double()
+        n_places = _CELL_PLACES if isinstance(field, ClosedFormField) else 1
+        logs = []
+        for matrix, log_measure in self.encoder_.encode_cells(X, n_places):
+            x = torch.tensor(matrix, device=self.device_)
+            with torch.no_grad():
+                found = self._integral(x.shape[1]).log_density(field, x, schedule).cpu().numpy()
+            # A row so far out that fields overflow has no density that a float can hold.
+            logs.append(np.where(np.isnan(found), -np.inf, found) + log_measure)
+        return np.asarray(logsumexp(logs, axis=0)) - np.log(len(logs))
+
     def _validate_table(self, X: Any, reset: bool) -> Any:
         """Return X as an array or a frame, its columns and size checked."""
         if nw.dependencies.is_polars_lazyframe(X):
@@ -450,6 +465,7 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
             validation=tensor(validation),
             validation_log_measure=tensor(log_measure[0, held_out] + blur_measure),
             blocks=torch.as_tensor(encoder.blocks_, device=device),
+            corners=[tensor(points) for points in encoder.corners()],
         )
 
     def _fit_fields(

@@ -22,7 +22,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from skbellman.fields import DensityField, GaussianMixtureField, Mixture, NeuralField
+from skbellman.fields import ClosedFormField, DensityField, Mixture, NeuralField
 from skbellman.likelihood import velocity
 from skbellman.schedule import NoiseSchedule
 
@@ -61,12 +61,12 @@ def draw_rows(
 ) -> Tensor:
     """Draw rows from p at the floor of the schedule.
 
-    Each row of a `Mixture` comes from one of its parts, a Gaussian mixture's rows are drawn
-    in closed form, a neural field's by annealed dynamics.
+    Each row of a `Mixture` comes from one of its parts; a closed form draws its own rows, a
+    neural field's come from annealed dynamics.
 
     Parameters
     ----------
-    field : NeuralField, GaussianMixtureField, or Mixture of such
+    field : NeuralField, ClosedFormField, or Mixture of such
     n_rows : int
     schedule : NoiseSchedule
     annealing : Annealing
@@ -82,13 +82,13 @@ def draw_rows(
     TypeError
         For a field of another kind.
     """
-    if isinstance(field, GaussianMixtureField):
-        return gaussian_rows(field, n_rows, schedule(0.0), generator)
+    if isinstance(field, ClosedFormField):
+        return field.draw(n_rows, schedule(0.0), generator)
     if isinstance(field, NeuralField):
         return annealed_dynamics(field, n_rows, schedule, annealing, generator)
     if not isinstance(field, Mixture):
         raise TypeError(f"{type(field).__name__} cannot be drawn from.")
-    part_of_row = _components(field.weights, n_rows, generator)
+    part_of_row = torch.multinomial(field.weights, n_rows, replacement=True, generator=generator)
     x = schedule.floor.new_empty(n_rows, field.n_columns)
     for k, part in enumerate(field.fields):
         rows = part_of_row == k
@@ -107,32 +107,13 @@ def annealed_dynamics(
 ) -> Tensor:
     """Move rows from noise at the ceiling to the floor of the schedule: (n_rows, D)."""
     # At the ceiling the field is its reference.
-    x = gaussian_rows(field.reference, n_rows, schedule(1.0), generator)
+    x = field.reference.draw(n_rows, schedule(1.0), generator)
     grid = torch.linspace(1.0, 0.0, annealing.n_levels + 1).tolist()
     for start, stop in pairwise(grid):
         x = heun_step(field, x, schedule, start, stop)
         for _ in range(annealing.n_steps if annealing.beta > 0 else 0):
             x = bellman_step(field, x, schedule(stop), annealing.beta, generator)
     return x
-
-
-def gaussian_rows(
-    mixture: GaussianMixtureField, n_rows: int, sigma: Tensor, generator: torch.Generator
-) -> Tensor:
-    """Draw rows of a Gaussian mixture at a noise level: (n_rows, D)."""
-    component = _components(mixture.log_weights.exp(), n_rows, generator)
-    factors = torch.linalg.cholesky(mixture.covariances + torch.diag(sigma.square()))
-    shape = (n_rows, mixture.n_columns, 1)
-    noise = torch.randn(shape, generator=generator, device=factors.device, dtype=factors.dtype)
-    x = mixture.means[component]
-    for k, factor in enumerate(factors):
-        x[component == k] += (factor @ noise[component == k]).squeeze(-1)
-    return x
-
-
-def _components(weights: Tensor, n_rows: int, generator: torch.Generator) -> Tensor:
-    """Draw a number below len(weights) for each row."""
-    return torch.multinomial(weights, n_rows, replacement=True, generator=generator)
 
 
 def heun_step(
@@ -166,6 +147,5 @@ def _diffusion(field: NeuralField, x: Tensor, sigma: Tensor) -> tuple[Tensor, Te
 
 
 def typical_log_scalar(field: NeuralField, sigma: Tensor) -> Tensor:
-    """Return E log s_0(x, sigma) under the reference's first component: its negative entropy."""
-    mean = field.reference.means[:1]
-    return field.reference.log_scalar(mean, sigma) - 0.5 * mean.shape[-1]
+    """Return about E log s_0(x, sigma): exact for a reference of one Gaussian."""
+    return field.reference.log_scalar(field.reference.centre(), sigma) - 0.5 * field.n_columns

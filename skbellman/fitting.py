@@ -9,8 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
-from skbellman.fields import GaussianMixtureField, Mixture, NeuralField
+from skbellman.fields import (
+    ClosedFormField,
+    GaussianMixtureField,
+    LatentClassField,
+    Mixture,
+    NeuralField,
+)
 from skbellman.likelihood import FlowIntegral, affordable_probes
 from skbellman.matching import (
     antithetic_noise,
@@ -55,12 +62,29 @@ class Rows:
         Added to log-densities of the validation rows when they are reported.
     blocks : tensor of int, shape (D,)
         The table's column that each coordinate belongs to.
+    corners : list of tensor of shape (K, d)
+        Points of the categories, whose coordinates are the last ones.
     """
 
     draws: Tensor
     validation: Tensor
     validation_log_measure: Tensor
     blocks: Tensor
+    corners: list[Tensor]
+
+    @property
+    def n_numbers(self) -> int:
+        """Number of coordinates that are no category's."""
+        return self.draws.shape[-1] - sum(points.shape[1] for points in self.corners)
+
+    @property
+    def judges(self) -> Tensor:
+        """The validation rows that are scored again and again, (n, D)."""
+        return self.validation[:_VALIDATION_ROWS]
+
+    def integral(self) -> FlowIntegral:
+        """Return the flow integral that scores them."""
+        return FlowIntegral(_VALIDATION_NODES, affordable_probes(self.validation.shape[1]))
 
 
 @dataclass(frozen=True)
@@ -113,48 +137,76 @@ def fit_field(
 
 @torch.no_grad()
 def stacked(
-    fields: list[NeuralField | GaussianMixtureField], rows: Rows, schedule: NoiseSchedule
+    fields: list[NeuralField | ClosedFormField], rows: Rows, schedule: NoiseSchedule
 ) -> Mixture:
     """Return the mixture of the fields under which the validation rows are likeliest."""
-    integral, validation = _validation_integral(rows), rows.validation[:_VALIDATION_ROWS]
-    scores = [integral.log_density(field, validation, schedule) for field in fields]
+    scores = [rows.integral().log_density(field, rows.judges, schedule) for field in fields]
     weights = stacking_weights(torch.stack(scores, -1).double().cpu().numpy())
     return Mixture(fields, torch.as_tensor(weights).to(rows.draws))
 
 
-def fit_mixture(rows: Rows, schedule: NoiseSchedule, seed: int) -> GaussianMixtureField:
-    """Return the Gaussian mixture of least BIC whose density at the floor is the rows'.
+def fit_mixture(rows: Rows, schedule: NoiseSchedule, seed: int) -> ClosedFormField:
+    """Return the mixture in closed form whose number of classes has the least BIC.
 
-    It is fitted to rows with the noise of the floor, which is then taken out of the covariances:
-    without it, categories would be points.
+    Gaussians are fitted to rows with the noise of the floor, which is then taken out of the
+    covariances: without it, categories would be points. Each Gaussian becomes a class, in which
+    categories are independent of the rest.
     """
     data, floor = rows.draws[0].double().cpu().numpy(), schedule(0.0).double().cpu().numpy()
     rng = np.random.default_rng(seed)
     noisy = rng.permutation(data) + floor * rng.standard_normal(data.shape)
     mixture = best_mixture(noisy, seed % 2**32)
-    values, vectors = np.linalg.eigh(mixture.covariances_ - np.diag(floor**2))
+    n = rows.n_numbers
+    values, vectors = np.linalg.eigh(mixture.covariances_[:, :n, :n] - np.diag(floor[:n] ** 2))
     covariances = (vectors * values.clip(min=0)[:, None, :]) @ vectors.transpose(0, 2, 1)
-    parts = (mixture.weights_, mixture.means_, covariances)
-    return GaussianMixtureField(*(torch.as_tensor(part).to(rows.draws) for part in parts))
+    parts = (mixture.weights_, mixture.means_[:, :n], covariances)
+    gaussians = GaussianMixtureField(*(torch.as_tensor(part).to(rows.draws) for part in parts))
+    responsibilities = torch.as_tensor(mixture.predict_proba(noisy)).to(rows.draws)
+    return with_categories(gaussians, torch.as_tensor(noisy).to(rows.draws), responsibilities, rows)
+
+
+def with_categories(
+    gaussians: GaussianMixtureField, x: Tensor, responsibilities: Tensor, rows: Rows
+) -> ClosedFormField:
+    """Add to each Gaussian the shares of the categories' levels among its rows.
+
+    A class is given one more row, spread as the levels are over all rows, and those one more row
+    spread evenly, so that no share is 0. ``responsibilities`` has shape (n, J).
+    """
+    if not rows.corners:
+        return gaussians
+    shares, start = [], rows.n_numbers
+    for points in rows.corners:
+        block = x[:, start : (start := start + points.shape[1])]
+        indicator = one_hot(torch.cdist(block, points).argmin(-1), len(points)).to(x)
+        overall = (indicator.sum(0) + 1 / len(points)) / (len(x) + 1)
+        counts = responsibilities.T @ indicator + overall
+        shares.append(counts / counts.sum(-1, keepdim=True))
+    return LatentClassField(gaussians, rows.corners, shares)
 
 
 def initial_field(rows: Rows, schedule: NoiseSchedule, settings: FieldSettings) -> NeuralField:
-    """Return the field before training: the Gaussian with the moments of the rows.
+    """Return the field before training: the moments of the numbers, the shares of the levels.
 
-    The ridge on its covariance is the one under which the validation rows are likeliest.
+    The ridge on the covariance is the one under which the validation rows are likeliest.
     """
     data = rows.draws.flatten(0, 1).double()
-    mean, centred = data.mean(0), data - data.mean(0)
+    numbers = data[:, : rows.n_numbers]
+    mean, centred = numbers.mean(0), numbers - numbers.mean(0)
     covariance = centred.T @ centred / len(data)
     eye = torch.eye(len(mean), dtype=data.dtype, device=data.device)
     candidates = [
         GaussianMixtureField.normal(mean, covariance + ridge * eye).to(data) for ridge in _RIDGES
     ]
-    floor = schedule(0.0).double()
-    scores = [c.log_scalar(rows.validation.double(), floor).mean() for c in candidates]
-    best = int(torch.stack(scores).argmax())
-    field = NeuralField(candidates[best], settings.width, settings.depth, settings.dropout)
-    return field.to(rows.draws)
+    floor, judges = schedule(0.0).double(), rows.validation.double()
+    scores = [
+        c.log_scalar(judges[:, : rows.n_numbers], floor[: rows.n_numbers]).mean()
+        for c in candidates
+    ]
+    best = candidates[int(torch.stack(scores).argmax())].to(rows.draws)
+    first = rows.draws[0]
+    reference = with_categories(best, first, torch.ones_like(first[:, :1]), rows)
+    return NeuralField(reference, settings.width, settings.depth, settings.dropout).to(rows.draws)
 
 
 def fit_gradient(
@@ -167,8 +219,7 @@ def fit_gradient(
     report: Callable[[Record], bool],
 ) -> Record:
     """Train the gradient network; the held-out log-density chooses the state."""
-    validation = rows.validation[:_VALIDATION_ROWS]
-    integral = _validation_integral(rows)
+    validation, integral = rows.judges, rows.integral()
     log_measure = rows.validation_log_measure[: len(validation)].mean()
     levels = shared_levels(schedule, len(validation), generator).squeeze(1)
     noise = torch.randn(validation.shape, generator=generator, device=generator.device)
@@ -206,9 +257,7 @@ def fit_scalar(
     sample = rows.draws[0, _choose(rows.draws.shape[1], _TRAJECTORY_ROWS, generator)]
     with torch.no_grad():
         levels, x, ratio = noisy.log_ratios(field, sample, schedule)
-        held_out = _validation_integral(rows).log_ratios(
-            field, rows.validation[:_VALIDATION_ROWS], schedule
-        )
+        held_out = rows.integral().log_ratios(field, rows.judges, schedule)
 
     def loss(_: nn.Module) -> Tensor:
         picked = _integers(x.shape[1], max(4 * batch_size // len(x), 1), generator)
@@ -242,10 +291,6 @@ def draw_batch(
     picked = _integers(n_draws * n_rows, n_groups * half, generator)
     clean = rows.draws.view(-1, n_columns)[picked].view(n_groups, half, n_columns).repeat(1, 2, 1)
     return clean, torch.cat(levels), antithetic_noise(clean, generator)
-
-
-def _validation_integral(rows: Rows) -> FlowIntegral:
-    return FlowIntegral(_VALIDATION_NODES, affordable_probes(rows.validation.shape[1]))
 
 
 class _swapped:  # noqa: N801 - reads as a verb where it is used

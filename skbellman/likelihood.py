@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skbellman.fields import DensityField, GaussianMixtureField, Mixture, NeuralField
+from skbellman.fields import ClosedFormField, DensityField, Mixture, NeuralField
 from skbellman.schedule import NoiseSchedule
 
 # Rows times directions that are worked on at once: memory stays flat in the number of rows.
@@ -63,17 +63,17 @@ class FlowIntegral:
         field: DensityField,
         x: Tensor,
         schedule: NoiseSchedule,
-        reference: GaussianMixtureField | None = None,
+        reference: ClosedFormField | None = None,
     ) -> Tensor:
         """Return log s(x, sigma_min), shape (n,), for x of shape (n, D).
 
-        The reference is the field's own for a `NeuralField`. Without one, a Gaussian mixture is
-        taken in closed form, and a `Mixture` from its parts.
+        The reference is the field's own for a `NeuralField`. Without one, a closed form is
+        taken as it is, and a `Mixture` from its parts.
         """
         if isinstance(field, Mixture) and reference is None:
             parts = [self.log_density(part, x, schedule) for part in field.fields]
             return (torch.stack(parts, -1) + field.weights.log()).logsumexp(-1)
-        if isinstance(field, GaussianMixtureField) and reference is None:
+        if isinstance(field, ClosedFormField) and reference is None:
             return field.log_scalar(x, schedule(0.0))
         return torch.cat(
             [
@@ -107,7 +107,7 @@ class FlowIntegral:
         field: DensityField,
         x: Tensor,
         schedule: NoiseSchedule,
-        reference: GaussianMixtureField | None,
+        reference: ClosedFormField | None,
     ) -> Iterator[tuple[float, Tensor, Tensor]]:
         """Yield node, position and weighted integrand, from the floor to the ceiling."""
         directions = _directions(x, self.n_probes, self.n_nodes)
@@ -161,7 +161,7 @@ def _remaining_weights(n_nodes: int) -> np.ndarray:
     return to_end / weights
 
 
-def _reference(field: DensityField, reference: GaussianMixtureField | None) -> GaussianMixtureField:
+def _reference(field: DensityField, reference: ClosedFormField | None) -> ClosedFormField:
     if reference is not None:
         return reference
     if isinstance(field, NeuralField):
@@ -171,7 +171,7 @@ def _reference(field: DensityField, reference: GaussianMixtureField | None) -> G
 
 def _residual_divergence(
     field: DensityField,
-    reference: GaussianMixtureField | None,
+    reference: ClosedFormField | None,
     x: Tensor,
     sigma: Tensor,
     diffusivity: Tensor,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from skbellman.fields import GaussianMixtureField
+from skbellman.fields import GaussianMixtureField, LatentClassField
 
 
 def mixture(n_columns: int = 2, n_components: int = 3, seed: int = 0) -> GaussianMixtureField:
@@ -16,6 +16,37 @@ def mixture(n_columns: int = 2, n_components: int = 3, seed: int = 0) -> Gaussia
         torch.randn(n_components, n_columns, generator=generator, dtype=torch.float64),
         roots @ roots.mT + 0.1 * torch.eye(n_columns, dtype=torch.float64),
     )
+
+
+def latent_classes() -> LatentClassField:
+    """Return two classes of one number and categories of three and of two levels."""
+    corners = [
+        torch.tensor([[0.8, -0.5], [-0.8, -0.5], [0.0, 0.9]]).double(),
+        torch.tensor([[-0.7], [0.7]]).double(),
+    ]
+    shares = [
+        torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]]).double(),
+        torch.tensor([[0.9, 0.1], [0.4, 0.6]]).double(),
+    ]
+    return LatentClassField(mixture(1, n_components=2), corners, shares)
+
+
+def expanded(field: LatentClassField) -> GaussianMixtureField:
+    """Return latent classes with every combination of points as a component of its own."""
+    weights, means = [], []
+    for j, log_weight in enumerate(field.log_weights):
+        levels = [torch.arange(len(c.points)) for c in field.corners]
+        for codes in torch.cartesian_prod(*levels):
+            shares = [
+                getattr(field, f"log_probabilities_{b}")[j, code] for b, code in enumerate(codes)
+            ]
+            points = [c.points[code] for c, code in zip(field.corners, codes, strict=True)]
+            weights.append((log_weight + sum(shares)).exp())
+            means.append(torch.cat([field.gaussians.means[j], *points]))
+    covariances = torch.zeros(len(means), field.n_columns, field.n_columns).double()
+    n, repeats = field.gaussians.n_columns, len(means) // len(field.log_weights)
+    covariances[:, :n, :n] = field.gaussians.covariances.repeat_interleave(repeats, 0)
+    return GaussianMixtureField(torch.stack(weights), torch.stack(means), covariances)
 
 
 def moments(field: GaussianMixtureField) -> GaussianMixtureField:

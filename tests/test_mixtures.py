@@ -39,7 +39,7 @@ def test_the_noise_of_the_floor_is_taken_out_of_the_covariances():
     )
     x = draw(GaussianMixtureField.normal(torch.zeros(2).double(), torch.eye(2).double()), 20_000)
     x[:, 0] = 0.0  # a column of points, seen through its floor alone
-    rows = Rows(x[None], x[:10], torch.zeros(10), torch.arange(2))
+    rows = Rows(x[None], x[:10], torch.zeros(10), torch.arange(2), [])
     found = fit_mixture(rows, NoiseSchedule(floor, 20 * torch.ones(2).double()), seed=0)
     points, cell = grid(2, n_points=101)
     assert float(found.scalar(points, floor).sum() * cell) == pytest.approx(1, abs=1e-3)

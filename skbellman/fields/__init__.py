@@ -4,14 +4,17 @@ Fields know torch and nothing else: no frames, no estimators, no environments.
 """
 
 from skbellman.fields.base import DensityField
-from skbellman.fields.gaussian import GaussianMixtureField
+from skbellman.fields.gaussian import ClosedFormField, GaussianMixtureField
+from skbellman.fields.latent import LatentClassField
 from skbellman.fields.neural import NeuralField
 from skbellman.fields.operators import Affine, Marginal, Mixture, Smoothed
 
 __all__ = [
     "Affine",
+    "ClosedFormField",
     "DensityField",
     "GaussianMixtureField",
+    "LatentClassField",
     "Marginal",
     "Mixture",
     "NeuralField",

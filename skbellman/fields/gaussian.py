@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 
 import torch
 from torch import Tensor
@@ -11,7 +12,25 @@ from torch.nn.functional import softmax
 from skbellman.fields.base import DensityField, Levels, as_levels, is_seen
 
 
-class GaussianMixtureField(DensityField):
+class ClosedFormField(DensityField):
+    """A mixture of components whose fields are known in closed form."""
+
+    log_weights: Tensor
+
+    @abstractmethod
+    def draw(self, n_rows: int, sigma: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw rows of p_sigma for levels of shape (D,): (n_rows, D)."""
+
+    @abstractmethod
+    def centre(self) -> Tensor:
+        """Return a point of typical density of the first component, shape (1, D)."""
+
+    def _draw_components(self, n_rows: int, generator: torch.Generator) -> Tensor:
+        weights = self.log_weights.exp()
+        return torch.multinomial(weights, n_rows, replacement=True, generator=generator)
+
+
+class GaussianMixtureField(ClosedFormField):
     r"""Fields of a mixture of K Gaussians.
 
     Noise widens each component, :math:`p_\sigma = \sum_k w_k N(m_k, C_k + \mathrm{diag}\,
@@ -50,7 +69,6 @@ class GaussianMixtureField(DensityField):
                 f"got {tuple(covariances.shape)}."
             )
         self.n_columns = n_columns
-        self.log_weights: Tensor
         self.means: Tensor
         self.covariances: Tensor
         self.register_buffer("log_weights", (weights / weights.sum()).log())
@@ -60,22 +78,22 @@ class GaussianMixtureField(DensityField):
     @classmethod
     def normal(cls, mean: Tensor, covariance: Tensor) -> GaussianMixtureField:
         """Return the field of one Gaussian, N(mean, covariance)."""
-        return cls(torch.ones_like(mean[:1]), mean[None], covariance[None])
+        return cls(mean.new_ones(1), mean[None], covariance[None])
 
     def log_scalar(self, x: Tensor, sigma: Levels) -> Tensor:
         """Return log s(x, sigma), shape (..., n)."""
-        return self._components(x, sigma)[0].logsumexp(-2)
+        return self.components(x, sigma)[0].logsumexp(-2)
 
     def log_gradient(self, x: Tensor, sigma: Levels) -> Tensor:
         """Return h(x, sigma), shape (..., n, D)."""
-        log_components, gradients = self._components(x, sigma)
+        log_components, gradients = self.components(x, sigma)
         return (softmax(log_components, -2).unsqueeze(-1) * gradients).sum(-3)
 
-    def _components(self, x: Tensor, sigma: Levels) -> tuple[Tensor, Tensor]:
+    def components(self, x: Tensor, sigma: Levels) -> tuple[Tensor, Tensor]:
         """Return log w_k N_k(x), shape (..., K, n), and grad log N_k(x), (..., K, n, D)."""
         levels = as_levels(sigma, x)
         if levels.dim() > 1 and levels.shape[-2] > 1:  # levels of its own for each row
-            logs, gradients = self._components(x.unsqueeze(-2), levels.unsqueeze(-2))
+            logs, gradients = self.components(x.unsqueeze(-2), levels.unsqueeze(-2))
             return logs.squeeze(-1).transpose(-1, -2), gradients.squeeze(-2).transpose(-2, -3)
         levels = levels if levels.dim() == 1 else levels.squeeze(-2)
         precision, log_normaliser = self._smoothed_components(levels)
@@ -83,6 +101,24 @@ class GaussianMixtureField(DensityField):
         offset = torch.where(is_seen(levels)[..., None, None, :], offset, 0.0)
         gradients = -offset @ precision
         return log_normaliser.unsqueeze(-1) + 0.5 * (offset * gradients).sum(-1), gradients
+
+    def draw(self, n_rows: int, sigma: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw rows of p_sigma for levels of shape (D,): (n_rows, D)."""
+        return self.draw_from(self._draw_components(n_rows, generator), sigma, generator)
+
+    def draw_from(self, component: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw one row of each given component, numbered in a tensor of shape (n,): (n, D)."""
+        factors = torch.linalg.cholesky(self.covariances + torch.diag(sigma.square()))
+        shape = (len(component), self.n_columns, 1)
+        noise = torch.randn(shape, generator=generator, device=sigma.device, dtype=sigma.dtype)
+        x = self.means[component]
+        for k, factor in enumerate(factors):
+            x[component == k] += (factor @ noise[component == k]).squeeze(-1)
+        return x
+
+    def centre(self) -> Tensor:
+        """Return the mean of the first component, shape (1, D)."""
+        return self.means[:1]
 
     def _smoothed_components(self, levels: Tensor) -> tuple[Tensor, Tensor]:
         """Return (C_k + diag sigma^2)^-1 and the log-normaliser, over the seen columns."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from skbellman.fields.base import DensityField, Levels, as_levels, is_seen
-from skbellman.fields.gaussian import GaussianMixtureField
+from skbellman.fields.gaussian import ClosedFormField
+from skbellman.fields.latent import Corners, LatentClassField
 from skbellman.fields.networks import ResidualNetwork, level_features, n_level_features
 
 
@@ -24,10 +27,19 @@ class NeuralField(DensityField):
     x: it is x in the units of the noise along each direction of the covariance, without
     which narrow directions (nearly collinear columns) are learned slowly.
 
+    Where the reference has categories, :math:`h = (E[e | x] - x) / \sigma^2` is exact for the
+    posterior probabilities of their points e, and F adds to the logarithms of those:
+
+    .. math:: E[e | x] = \sum_k e_k\, \mathrm{softmax}_k(\log q_k(x, \sigma) + F_k(x, \sigma)),
+
+    q the reference's posterior. At low levels it saturates whatever F is, so that each point
+    is the centre of an exact Gaussian peak. The networks are shown the reference's
+    :math:`E_0[e | x]` for such coordinates.
+
     Parameters
     ----------
-    reference : GaussianMixtureField
-        Usually one Gaussian, with the mean and covariance of the columns.
+    reference : ClosedFormField
+        Usually of one component, with the mean and covariance of the columns.
     width, depth : int
         Of the gradient network F. The scalar network f has half the width.
     dropout : float, default=0.0
@@ -35,14 +47,18 @@ class NeuralField(DensityField):
     """
 
     def __init__(
-        self, reference: GaussianMixtureField, width: int, depth: int, dropout: float = 0.0
+        self, reference: ClosedFormField, width: int, depth: int, dropout: float = 0.0
     ) -> None:
         super().__init__()
         n_columns = reference.n_columns
-        n_inputs = 2 * n_columns + n_level_features(n_columns)
         self.n_columns = n_columns
         self.reference = reference
-        self.gradient_network = ResidualNetwork(n_inputs, n_columns, width, depth, dropout)
+        self.n_numbers = n_columns - sum(c.points.shape[1] for c in self._corners)
+        n_inputs = self.n_numbers + n_columns + n_level_features(n_columns)
+        self.n_outputs = [self.n_numbers, *(len(c.points) for c in self._corners)]
+        self.gradient_network = ResidualNetwork(
+            n_inputs, sum(self.n_outputs), width, depth, dropout
+        )
         self.scalar_network = ResidualNetwork(n_inputs, 1, max(width // 2, 1), depth, 0.0)
 
     def log_gradient(self, x: Tensor, sigma: Levels) -> Tensor:
@@ -57,21 +73,41 @@ class NeuralField(DensityField):
 
     def gradient_parts(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """Return the reference h_0 and the residual h - h_0, each (..., n, D)."""
-        h0 = self.reference.log_gradient(x, sigma)
-        seen = is_seen(sigma)
-        finite = torch.where(seen, sigma, 1.0)
-        scale = torch.where(seen, 1 / (finite * (1 + finite.square()).sqrt()), 0.0)
-        return h0, self.gradient_network(self._features(x, sigma, h0)) * scale
+        h0, log_posteriors = self._reference_parts(x, sigma)
+        numbers, *tilts = self.gradient_network(self._features(x, sigma, h0)).split(
+            self.n_outputs, -1
+        )
+        residuals, start = [numbers * _edm_scale(sigma[..., : self.n_numbers])], self.n_numbers
+        for corners, log_q, tilt in zip(self._corners, log_posteriors, tilts, strict=True):
+            block = slice(start, start := start + corners.points.shape[1])
+            change = (log_q + tilt).softmax(-1) - log_q.exp()
+            residuals.append(change @ corners.points / sigma[..., block].square())
+        return h0, torch.cat(residuals, -1)
 
     def log_scalar_residual(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Return log s - log s_0, shape (..., n)."""
         h0 = self.reference.log_gradient(x, sigma)
         return self.scalar_network(self._features(x, sigma, h0)).squeeze(-1)
 
-    @staticmethod
-    def _features(x: Tensor, sigma: Tensor, h0: Tensor) -> Tensor:
+    @property
+    def _corners(self) -> Sequence[Corners]:
+        return self.reference.corners if isinstance(self.reference, LatentClassField) else []
+
+    def _reference_parts(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, list[Tensor]]:
+        if isinstance(self.reference, LatentClassField):
+            return self.reference.gradient_and_posteriors(x, sigma)
+        return self.reference.log_gradient(x, sigma), []
+
+    def _features(self, x: Tensor, sigma: Tensor, h0: Tensor) -> Tensor:
         seen = is_seen(sigma)
         finite = torch.where(seen, sigma, 1.0)
-        scaled_x = torch.where(seen, x / (1 + finite.square()).sqrt(), 0.0)
-        levels = level_features(sigma, seen)
-        return torch.cat([scaled_x, finite * h0, levels.expand(*x.shape[:-1], -1)], -1)
+        scaled_x = torch.where(seen, x / (1 + finite.square()).sqrt(), 0.0)[..., : self.n_numbers]
+        scaled_h0 = (finite * h0)[..., : self.n_numbers]
+        expected = torch.where(seen, x + finite.square() * h0, 0.0)[..., self.n_numbers :]
+        levels = level_features(sigma, seen).expand(*x.shape[:-1], -1)
+        return torch.cat([scaled_x, scaled_h0, expected, levels], -1)
+
+
+def _edm_scale(sigma: Tensor) -> Tensor:
+    """Return 1 / (sigma sqrt(1 + sigma^2)), 0 where unseen."""
+    return torch.where(is_seen(sigma), 1 / (sigma * (1 + sigma.square()).sqrt()), 0.0)

@@ -34,8 +34,8 @@ class Column(ABC):
         """
 
     @abstractmethod
-    def spread(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return the values as a density can be fitted to them: off their grid."""
+    def spread(self, values: np.ndarray, place: np.ndarray | float) -> np.ndarray:
+        """Return the values moved within their step of the grid, to a place from 0 to 1."""
 
     @abstractmethod
     def decode(self, coordinates: np.ndarray) -> np.ndarray:
@@ -84,8 +84,8 @@ class NumericColumn(Column):
         z = (t - self.mean) / self.scale
         return z[:, None], log_slope - np.log(self.scale)
 
-    def spread(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return values + self.step * (rng.random(len(values)) - 0.5)
+    def spread(self, values: np.ndarray, place: np.ndarray | float) -> np.ndarray:
+        return values + self.step * (place - 0.5)
 
     def decode(self, coordinates: np.ndarray) -> np.ndarray:
         t = coordinates[:, 0] * self.scale + self.mean
@@ -136,7 +136,7 @@ class CategoricalColumn(Column):
         log_peak = 0.5 * self.n_dims * np.log(2 * np.pi * CATEGORY_FLOOR**2)
         return self.corners[codes], np.where(codes < 0, -np.inf, log_peak)
 
-    def spread(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def spread(self, values: np.ndarray, place: np.ndarray | float) -> np.ndarray:
         return values
 
     def decode(self, coordinates: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -23,6 +23,8 @@ _MIXTURE_ROWS = 2000
 class TableEncoder:
     """Map a frame or array of n rows to a matrix of shape (n, n_dims), and back.
 
+    Coordinates of numbers come first, then those of categories.
+
     Parameters
     ----------
     categorical_features : "from_dtype", None, or sequence of names, positions or booleans
@@ -35,8 +37,10 @@ class TableEncoder:
     columns_ : list of Column
         One for each column of the table.
     is_categorical_ : array of bool, shape (n_features,)
+    order_ : list of int
+        The table's columns in the order of their coordinates.
     blocks_ : array of int, shape (n_dims,)
-        The table's column that each coordinate belongs to, counting those that have any.
+        The column that each coordinate belongs to, counting in that order those that have any.
     """
 
     def __init__(
@@ -52,15 +56,19 @@ class TableEncoder:
         self.dequantize = dequantize
 
     def fit(self, X: Any) -> TableEncoder:
-        """Learn each column's map."""
+        """Learn each column's map; warn of columns that are linear functions of others."""
         self.container_: Container = container_of(X)
         self.is_categorical_ = self._categorical_mask(X)
         self.columns_: list[Column] = []
         self.palettes_: list[Any] = []
-        for j in range(len(self.container_.names)):
-            self._fit_column(X, j)
-        self._straighten(X)
-        widths = [column.n_dims for column in self.columns_ if column.n_dims]
+        values = [self._values(X, j) for j in range(len(self.names))]
+        for j in range(len(values)):
+            self._fit_column(X, j, values[j])
+        numeric = [j for j, c in enumerate(self.columns_) if isinstance(c, NumericColumn)]
+        self._straighten(numeric, [values[j] for j in numeric])
+        self._warn_collinear(numeric, [values[j] for j in numeric])
+        self.order_ = numeric + [j for j in range(len(values)) if j not in numeric]
+        widths = [column.n_dims for column in self._ordered if column.n_dims]
         if not widths:
             raise ValueError("Every column of X is constant: there is no density to fit.")
         self.blocks_ = np.repeat(np.arange(len(widths)), widths)
@@ -71,57 +79,72 @@ class TableEncoder:
         """Names of the table's columns; positions for an array."""
         return self.container_.names
 
+    def corners(self) -> list[np.ndarray]:
+        """Return the points of each category that has coordinates, (K, K - 1) each."""
+        return [c.corners for c in self._ordered if isinstance(c, CategoricalColumn) and c.n_dims]
+
     def floors(self, sigma_min: float) -> np.ndarray:
         """Return the lowest noise level of each coordinate, (n_dims,)."""
         floors = [
             np.full(c.n_dims, CATEGORY_FLOOR if isinstance(c, CategoricalColumn) else sigma_min)
-            for c in self.columns_
+            for c in self._ordered
         ]
         return np.concatenate(floors)
-
-    def encode(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Return coordinates, (n, n_dims), and log-measures, (n,), of the rows as they are."""
-        return _encode(self.columns_, [self._values(X, j) for j in range(len(self.columns_))])
 
     def spread(
         self, X: Any, n_times: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return what `encode` returns, n_times, with values on a grid spread over its steps.
+        """Return coordinates and log-measures of the rows, n_times spread over their grid.
 
         Shapes (n_times, n, n_dims) and (n_times, n).
         """
-        values = [self._values(X, j) for j in range(len(self.columns_))]
-        draws = [
-            _encode(
-                self.columns_,
-                [c.spread(v, rng) for c, v in zip(self.columns_, values, strict=True)],
-            )
-            for _ in range(n_times)
-        ]
+        values = [self._values(X, j) for j in self.order_]
+        n_rows = len(values[0])
+        draws = [self._encode_at(values, rng.random((len(values), n_rows))) for _ in range(n_times)]
         return np.stack([z for z, _ in draws]), np.stack([log for _, log in draws])
+
+    def encode_cells(self, X: Any, n_places: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield coordinates, (n, n_dims), and log-measures, (n,), at places of each row's cell.
+
+        The places are spread evenly over the cell of the grid, its centre the first of them, and
+        the same for every row. Without a grid there is one.
+        """
+        values = [self._values(X, j) for j in self.order_]
+        for place in even_places(n_places if self.has_grid() else 1, len(values)):
+            yield self._encode_at(values, place)
 
     def decode(self, matrix: np.ndarray) -> Any:
         """Return the table whose rows have the given coordinates."""
-        parts = np.split(matrix, np.cumsum([c.n_dims for c in self.columns_])[:-1], axis=1)
-        columns = [c.decode(part) for c, part in zip(self.columns_, parts, strict=True)]
-        return self.container_.restore(columns, self.palettes_)
+        ends = np.cumsum([c.n_dims for c in self._ordered])[:-1]
+        decoded: list[Any] = [None] * len(self.columns_)
+        for j, part in zip(self.order_, np.split(matrix, ends, axis=1), strict=True):
+            decoded[j] = self.columns_[j].decode(part)
+        return self.container_.restore(decoded, self.palettes_)
 
     def has_grid(self) -> bool:
         """Say whether any column lies on a grid."""
         return any(isinstance(c, NumericColumn) and c.step > 0 for c in self.columns_)
 
-    def warn_collinear(self, X: Any) -> None:
-        """Warn, with their names, of columns that are linear functions of others."""
-        numeric = [j for j, c in enumerate(self.columns_) if isinstance(c, NumericColumn)]
-        matrix = np.column_stack([self._values(X, j) for j in numeric]) if numeric else None
-        dependent = [] if matrix is None else [numeric[k] for k in collinear(matrix)]
+    def _encode_at(
+        self, values: list[np.ndarray], places: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Encode ordered columns, each moved to a place, or to one for each row."""
+        moved = [c.spread(v, u) for c, v, u in zip(self._ordered, values, places, strict=True)]
+        return _encode(self._ordered, moved)
+
+    @property
+    def _ordered(self) -> list[Column]:
+        return [self.columns_[j] for j in self.order_]
+
+    def _warn_collinear(self, numeric: list[int], values: list[np.ndarray]) -> None:
+        dependent = [numeric[k] for k in collinear(np.column_stack(values))] if numeric else []
         if dependent:
             warnings.warn(
                 f"Columns {[self.names[j] for j in dependent]} are linear functions of other "
                 "columns, so the table has no density; noise of sigma_min gives it one, and "
                 "scores depend on sigma_min. Drop the redundant columns to avoid this.",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
     def _values(self, X: Any, j: int) -> np.ndarray:
@@ -141,8 +164,7 @@ class TableEncoder:
                 )
         return values
 
-    def _fit_column(self, X: Any, j: int) -> None:
-        values = self._values(X, j)
+    def _fit_column(self, X: Any, j: int, values: np.ndarray) -> None:
         levels, first = _levels(values)
         if self.is_categorical_[j] or len(levels) == 1:
             self._check_levels(j, len(levels))
@@ -154,18 +176,17 @@ class TableEncoder:
             self.columns_.append(NumericColumn(values, self.dequantize, precision))
             self.palettes_.append(None)
 
-    def _straighten(self, X: Any) -> None:
+    def _straighten(self, numeric: list[int], values: list[np.ndarray]) -> None:
         """Shape the columns no more where a mixture explains the table better unshaped.
 
         Each column's shape makes its own distribution normal. Where columns are skewed because
         the table has clusters, that bends the clusters instead.
         """
-        rng = np.random.default_rng(0)
-        numeric = [j for j, c in enumerate(self.columns_) if isinstance(c, NumericColumn)]
-        shaped = [cast("NumericColumn", self.columns_[j]) for j in numeric]
-        values = [c.spread(self._values(X, j), rng) for c, j in zip(shaped, numeric, strict=True)]
         if not numeric or len(values[0]) < _MIN_STRAIGHTENED:
             return
+        rng = np.random.default_rng(0)
+        shaped = [cast("NumericColumn", self.columns_[j]) for j in numeric]
+        values = [c.spread(v, rng.random(len(v))) for c, v in zip(shaped, values, strict=True)]
         straight = [c.straight(v) for c, v in zip(shaped, values, strict=True)]
         order = rng.permutation(len(values[0]))[:_MIXTURE_ROWS]
         values = [v[order] for v in values]
@@ -214,6 +235,18 @@ def _encode(columns: Sequence[Column], values: list[np.ndarray]) -> tuple[np.nda
     """Return the coordinates and log-measures of rows given as a list of columns."""
     parts = [c.encode(v) for c, v in zip(columns, values, strict=True)]
     return np.hstack([z for z, _ in parts]), np.sum([log for _, log in parts], axis=0)
+
+
+def even_places(n_places: int, n_columns: int) -> np.ndarray:
+    """Return points that fill the unit cube evenly, (n_places, n_columns), the centre first.
+
+    The additive recurrence of the powers of the root of x^(d + 1) = x + 1.
+    """
+    root = 2.0
+    for _ in range(64):
+        root = (1 + root) ** (1 / (n_columns + 1))
+    steps = root ** -np.arange(1.0, n_columns + 1)
+    return (0.5 + np.arange(n_places)[:, None] * steps) % 1.0
 
 
 def collinear(matrix: np.ndarray) -> list[int]:
