@@ -32,6 +32,26 @@ def test_density_integrates_to_one(make, n_columns):
     assert float(log_density.exp().sum() * cell) == pytest.approx(1, abs=0.01)
 
 
+@pytest.mark.parametrize("n_columns", [3, 6])
+def test_rows_between_modes_get_the_nodes_that_they_need(n_columns):
+    generator = torch.Generator().manual_seed(n_columns)
+    means = 1.2 * torch.randn(4, n_columns, generator=generator).double()
+    covariances = 0.15**2 * torch.eye(n_columns).double().expand(4, -1, -1)
+    field = GaussianMixtureField(torch.tensor([0.1, 0.2, 0.3, 0.4]).double(), means, covariances)
+    x = draw(field, 500) + 0.5 * torch.randn(500, n_columns, generator=generator).double()
+    levels = schedule(n_columns)
+
+    def median_and_worst_error(integral):
+        found = integral.log_density(field, x, levels, moments(field))
+        error = (found - field.log_scalar(x, levels(0.0))).abs()
+        return float(error.median()), float(error.quantile(0.95))
+
+    assert median_and_worst_error(FlowIntegral(16))[1] > 1.0
+    median, worst = median_and_worst_error(FlowIntegral(16, tolerance=0.06))
+    assert median < 0.02
+    assert worst < 0.2
+
+
 @pytest.mark.parametrize(("n_columns", "n_nodes"), [(1, 64), (2, 64), (6, 32)])
 def test_log_density_agrees_with_the_closed_form(n_columns, n_nodes):
     field, levels = mixture(n_columns), schedule(n_columns)
