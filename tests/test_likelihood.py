@@ -49,7 +49,7 @@ def test_rows_between_modes_get_the_nodes_that_they_need(n_columns):
     assert median_and_worst_error(FlowIntegral(16))[1] > 1.0
     median, worst = median_and_worst_error(FlowIntegral(16, tolerance=0.06))
     assert median < 0.04
-    assert worst < 0.2
+    assert worst < 0.4
 
 
 @pytest.mark.parametrize(("n_columns", "n_nodes"), [(1, 64), (2, 64), (6, 32)])
