@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -19,17 +20,19 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from skbellman.dynamics import Annealing, draw_rows
-from skbellman.fields import ClosedFormField, DensityField
+from skbellman.fields import ClosedFormField, DensityField, DirectField
 from skbellman.fitting import FieldSettings, Rows, fit_field
 from skbellman.likelihood import N_PROBES, FlowIntegral, affordable_probes
+from skbellman.paper import Matching, fit_direct
 from skbellman.schedule import NoiseSchedule
-from skbellman.tables import TableEncoder
+from skbellman.tables import CategoricalColumn, TableEncoder
 from skbellman.training import Plan, Record
 
 _GRID_DRAWS = 8
 # Numbers of rows from which width="auto" is 128, 192 and 256.
 _WIDER_FROM = (100, 1000, 20_000)
 _SAMPLE_CHUNK = 16384
+_MAX_PAIRWISE_COLUMNS = 6
 # Of a step of the flow, in units of the noise: 99% of Abalone's rows stay below it.
 _DOUBT = 0.06
 # Places of a row's cell of the grid at which a closed form is evaluated.
@@ -49,6 +52,19 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
 
     Parameters
     ----------
+    objective : {"denoising", "pairwise", "sliced"}, default="denoising"
+        How the fields are matched. "pairwise" and "sliced" are the paper's own: networks for
+        g and s at one level, `score_samples` the logarithm of the network s, which is not
+        normalised, and `sample` the paper's dynamics from a Gaussian start. They take
+        numbers only. "pairwise" is for up to 6 columns; the minimiser of "sliced" is the
+        density in one column alone.
+    bandwidth : float or "auto", default="auto"
+        Of the kernel of the paper's objectives, in standard deviations of the columns; "auto"
+        takes the one under which the rows, each left out in turn, are likeliest.
+    slices : {"sphere", "gaussian", "axes"}, default="sphere"
+        Law of the directions of the sliced objective.
+    n_slices : int, default=16
+        Directions of a step of the sliced objective.
     width : int or "auto", default="auto"
         Units of each layer of the gradient network. "auto" takes 64 to 256, growing with
         the number of rows.
@@ -85,7 +101,8 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         number counts one, a category of K levels K - 1), above an estimate by 8 random
         signs per node that depend on the row alone.
     n_levels : int, default=80
-        Noise levels that `sample` passes through.
+        Noise levels that `sample` passes through; for the paper's objectives, 25 steps each
+        at the one level.
     beta : float, default=0.0
         Strength of the Bellman dynamics at each level when sampling. 0 is the probability
         flow; on Abalone 1 and 2 drew no better rows (see the architecture page).
@@ -129,7 +146,7 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         Why training ended.
     scalar_error_ : float
         Mean absolute error, in nats, of the network's log-scalar field against the flow
-        integral along the trajectories of held-out rows.
+        integral along the trajectories of held-out rows; nan for the paper's objectives.
     device_ : torch.device
         Where the fields are.
     is_categorical_ : ndarray of bool, shape (n_features_in_,)
@@ -161,6 +178,10 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "objective": [StrOptions({"denoising", "pairwise", "sliced"})],
+        "bandwidth": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "slices": [StrOptions({"sphere", "gaussian", "axes"})],
+        "n_slices": [Interval(Integral, 1, None, closed="left")],
         "width": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "depth": [Interval(Integral, 0, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left")],
@@ -190,6 +211,10 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
     def __init__(
         self,
         *,
+        objective: str = "denoising",
+        bandwidth: float | str = "auto",
+        slices: str = "sphere",
+        n_slices: int = 16,
         width: int | str = "auto",
         depth: int = 3,
         dropout: float = 0.0,
@@ -215,6 +240,10 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         verbose: int = 0,
         random_state: Any = None,
     ) -> None:
+        self.objective = objective
+        self.bandwidth = bandwidth
+        self.slices = slices
+        self.n_slices = n_slices
         self.width = width
         self.depth = depth
         self.dropout = dropout
@@ -281,6 +310,8 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         encoder = TableEncoder(
             self.categorical_features, self.max_categories, self.handle_unknown, self.dequantize
         ).fit(X)
+        if self.objective != "denoising":
+            _check_for_paper(encoder, self.objective)
         device = _resolve_device(self.device)
         rows = self._rows(encoder, X, rng, device)
         floor = torch.as_tensor(encoder.floors(self.sigma_min)).to(rows.draws)
@@ -417,9 +448,14 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         for matrix, log_measure in self.encoder_.encode_cells(X, n_places):
             x = torch.tensor(matrix, device=self.device_)
             with torch.no_grad():
-                found = self._integral(x.shape[1]).log_density(field, x, schedule).cpu().numpy()
+                if isinstance(field, DirectField):
+                    found = field.log_scalar(x, 0.0)
+                else:
+                    found = self._integral(x.shape[1]).log_density(field, x, schedule)
             # A row so far out that fields overflow has no density that a float can hold.
-            logs.append(np.where(np.isnan(found), -np.inf, found) + log_measure)
+            logs.append(
+                found.nan_to_num(nan=-math.inf, neginf=-math.inf).cpu().numpy() + log_measure
+            )
         return np.asarray(logsumexp(logs, axis=0)) - np.log(len(logs))
 
     def _validate_table(self, X: Any, reset: bool) -> Any:
@@ -479,7 +515,12 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         device: torch.device,
     ) -> None:
         """Train, then set the fitted attributes, all at once."""
-        fit = fit_field(rows, schedule, self._settings(rows), self._plan(rows), seed, self._report)
+        how = self._settings(rows), self._plan(rows), seed, self._report
+        if self.objective == "denoising":
+            fit = fit_field(rows, schedule, *how)
+        else:
+            eps = None if self.bandwidth == "auto" else float(self.bandwidth) ** 2
+            fit = fit_direct(rows, Matching(self.objective, eps, self.slices, self.n_slices), *how)
         self.field_, self.schedule_, self.encoder_ = fit.field, schedule, encoder
         self.device_, self.is_categorical_ = device, encoder.is_categorical_
         self.scalar_error_ = fit.scalar_error
@@ -550,6 +591,29 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
             self.device_ = usable or _resolve_device("auto")
             self.field_.to(self.device_)
             self.schedule_.to(self.device_)
+
+
+def _check_for_paper(encoder: TableEncoder, objective: str) -> None:
+    """Refuse categories, and warn of more columns than kernels can fill."""
+    n_columns = len(encoder.blocks_)
+    categories = [
+        name
+        for name, column in zip(encoder.names, encoder.columns_, strict=True)
+        if isinstance(column, CategoricalColumn) and column.n_dims
+    ]
+    if categories:
+        raise ValueError(
+            f"objective={objective!r} takes numbers only, but columns {categories} hold "
+            'categories: encode them as numbers, or use objective="denoising".'
+        )
+    if objective == "pairwise" and n_columns > _MAX_PAIRWISE_COLUMNS:
+        warnings.warn(
+            f'objective="pairwise" starves in {n_columns} columns: hardly any two rows are within '
+            'a kernel of each other (see "From the paper to the library"). Use '
+            'objective="denoising".',
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _resolve_device(device: str) -> torch.device:

@@ -1,8 +1,8 @@
-r"""Annealed Bellman Diffusion Dynamics: from noise to rows.
+r"""Bellman Diffusion Dynamics: the paper's, at one level, and annealed from noise to rows.
 
-The paper's dynamics, :math:`dx = g\,dt + \sqrt{s}\,dw` (arXiv 2410.01796, eq. 9), leave p invariant
-but cross between separated modes in exponential time. Here the level falls from the ceiling
-to the floor and, at any beta >= 0, the marginals :math:`p_{\sigma(t)}` are kept:
+The paper's dynamics, :math:`dx = g\,dt + \sqrt{s}\,dw` (arXiv 2410.01796, section 3), leave p
+invariant but cross between separated modes in exponential time. When annealed, the level falls from
+the ceiling to the floor and, at any beta >= 0, the marginals :math:`p_{\sigma(t)}` are kept:
 
 .. math:: dx = -\dot\sigma \sigma h \, dt
           + \beta \left[ \tfrac12 \sigma^2 (\nabla a + a h) \, d\tau
@@ -22,7 +22,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from skbellman.fields import ClosedFormField, DensityField, Mixture, NeuralField
+from skbellman.fields import ClosedFormField, DensityField, DirectField, Mixture, NeuralField
 from skbellman.likelihood import velocity
 from skbellman.schedule import NoiseSchedule
 
@@ -30,6 +30,11 @@ from skbellman.schedule import NoiseSchedule
 _MAX_DIFFUSION = 2.0
 # Step of the Bellman dynamics in units of sigma^2 / max a: larger ones widen p_sigma.
 _BELLMAN_STEP = 0.05
+# At a fixed level, of max s / max |g|^2, the square of the length over which s changes, over max s.
+_SAFE_STEP = 0.05
+_LARGEST_STEP = 1.0
+_CHECK_EVERY = 50
+_STEPS_A_LEVEL = 25
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,130 @@ class Annealing:
     n_steps: int = 1
 
 
+@dataclass(frozen=True)
+class Trajectory:
+    """Where Bellman Diffusion Dynamics went.
+
+    Attributes
+    ----------
+    rows : tensor of shape (n, D)
+        At the end.
+    times : tensor of shape (n_kept,)
+        Times at which rows were kept, evenly spaced in steps, the last one the end.
+    kept : tensor of shape (n_kept, n, D)
+    n_negative : int
+        Values of s that were negative, and taken as 0.
+    """
+
+    rows: Tensor
+    times: Tensor
+    kept: Tensor
+    n_negative: int
+
+
+@torch.no_grad()
+def bellman_dynamics(
+    field: DensityField,
+    start: Tensor,
+    n_steps: int,
+    generator: torch.Generator,
+    *,
+    dt: float | None = None,
+    sigma: float | Tensor = 0.0,
+    n_kept: int = 1,
+) -> Trajectory:
+    r"""Move rows by the paper's dynamics at one level.
+
+    .. math:: dx = g(x)\,dt + \sqrt{s(x)}\,dw
+
+    (arXiv 2410.01796, section 3), by Euler and Maruyama. p is stationary, and the law of the
+    rows tends to it (theorem 4.1), but between modes, where s is about 0, nothing crosses.
+
+    Parameters
+    ----------
+    field : DensityField
+    start : tensor of shape (n, D)
+    n_steps : int
+    generator : torch.Generator
+        On the device of start.
+    dt : float, optional
+        Time of a step. Without it, 0.05 max s / max \|g\|^2, of the largest values met so far:
+        rows then move by a fraction of the length over which s changes.
+    sigma : float or tensor of shape (D,), default=0.0
+        Level at which the field is asked.
+    n_kept : int, default=1
+        How many times along the way rows are kept.
+
+    Returns
+    -------
+    Trajectory
+
+    Raises
+    ------
+    ValueError
+        If start has the wrong number of columns or is not finite, if dt is not positive, or so
+        large that rows jump over the length on which s changes; the message names a safe dt.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skbellman.dynamics import bellman_dynamics
+    >>> from skbellman.fields import GaussianMixtureField
+    >>> field = GaussianMixtureField.normal(torch.zeros(1), torch.eye(1))
+    >>> start = 4 * torch.rand(2000, 1) - 2
+    >>> path = bellman_dynamics(field, start, 500, torch.Generator().manual_seed(0))
+    >>> bool((path.rows.std() - 1).abs() < 0.2)
+    True
+    """
+    _check_start(field, start, dt)
+    keep_at = {round((k + 1) * n_steps / n_kept) for k in range(n_kept)}
+    x, time, kept, times = start, start.new_zeros(()), [], []
+    largest_s = largest_g = n_negative = start.new_zeros(())
+    for step in range(1, n_steps + 1):
+        s, g = field.scalar(x, sigma), field.gradient(x, sigma)
+        n_negative = n_negative + (s < 0).sum()
+        largest_s = torch.maximum(largest_s, s.max())
+        largest_g = torch.maximum(largest_g, g.square().sum(-1).max())
+        scale = largest_s / largest_g
+        if dt is not None and (step % _CHECK_EVERY == 1 or step == n_steps):
+            _check_step(dt, float(scale))  # now and then: it waits for the device
+        step_dt = _SAFE_STEP * scale if dt is None else start.new_tensor(dt)
+        x = euler_maruyama_step(x, g, s.clamp(min=0), step_dt, generator)
+        time = time + step_dt
+        if step in keep_at:
+            kept.append(x)
+            times.append(time)
+    return Trajectory(x, torch.stack(times), torch.stack(kept), int(n_negative))
+
+
+def euler_maruyama_step(
+    x: Tensor, g: Tensor, s: Tensor, dt: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Return x + g dt + sqrt(s dt) n, for g of shape (n, D) and s of shape (n,)."""
+    noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+    return x + g * dt + (s * dt).sqrt().unsqueeze(-1) * noise
+
+
+def _check_start(field: DensityField, start: Tensor, dt: float | None) -> None:
+    if start.dim() != 2 or start.shape[1] != field.n_columns:
+        raise ValueError(
+            f"start must have shape (n, {field.n_columns}), as the field has {field.n_columns} "
+            f"columns; got {tuple(start.shape)}."
+        )
+    if not bool(torch.isfinite(start).all()):
+        raise ValueError("start holds values that are not finite.")
+    if dt is not None and not dt > 0:
+        raise ValueError(f"dt must be positive, got {dt}.")
+
+
+def _check_step(dt: float, scale: float) -> None:
+    if dt > _LARGEST_STEP * scale:
+        raise ValueError(
+            f"dt={dt:g} is too large for this field: rows would jump over the length on which its "
+            f"density changes. Use at most {_SAFE_STEP * scale:.2g}, or leave dt out."
+        )
+
+
 @torch.no_grad()
 def draw_rows(
     field: DensityField,
@@ -62,11 +191,12 @@ def draw_rows(
     """Draw rows from p at the floor of the schedule.
 
     Each row of a `Mixture` comes from one of its parts; a closed form draws its own rows, a
-    neural field's come from annealed dynamics.
+    neural field's come from annealed dynamics, a direct field's from dynamics at its one level
+    and a standard normal start.
 
     Parameters
     ----------
-    field : NeuralField, ClosedFormField, or Mixture of such
+    field : NeuralField, ClosedFormField, DirectField, or Mixture of such
     n_rows : int
     schedule : NoiseSchedule
     annealing : Annealing
@@ -84,6 +214,11 @@ def draw_rows(
     """
     if isinstance(field, ClosedFormField):
         return field.draw(n_rows, schedule(0.0), generator)
+    if isinstance(field, DirectField):
+        shape, like = (n_rows, field.n_columns), schedule.floor
+        start = torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
+        n_steps = _STEPS_A_LEVEL * annealing.n_levels
+        return bellman_dynamics(field, start, n_steps, generator).rows
     if isinstance(field, NeuralField):
         return annealed_dynamics(field, n_rows, schedule, annealing, generator)
     if not isinstance(field, Mixture):
@@ -130,10 +265,9 @@ def bellman_step(
 ) -> Tensor:
     """Move x by one Euler-Maruyama step of Bellman Diffusion Dynamics at one level."""
     a, grad_a = _diffusion(field, x, sigma)
-    step = beta * _BELLMAN_STEP / _MAX_DIFFUSION
-    drift = 0.5 * sigma.square() * (grad_a + a * field.log_gradient(x, sigma))
-    noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-    return x + step * drift + sigma * (step * a).sqrt() * noise
+    step = x.new_tensor(beta * _BELLMAN_STEP / _MAX_DIFFUSION)
+    drift = 0.5 * sigma * (grad_a + a * field.log_gradient(x, sigma))
+    return sigma * euler_maruyama_step(x / sigma, drift, a.squeeze(-1), step, generator)
 
 
 def _diffusion(field: NeuralField, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:

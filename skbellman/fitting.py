@@ -94,7 +94,7 @@ class Fit:
     Attributes
     ----------
     field : Mixture
-        Of the neural field and a Gaussian mixture.
+        Of the neural field and a closed form, or of a direct field alone.
     record : Record
         Of the gradient network.
     scalar_error : float

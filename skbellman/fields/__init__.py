@@ -4,6 +4,7 @@ Fields know torch and nothing else: no frames, no estimators, no environments.
 """
 
 from skbellman.fields.base import DensityField
+from skbellman.fields.direct import DirectField
 from skbellman.fields.gaussian import ClosedFormField, GaussianMixtureField
 from skbellman.fields.latent import LatentClassField
 from skbellman.fields.neural import NeuralField
@@ -13,6 +14,7 @@ __all__ = [
     "Affine",
     "ClosedFormField",
     "DensityField",
+    "DirectField",
     "GaussianMixtureField",
     "LatentClassField",
     "Marginal",

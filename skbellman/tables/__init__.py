@@ -3,6 +3,7 @@
 Tables know numpy and narwhals; they know no torch, no field and no estimator.
 """
 
+from skbellman.tables.columns import CategoricalColumn
 from skbellman.tables.encoder import TableEncoder
 
-__all__ = ["TableEncoder"]
+__all__ = ["CategoricalColumn", "TableEncoder"]

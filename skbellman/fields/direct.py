@@ -1,0 +1,62 @@
+"""The paper's form of a field: two networks of x, at one level."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from skbellman.fields.base import DensityField, Levels
+from skbellman.fields.networks import ResidualNetwork
+
+
+class DirectField(DensityField):
+    """Separate networks for g and s, functions of x alone (arXiv 2410.01796, section 3).
+
+    Nothing ties g to the gradient of s, keeps s positive or its integral 1. There is one
+    level, that of the kernel it was trained with, which counts as level 0.
+
+    Parameters
+    ----------
+    n_columns : int
+        Number D of columns.
+    unit : float
+        Typical value of s, by which the outputs of both networks are multiplied.
+    width, depth : int
+        Of both networks.
+
+    Raises
+    ------
+    ValueError
+        Where it is asked for a level other than 0.
+    """
+
+    def __init__(self, n_columns: int, unit: float, width: int, depth: int) -> None:
+        super().__init__()
+        self.n_columns = n_columns
+        self.unit = unit
+        self.gradient_network = ResidualNetwork(n_columns, n_columns, width, depth, 0.0)
+        self.scalar_network = ResidualNetwork(n_columns, 1, width, depth, 0.0)
+
+    def scalar(self, x: Tensor, sigma: Levels) -> Tensor:
+        """Return s(x), shape (..., n), which may be negative."""
+        _check_level(sigma)
+        return self.unit * self.scalar_network(x).squeeze(-1)
+
+    def gradient(self, x: Tensor, sigma: Levels) -> Tensor:
+        """Return g(x), shape (..., n, D)."""
+        _check_level(sigma)
+        return self.unit * self.gradient_network(x)
+
+    def log_scalar(self, x: Tensor, sigma: Levels) -> Tensor:
+        """Return log s(x), shape (..., n); -inf where s is not positive."""
+        return self.scalar(x, sigma).clamp(min=0).log()
+
+    def log_gradient(self, x: Tensor, sigma: Levels) -> Tensor:
+        """Return g / s, shape (..., n, D); nan where s is not positive."""
+        scalar = self.scalar(x, sigma).unsqueeze(-1)
+        return torch.where(scalar > 0, self.gradient(x, sigma) / scalar, torch.nan)
+
+
+def _check_level(sigma: Levels) -> None:
+    if not (isinstance(sigma, float) and sigma == 0.0):
+        raise ValueError(f"A DirectField has one level, which is called 0.0; got sigma={sigma}.")

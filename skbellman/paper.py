@@ -1,0 +1,126 @@
+"""The paper's own method: networks for g and s at one level, matched by kernels or slices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from skbellman.fields import DirectField, Mixture
+from skbellman.fitting import FieldSettings, Fit, Rows
+from skbellman.matching import (
+    kernel_density,
+    likeliest_bandwidth,
+    pairwise_gradient_loss,
+    pairwise_identity_loss,
+    slice_directions,
+    sliced_gradient_loss,
+    sliced_identity_loss,
+    sliced_kernel_density,
+)
+from skbellman.training import Plan, Record, TrainingDivergedError, train
+
+_MAX_OTHERS = 4096
+_BANDWIDTH_ROWS = 1000
+_VALIDATION_SLICES = 64
+
+
+@dataclass(frozen=True)
+class Matching:
+    """How fields are matched without noise levels (arXiv 2410.01796, section 3).
+
+    Parameters
+    ----------
+    kind : {"pairwise", "sliced"}
+    eps : float or None
+        Variance of the kernel in each column; None takes the likeliest.
+    slices : {"sphere", "gaussian", "axes"}
+        Law of the directions of the sliced objective.
+    n_slices : int
+        Directions of a step.
+    """
+
+    kind: str
+    eps: float | None = None
+    slices: str = "sphere"
+    n_slices: int = 16
+
+
+def fit_direct(
+    rows: Rows,
+    matching: Matching,
+    settings: FieldSettings,
+    plan: Plan,
+    seed: int,
+    report: Callable[[Record], bool],
+) -> Fit:
+    """Fit a `DirectField` by gradient matching plus identity matching, in units of its square.
+
+    The state with the least loss on held-out rows is kept. A training that diverges is reported
+    in the result.
+    """
+    generator = torch.Generator(rows.draws.device).manual_seed(seed)
+    data = rows.draws.flatten(0, 1)
+    picked = data[_order(len(data), generator)[:_BANDWIDTH_ROWS]]
+    eps = matching.eps or likeliest_bandwidth(picked)
+    unit = _typical_density(picked, matching, eps, generator)
+    width, depth = settings.width, settings.depth
+    field = DirectField(data.shape[1], unit, width, depth).to(rows.draws)
+    held_out = data[_order(len(data), generator)[:_MAX_OTHERS]]
+    directions = _directions(matching, _VALIDATION_SLICES, data, generator)
+
+    def loss(_: nn.Module) -> Tensor:
+        order = _order(len(data), generator)
+        n_rows = min(settings.batch_size, len(data) // 2)
+        x, others = data[order[:n_rows]], data[order[n_rows : n_rows + _MAX_OTHERS]]
+        drawn = _directions(matching, matching.n_slices, data, generator)
+        return matching_loss(field, x, others, drawn, eps) / unit**2
+
+    @torch.no_grad()
+    def evaluate(network: nn.Module) -> dict[str, float]:
+        error = matching_loss(network, rows.judges, held_out, directions, eps) / unit**2  # type: ignore[arg-type]
+        return {"score": -float(error), "validation_loss": float(error)}
+
+    record, failure = Record(), None
+    try:
+        record = train(field, loss, plan, evaluate, report)
+    except TrainingDivergedError as error:
+        failure, record = error, error.record
+    return Fit(Mixture([field.eval()], torch.ones(1).to(rows.draws)), record, math.nan, failure)
+
+
+def matching_loss(
+    field: DirectField, x: Tensor, others: Tensor, directions: Tensor | None, eps: float
+) -> Tensor:
+    """Return the gradient plus the identity objective: sliced if there are directions."""
+    if directions is None:
+        gradient = pairwise_gradient_loss(field, x, others, eps)
+        return gradient + pairwise_identity_loss(field, x, others, eps)
+    gradient = sliced_gradient_loss(field, x, others, directions, eps)
+    return gradient + sliced_identity_loss(field, x, others, directions, eps)
+
+
+def _directions(
+    matching: Matching, n_slices: int, like: Tensor, generator: torch.Generator
+) -> Tensor | None:
+    if matching.kind == "pairwise":
+        return None
+    return slice_directions(matching.slices, n_slices, like.shape[1], generator).to(like)
+
+
+def _typical_density(
+    x: Tensor, matching: Matching, eps: float, generator: torch.Generator
+) -> float:
+    """Return the mean of what the scalar network has to learn."""
+    half, other = x.tensor_split(2)
+    directions = _directions(matching, _VALIDATION_SLICES, x, generator)
+    if directions is None:
+        return float(kernel_density(half, other, eps).mean())
+    return float(sliced_kernel_density(half, other, directions, eps).mean())
+
+
+def _order(n: int, generator: torch.Generator) -> Tensor:
+    return torch.randperm(n, generator=generator, device=generator.device)
