@@ -23,9 +23,9 @@ from skbellman.matching import (
 )
 from skbellman.training import Plan, Record, TrainingDivergedError, train
 
-_MAX_OTHERS = 4096
+_MAX_OTHERS = 4096  # rows that a batch is compared with
 _BANDWIDTH_ROWS = 1000
-_VALIDATION_SLICES = 64
+_VALIDATION_SLICES = 16
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,13 @@ def fit_direct(
     held_out = data[_order(len(data), generator)[:_MAX_OTHERS]]
     directions = _directions(matching, _VALIDATION_SLICES, data, generator)
 
+    # A step of the sliced objective sees as many pairs as one of the pairwise objective.
+    n_others = _MAX_OTHERS if directions is None else max(_MAX_OTHERS // matching.n_slices, 1)
+
     def loss(_: nn.Module) -> Tensor:
         order = _order(len(data), generator)
         n_rows = min(settings.batch_size, len(data) // 2)
-        x, others = data[order[:n_rows]], data[order[n_rows : n_rows + _MAX_OTHERS]]
+        x, others = data[order[:n_rows]], data[order[n_rows : n_rows + n_others]]
         drawn = _directions(matching, matching.n_slices, data, generator)
         return matching_loss(field, x, others, drawn, eps) / unit**2
 

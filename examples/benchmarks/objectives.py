@@ -28,7 +28,7 @@ from skbellman.training import Plan
 
 N_ROWS, N_HELD_OUT, N_TEST = 4000, 200, 400
 SETTINGS = FieldSettings(128, depth=3, dropout=0.0, batch_size=512, conditional_fraction=0.0)
-PLAN = Plan(n_steps=400, learning_rate=1e-3, patience=10)
+PLAN = Plan(n_steps=300, learning_rate=1e-3, patience=10)
 
 
 def truth(n_columns: int, seed: int) -> GaussianMixtureField:
