@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from skbellman.dynamics import Annealing, draw_rows
-from skbellman.fields import ClosedFormField, DensityField, DirectField
+from skbellman.fields import ClosedFormField, DensityField
 from skbellman.fitting import FieldSettings, Rows, fit_field
 from skbellman.likelihood import N_PROBES, FlowIntegral, affordable_probes
 from skbellman.paper import Matching, fit_direct
@@ -448,10 +448,7 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         for matrix, log_measure in self.encoder_.encode_cells(X, n_places):
             x = torch.tensor(matrix, device=self.device_)
             with torch.no_grad():
-                if isinstance(field, DirectField):
-                    found = field.log_scalar(x, 0.0)
-                else:
-                    found = self._integral(x.shape[1]).log_density(field, x, schedule)
+                found = self._integral(x.shape[1]).log_density(field, x, schedule)
             # A row so far out that fields overflow has no density that a float can hold.
             logs.append(
                 found.nan_to_num(nan=-math.inf, neginf=-math.inf).cpu().numpy() + log_measure

@@ -18,6 +18,7 @@ from skbellman.fields import (
     Mixture,
     NeuralField,
 )
+from skbellman.fields.latent import Corners
 from skbellman.likelihood import FlowIntegral, affordable_probes
 from skbellman.matching import (
     antithetic_noise,
@@ -178,7 +179,7 @@ def with_categories(
     shares, start = [], rows.n_numbers
     for points in rows.corners:
         block = x[:, start : (start := start + points.shape[1])]
-        indicator = one_hot(torch.cdist(block, points).argmin(-1), len(points)).to(x)
+        indicator = one_hot(Corners(points).nearest(block), len(points)).to(x)
         overall = (indicator.sum(0) + 1 / len(points)) / (len(x) + 1)
         counts = responsibilities.T @ indicator + overall
         shares.append(counts / counts.sum(-1, keepdim=True))

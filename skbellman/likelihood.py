@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skbellman.fields import ClosedFormField, DensityField, Mixture, NeuralField
+from skbellman.fields import ClosedFormField, DensityField, DirectField, Mixture, NeuralField
 from skbellman.schedule import NoiseSchedule
 
 # Rows times directions that are worked on at once: memory stays flat in the number of rows.
@@ -75,13 +75,16 @@ class FlowIntegral:
         """Return log s(x, sigma_min), shape (n,), for x of shape (n, D).
 
         The reference is the field's own for a `NeuralField`. Without one, a closed form is
-        taken as it is, and a `Mixture` from its parts.
+        taken as it is, a `DirectField` as its network says (which nothing normalises), and a
+        `Mixture` from its parts.
         """
         if isinstance(field, Mixture) and reference is None:
             parts = [self.log_density(part, x, schedule) for part in field.fields]
             return (torch.stack(parts, -1) + field.weights.log()).logsumexp(-1)
         if isinstance(field, ClosedFormField) and reference is None:
             return field.log_scalar(x, schedule(0.0))
+        if isinstance(field, DirectField):
+            return field.log_scalar(x, 0.0)
         pairs = [
             self._log_density(field, rows, schedule, reference)
             for rows in x.split(self._chunk_size(x))

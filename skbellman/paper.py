@@ -60,7 +60,7 @@ def fit_direct(
     """Fit a `DirectField` by gradient matching plus identity matching, in units of its square.
 
     The state with the least loss on held-out rows is kept. A training that diverges is reported
-    in the result.
+    in the result; rows that no kernel joins are a ValueError.
     """
     generator = torch.Generator(rows.draws.device).manual_seed(seed)
     data = rows.draws.flatten(0, 1)
@@ -121,8 +121,16 @@ def _typical_density(
     half, other = x.tensor_split(2)
     directions = _directions(matching, _VALIDATION_SLICES, x, generator)
     if directions is None:
-        return float(kernel_density(half, other, eps).mean())
-    return float(sliced_kernel_density(half, other, directions, eps).mean())
+        typical = float(kernel_density(half, other, eps).mean())
+    else:
+        typical = float(sliced_kernel_density(half, other, directions, eps).mean())
+    if not 0 < typical < math.inf:
+        raise ValueError(
+            f"objective={matching.kind!r} finds no density to match: with bandwidth={eps**0.5:.2g} "
+            f"the mean kernel between {len(x)} rows of {x.shape[1]} columns is {typical}. Set a "
+            'wider bandwidth, give more rows, or use objective="denoising".'
+        )
+    return typical
 
 
 def _order(n: int, generator: torch.Generator) -> Tensor:

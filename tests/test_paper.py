@@ -245,3 +245,14 @@ def test_the_papers_objectives_refuse_categories_and_warn_of_columns():
         quick.fit(frame)
     with pytest.raises(ValueError, match="bandwidth"):
         quick.set_params(bandwidth=0.0).fit(frame)
+
+
+@pytest.mark.parametrize(("shape", "bandwidth"), [((2, 1), "auto"), ((40, 2), 1e-9)])
+def test_rows_that_no_kernel_joins_are_refused(shape, bandwidth):
+    x = np.random.default_rng(0).normal(size=shape)
+    density = BellmanDiffusionDensity(
+        objective="pairwise", bandwidth=bandwidth, n_steps=2, dequantize=False
+    )
+    with pytest.raises(ValueError, match="no density to match: with bandwidth="):
+        density.fit(x)
+    assert not hasattr(density, "field_")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -99,19 +99,19 @@ class TableEncoder:
         Shapes (n_times, n, n_dims) and (n_times, n).
         """
         values = [self._values(X, j) for j in self.order_]
-        n_rows = len(values[0])
-        draws = [self._encode_at(values, rng.random((len(values), n_rows))) for _ in range(n_times)]
+        places = (rng.random((len(values), len(values[0]))) for _ in range(n_times))
+        draws = list(self._encode_at(values, places))
         return np.stack([z for z, _ in draws]), np.stack([log for _, log in draws])
 
     def encode_cells(self, X: Any, n_places: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield coordinates, (n, n_dims), and log-measures, (n,), at places of each row's cell.
+        """Iterate over coordinates, (n, n_dims), and log-measures, (n,), at places of each cell.
 
         The places are spread evenly over the cell of the grid, its centre the first of them, and
         the same for every row. Without a grid there is one.
         """
         values = [self._values(X, j) for j in self.order_]
-        for place in even_places(n_places if self.has_grid() else 1, len(values)):
-            yield self._encode_at(values, place)
+        places = even_places(n_places if self.has_grid() else 1, len(values))
+        return self._encode_at(values, places)
 
     def decode(self, matrix: np.ndarray) -> Any:
         """Return the table whose rows have the given coordinates."""
@@ -123,14 +123,23 @@ class TableEncoder:
 
     def has_grid(self) -> bool:
         """Say whether any column lies on a grid."""
-        return any(isinstance(c, NumericColumn) and c.step > 0 for c in self.columns_)
+        return any(_is_on_grid(c) for c in self.columns_)
 
     def _encode_at(
-        self, values: list[np.ndarray], places: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Encode ordered columns, each moved to a place, or to one for each row."""
-        moved = [c.spread(v, u) for c, v, u in zip(self._ordered, values, places, strict=True)]
-        return _encode(self._ordered, moved)
+        self, values: list[np.ndarray], places: Iterable[np.ndarray]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Encode ordered columns, those on a grid moved to each place, or to one for each row."""
+        columns = self._ordered
+        still = [
+            None if _is_on_grid(c) else c.encode(v) for c, v in zip(columns, values, strict=True)
+        ]
+        for place in places:
+            yield _joined(
+                [
+                    c.encode(c.spread(v, u)) if done is None else done
+                    for c, v, u, done in zip(columns, values, place, still, strict=True)
+                ]
+            )
 
     @property
     def _ordered(self) -> list[Column]:
@@ -227,14 +236,17 @@ class TableEncoder:
 
 def _mixture_evidence(columns: list[NumericColumn], values: list[np.ndarray]) -> float:
     """Return minus half the BIC of the best Gaussian mixture on the columns' coordinates."""
-    matrix, log_measure = _encode(columns, values)
+    matrix, log_measure = _joined([c.encode(v) for c, v in zip(columns, values, strict=True)])
     return float(log_measure.sum() - 0.5 * best_mixture(matrix, seed=0).bic(matrix))
 
 
-def _encode(columns: Sequence[Column], values: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the coordinates and log-measures of rows given as a list of columns."""
-    parts = [c.encode(v) for c, v in zip(columns, values, strict=True)]
+def _joined(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the coordinates and log-measures of rows from those of their columns."""
     return np.hstack([z for z, _ in parts]), np.sum([log for _, log in parts], axis=0)
+
+
+def _is_on_grid(column: Column) -> bool:
+    return isinstance(column, NumericColumn) and column.step > 0
 
 
 def even_places(n_places: int, n_columns: int) -> np.ndarray:
