@@ -1,4 +1,4 @@
-r"""Bellman Diffusion Dynamics: the paper's, at one level, and annealed from noise to rows.
+r"""Bellman Diffusion Dynamics: the paper's, at one level, or while the level falls.
 
 The paper's dynamics, :math:`dx = g\,dt + \sqrt{s}\,dw` (arXiv 2410.01796, section 3), leave p
 invariant but cross between separated modes in exponential time. When annealed, the level falls from
@@ -16,6 +16,8 @@ the scalar field costs speed, not correctness.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -23,18 +25,18 @@ import torch
 from torch import Tensor
 
 from skbellman.fields import ClosedFormField, DensityField, DirectField, Mixture, NeuralField
+from skbellman.fields.base import Levels
 from skbellman.likelihood import velocity
 from skbellman.schedule import NoiseSchedule
 
 # a(x) varies over the typical set by exp(+-2 sqrt(D/2)); beyond this it is held constant.
 _MAX_DIFFUSION = 2.0
-# Step of the Bellman dynamics in units of sigma^2 / max a: larger ones widen p_sigma.
-_BELLMAN_STEP = 0.05
-# At a fixed level, of max s / max |g|^2, the square of the length over which s changes, over max s.
+# Of max s / max |g|^2, the square of the length over which s changes, over max s.
 _SAFE_STEP = 0.05
 _LARGEST_STEP = 1.0
 _CHECK_EVERY = 50
 _STEPS_A_LEVEL = 25
+_LEAST_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Annealing:
     n_levels : int
         Levels from the ceiling to the floor; one Heun step of transport between two.
     beta : float
-        Strength of the Bellman dynamics at each level; 0 is the probability flow.
+        Size of the Bellman steps, of the safe one; 0 is the probability flow.
     n_steps : int
         Bellman steps at each level.
     """
@@ -65,7 +67,8 @@ class Trajectory:
     rows : tensor of shape (n, D)
         At the end.
     times : tensor of shape (n_kept,)
-        Times at which rows were kept, evenly spaced in steps, the last one the end.
+        Times at which rows were kept, evenly spaced in steps or levels, the last one the end. With
+        a schedule, its t, which falls from 1 to 0.
     kept : tensor of shape (n_kept, n, D)
     n_negative : int
         Values of s that were negative, and taken as 0.
@@ -85,28 +88,42 @@ def bellman_dynamics(
     generator: torch.Generator,
     *,
     dt: float | None = None,
+    beta: float = 1.0,
     sigma: float | Tensor = 0.0,
+    schedule: NoiseSchedule | None = None,
+    n_levels: int = 80,
     n_kept: int = 1,
 ) -> Trajectory:
-    r"""Move rows by the paper's dynamics at one level.
+    r"""Move rows by the paper's dynamics, at one level or at each of a falling one.
 
     .. math:: dx = g(x)\,dt + \sqrt{s(x)}\,dw
 
     (arXiv 2410.01796, section 3), by Euler and Maruyama. p is stationary, and the law of the
-    rows tends to it (theorem 4.1), but between modes, where s is about 0, nothing crosses.
+    rows tends to it (theorem 4.1), but between modes, where s is about 0, nothing crosses. With
+    a schedule the level falls: the probability flow carries the rows from each level to the
+    next, where they make n_steps of the dynamics in units of the noise, x / sigma.
 
     Parameters
     ----------
     field : DensityField
     start : tensor of shape (n, D)
+        With a schedule, rows of the density at its ceiling, about N(0, sigma_max^2).
     n_steps : int
+        Steps at a level. With a schedule it may be 0: the probability flow alone.
     generator : torch.Generator
         On the device of start.
     dt : float, optional
-        Time of a step. Without it, 0.05 max s / max \|g\|^2, of the largest values met so far:
-        rows then move by a fraction of the length over which s changes.
+        Time of a step. Without it, 0.05 beta max s / max \|g\|^2, of the largest values met so far
+        at the level: rows then move by a fraction of the length over which s changes. With
+        a schedule also at most 0.05 beta / max s, a fraction of the noise.
+    beta : float, default=1.0
+        Factor of the safe step.
     sigma : float or tensor of shape (D,), default=0.0
-        Level at which the field is asked.
+        Level at which the field is asked where there is no schedule.
+    schedule : NoiseSchedule, optional
+        Levels from the ceiling to the floor.
+    n_levels : int, default=80
+        How many of them.
     n_kept : int, default=1
         How many times along the way rows are kept.
 
@@ -117,50 +134,108 @@ def bellman_dynamics(
     Raises
     ------
     ValueError
-        If start has the wrong number of columns or is not finite, if dt is not positive, or so
-        large that rows jump over the length on which s changes; the message names a safe dt.
+        If start has the wrong number of columns or is not finite; if n_steps, n_levels, beta or dt is
+        out of range; if dt is so large that rows jump over the length on which s changes (the
+        message names a safe one); if it is left out where g is 0 at every row, so that no length
+        is known.
 
     Examples
     --------
     >>> import torch
     >>> from skbellman.dynamics import bellman_dynamics
     >>> from skbellman.fields import GaussianMixtureField
+    >>> from skbellman.schedule import NoiseSchedule
     >>> field = GaussianMixtureField.normal(torch.zeros(1), torch.eye(1))
     >>> start = 4 * torch.rand(2000, 1) - 2
     >>> path = bellman_dynamics(field, start, 500, torch.Generator().manual_seed(0))
     >>> bool((path.rows.std() - 1).abs() < 0.2)
     True
-    """
-    _check_start(field, start, dt)
-    keep_at = {round((k + 1) * n_steps / n_kept) for k in range(n_kept)}
-    x, time, kept, times = start, start.new_zeros(()), [], []
-    largest_s = largest_g = n_negative = start.new_zeros(())
-    for step in range(1, n_steps + 1):
-        s, g = field.scalar(x, sigma), field.gradient(x, sigma)
-        n_negative = n_negative + (s < 0).sum()
-        largest_s = torch.maximum(largest_s, s.max())
-        largest_g = torch.maximum(largest_g, g.square().sum(-1).max())
-        scale = largest_s / largest_g
-        if dt is not None and (step % _CHECK_EVERY == 1 or step == n_steps):
-            _check_step(dt, float(scale))  # now and then: it waits for the device
-        step_dt = _SAFE_STEP * scale if dt is None else start.new_tensor(dt)
-        x = euler_maruyama_step(x, g, s.clamp(min=0), step_dt, generator)
-        time = time + step_dt
-        if step in keep_at:
-            kept.append(x)
-            times.append(time)
-    return Trajectory(x, torch.stack(times), torch.stack(kept), int(n_negative))
+
+    From noise, while the level falls:
+
+    >>> noise = 20 * torch.randn(2000, 1, generator=torch.Generator().manual_seed(0))
+    >>> schedule = NoiseSchedule(torch.tensor([0.01]), torch.tensor([20.0]))
+    >>> path = bellman_dynamics(
+    ...     field, noise, 1, torch.Generator().manual_seed(1), schedule=schedule
+    ... )
+    >>> bool((path.rows.std() - 1).abs() < 0.1)
+    True
+    """  # noqa: E501 - one formula
+    _check_start(field, start)
+    n_moves = n_steps if schedule is None else n_levels
+    _check_numbers(n_steps, n_levels, dt, beta, falling=schedule is not None)
+    if not 1 <= n_kept <= n_moves:
+        raise ValueError(f"n_kept must be from 1 to {n_moves}, got {n_kept}.")
+    stepper = _Stepper(field, generator, dt, beta)
+    if schedule is None:
+        moves = _at_one_level(stepper, start, n_steps, sigma)
+    else:
+        moves = _while_it_falls(stepper, start, n_steps, schedule, n_levels)
+    keep_at = {round((k + 1) * n_moves / n_kept) for k in range(n_kept)}
+    kept = [move for i, move in enumerate(moves, 1) if i in keep_at]
+    times, rows = (torch.stack(parts) for parts in zip(*kept, strict=True))
+    return Trajectory(rows[-1], times, rows, int(stepper.n_negative))
+
+
+def _at_one_level(
+    stepper: _Stepper, x: Tensor, n_steps: int, sigma: float | Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the time and the rows after each step."""
+    for moved in stepper.steps(x, n_steps, sigma):
+        yield stepper.time, moved
+
+
+def _while_it_falls(
+    stepper: _Stepper, x: Tensor, n_steps: int, schedule: NoiseSchedule, n_levels: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield t and the rows at each level."""
+    for begin, end in pairwise(torch.linspace(1.0, 0.0, n_levels + 1).tolist()):
+        x = heun_step(stepper.field, x, schedule, begin, end)
+        sigma = schedule(end)
+        for moved in stepper.steps(x, n_steps, sigma, unit=sigma):
+            x = moved
+        yield torch.tensor(end, dtype=torch.float64, device=x.device), x
+
+
+class _Stepper:
+    """Steps of the dynamics, of a size that suits the largest s and g met at the level."""
+
+    def __init__(
+        self, field: DensityField, generator: torch.Generator, dt: float | None, beta: float
+    ) -> None:
+        self.field, self.generator, self.dt, self.beta = field, generator, dt, beta
+        self.time = torch.zeros((), device=generator.device, dtype=torch.float64)
+        self.n_negative = torch.zeros((), device=generator.device)
+
+    def steps(
+        self, x: Tensor, n_steps: int, sigma: float | Tensor, unit: Tensor | None = None
+    ) -> Iterator[Tensor]:
+        """Yield the rows after each step. Where there is a unit, x / unit moves, by a part of 1."""
+        shortest = 0.0 if unit is None else 1.0
+        unit = x.new_ones(()) if unit is None else unit
+        largest_s = largest_g = x.new_zeros(())
+        for step in range(1, n_steps + 1):
+            s, g = self.field.scalar(x, sigma), unit * self.field.gradient(x, sigma)
+            self.n_negative = self.n_negative + (s < 0).sum()
+            largest_s = torch.maximum(largest_s, s.max())
+            largest_g = torch.maximum(largest_g, g.square().sum(-1).max())
+            scale = 1 / torch.maximum(largest_g / largest_s, shortest * largest_s)
+            if step % _CHECK_EVERY == 1 or step == n_steps:
+                _check_step(self.dt, float(scale))  # now and then: it waits for the device
+            dt = _SAFE_STEP * self.beta * scale if self.dt is None else x.new_tensor(self.dt)
+            x = unit * euler_maruyama_step(x / unit, g, s.clamp(min=0), dt, self.generator)
+            self.time = self.time + dt.double()
+            yield x
 
 
 def euler_maruyama_step(
     x: Tensor, g: Tensor, s: Tensor, dt: Tensor, generator: torch.Generator
 ) -> Tensor:
     """Return x + g dt + sqrt(s dt) n, for g of shape (n, D) and s of shape (n,)."""
-    noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-    return x + g * dt + (s * dt).sqrt().unsqueeze(-1) * noise
+    return x + g * dt + (s * dt).sqrt().unsqueeze(-1) * _normal(x, generator)
 
 
-def _check_start(field: DensityField, start: Tensor, dt: float | None) -> None:
+def _check_start(field: DensityField, start: Tensor) -> None:
     if start.dim() != 2 or start.shape[1] != field.n_columns:
         raise ValueError(
             f"start must have shape (n, {field.n_columns}), as the field has {field.n_columns} "
@@ -168,12 +243,29 @@ def _check_start(field: DensityField, start: Tensor, dt: float | None) -> None:
         )
     if not bool(torch.isfinite(start).all()):
         raise ValueError("start holds values that are not finite.")
+
+
+def _check_numbers(
+    n_steps: int, n_levels: int, dt: float | None, beta: float, falling: bool
+) -> None:
+    least = 0 if falling else 1
+    if n_steps < least or n_levels < 1:
+        raise ValueError(
+            f"n_steps must be at least {least} and n_levels at least 1, got {n_steps}, {n_levels}."
+        )
     if dt is not None and not dt > 0:
         raise ValueError(f"dt must be positive, got {dt}.")
+    if not beta > 0:
+        raise ValueError(f"beta must be positive, got {beta}; for the flow alone set n_steps=0.")
 
 
-def _check_step(dt: float, scale: float) -> None:
-    if dt > _LARGEST_STEP * scale:
+def _check_step(dt: float | None, scale: float) -> None:
+    if dt is None and not 0 < scale < math.inf:
+        raise ValueError(
+            "no length is known over which the density changes, as its gradient is 0 (or its "
+            "values are not positive) at every row: start nearer to it, or set dt."
+        )
+    if dt is not None and dt > _LARGEST_STEP * scale:
         raise ValueError(
             f"dt={dt:g} is too large for this field: rows would jump over the length on which its "
             f"density changes. Use at most {_SAFE_STEP * scale:.2g}, or leave dt out."
@@ -215,10 +307,10 @@ def draw_rows(
     if isinstance(field, ClosedFormField):
         return field.draw(n_rows, schedule(0.0), generator)
     if isinstance(field, DirectField):
-        shape, like = (n_rows, field.n_columns), schedule.floor
-        start = torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
+        # Enough rows to tell a safe step: of a few, all may lie where s is not positive.
+        start = _normal(schedule.floor.expand(max(n_rows, _LEAST_ROWS), -1), generator)
         n_steps = _STEPS_A_LEVEL * annealing.n_levels
-        return bellman_dynamics(field, start, n_steps, generator).rows
+        return bellman_dynamics(field, start, n_steps, generator).rows[:n_rows]
     if isinstance(field, NeuralField):
         return annealed_dynamics(field, n_rows, schedule, annealing, generator)
     if not isinstance(field, Mixture):
@@ -242,13 +334,47 @@ def annealed_dynamics(
 ) -> Tensor:
     """Move rows from noise at the ceiling to the floor of the schedule: (n_rows, D)."""
     # At the ceiling the field is its reference.
-    x = field.reference.draw(n_rows, schedule(1.0), generator)
-    grid = torch.linspace(1.0, 0.0, annealing.n_levels + 1).tolist()
-    for start, stop in pairwise(grid):
-        x = heun_step(field, x, schedule, start, stop)
-        for _ in range(annealing.n_steps if annealing.beta > 0 else 0):
-            x = bellman_step(field, x, schedule(stop), annealing.beta, generator)
-    return x
+    start = field.reference.draw(n_rows, schedule(1.0), generator)
+    still = annealing.beta == 0
+    return bellman_dynamics(
+        _Bounded(field),
+        start,
+        0 if still else annealing.n_steps,
+        generator,
+        beta=1.0 if still else annealing.beta,
+        schedule=schedule,
+        n_levels=annealing.n_levels,
+    ).rows
+
+
+class _Bounded(DensityField):
+    r"""A field in units of its typical density, bounded, with a drift that forgives errors of s.
+
+    As s it gives a = s / typical s, up to a bound; as g, (grad a + a h) / 2, which is grad a
+    where the two networks agree, and keeps p invariant where they do not.
+    """
+
+    def __init__(self, field: NeuralField) -> None:
+        super().__init__()
+        self.field, self.n_columns = field, field.n_columns
+
+    def scalar(self, x: Tensor, sigma: Levels) -> Tensor:
+        excess = self.field.log_scalar(x, sigma) - typical_log_scalar(self.field, sigma)
+        return excess.exp().clamp(max=_MAX_DIFFUSION)
+
+    def gradient(self, x: Tensor, sigma: Levels) -> Tensor:
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            a = self.scalar(x, sigma)
+            (slope,) = torch.autograd.grad(a.sum(), x)
+        h = self.field.log_gradient(x.detach(), sigma)
+        return 0.5 * (slope + a.detach().unsqueeze(-1) * h)
+
+    def log_scalar(self, x: Tensor, sigma: Levels) -> Tensor:
+        return self.field.log_scalar(x, sigma)
+
+    def log_gradient(self, x: Tensor, sigma: Levels) -> Tensor:
+        return self.field.log_gradient(x, sigma)
 
 
 def heun_step(
@@ -260,26 +386,10 @@ def heun_step(
     return x + (stop - start) * (slope + end_slope) / 2
 
 
-def bellman_step(
-    field: NeuralField, x: Tensor, sigma: Tensor, beta: float, generator: torch.Generator
-) -> Tensor:
-    """Move x by one Euler-Maruyama step of Bellman Diffusion Dynamics at one level."""
-    a, grad_a = _diffusion(field, x, sigma)
-    step = x.new_tensor(beta * _BELLMAN_STEP / _MAX_DIFFUSION)
-    drift = 0.5 * sigma * (grad_a + a * field.log_gradient(x, sigma))
-    return sigma * euler_maruyama_step(x / sigma, drift, a.squeeze(-1), step, generator)
-
-
-def _diffusion(field: NeuralField, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a(x) = s(x, sigma) / typical s, bounded, shape (n, 1), and its gradient."""
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        log_a = field.log_scalar(x, sigma) - typical_log_scalar(field, sigma)
-        a = log_a.exp().clamp(max=_MAX_DIFFUSION)
-        (grad_a,) = torch.autograd.grad(a.sum(), x)
-    return a.detach().unsqueeze(-1), grad_a
-
-
-def typical_log_scalar(field: NeuralField, sigma: Tensor) -> Tensor:
+def typical_log_scalar(field: NeuralField, sigma: Levels) -> Tensor:
     """Return about E log s_0(x, sigma): exact for a reference of one Gaussian."""
     return field.reference.log_scalar(field.reference.centre(), sigma) - 0.5 * field.n_columns
+
+
+def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)

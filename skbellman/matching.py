@@ -224,12 +224,18 @@ def _gradient_and_slopes(
     field: DensityField, x: Tensor, directions: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return g(x), (n, D), and v . grad (v . g) for each direction v, (n_directions, n)."""
+    n_columns = x.shape[1]
+    many = len(directions) > n_columns  # then the whole Jacobian is cheaper
+    basis = torch.eye(n_columns).to(x) if many else directions
+
+    def gradient(points: Tensor) -> Tensor:
+        return field.gradient(points, 0.0)
 
     def along(direction: Tensor) -> tuple[Tensor, Tensor]:
-        def gradient(points: Tensor) -> Tensor:
-            return field.gradient(points, 0.0)
-
         g, change = torch.func.jvp(gradient, (x,), (direction.expand_as(x),))  # type: ignore[misc]
-        return g, change @ direction
+        return g, change
 
-    return torch.vmap(along, out_dims=(None, 0))(directions)  # type: ignore[arg-type]
+    g, changes = torch.vmap(along, out_dims=(None, 0))(basis)  # type: ignore[arg-type]
+    if many:
+        return g, torch.einsum("vk,kni,vi->vn", directions, changes, directions)
+    return g, torch.einsum("vni,vi->vn", changes, directions)
