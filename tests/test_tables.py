@@ -49,6 +49,19 @@ def test_heavy_tails_are_tamed():
         assert np.abs(z).max() < 15
 
 
+@pytest.mark.parametrize("values", [
+    RNG.random(150) < 0.75,
+    RNG.poisson(0.1, 500),
+    np.exp(3 * RNG.normal(size=500)).round(),
+    np.append(np.zeros(900), np.exp(7 + RNG.normal(size=100)).round()),
+])  # fmt: skip
+def test_draws_of_a_column_with_ties_stay_near_the_table(values):
+    values = values.astype(float)
+    column = make_column(values, dequantize=True)
+    drawn = column.decode(np.linspace(-5, 5, 11)[:, None])
+    assert np.abs(drawn).max() <= 100 * values.max()
+
+
 @pytest.mark.parametrize("shape", ["normal", "skewed", "heavy"])
 def test_the_log_measure_is_the_log_jacobian(shape):
     column, x = make_column(SHAPES[shape]), np.linspace(-3.1, 7.3, 50)

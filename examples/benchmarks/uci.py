@@ -230,6 +230,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=None, help="folder with the CSV files")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--tables", nargs="+", default=[*OPENML])
+    parser.add_argument("--methods", nargs="+", default=[*METHODS])
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -237,7 +238,8 @@ def main() -> None:
     print("| table | method | W1 | 1000 MMD^2 | seconds |")
     for name in arguments.tables:
         frame = load(name, arguments.data)
-        for label, method in METHODS.items():
+        for label in arguments.methods:
+            method = METHODS[label]
             seeds = range(arguments.seeds)
             splits = [split(frame.to_numpy(), seed) for seed in seeds]
             values = np.array([figures(method, splits[seed], seed) for seed in seeds])

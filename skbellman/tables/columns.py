@@ -18,6 +18,8 @@ CATEGORY_FLOOR = 0.1
 _TAILS = (np.inf, 8.0, 4.0, 2.0, 1.0, 0.5, 0.25)
 # Mean log-likelihood per row that a heavier tail has to gain to be chosen.
 _TAIL_GAIN = 0.002
+# A logarithmic tail on top of a logarithm draws values beyond any bound: see `_stays_near`.
+_REACH, _FARTHEST = 5.0, 100.0
 
 
 class Column(ABC):
@@ -65,11 +67,13 @@ class NumericColumn(Column):
     def __init__(self, values: np.ndarray, dequantize: bool, precision: float) -> None:
         self.low = float(values.min())
         self.step = grid_step(values, precision) if dequantize else 0.0
+        # Of values on a coarse grid, two say, the likeliest shape has no bounds: spread them.
+        values = self.spread(values, _even_places(values))
         self.center = float(np.median(values))
         self.unit = _robust_unit(values)
         u = (values - self.center) / self.unit
         self.power = _best_power(u)
-        self.tail = _best_tail(yeo_johnson(u, self.power))
+        self.tail = _best_tail(u, self.power)
         self._standardise(values)
 
     def straight(self, values: np.ndarray) -> NumericColumn:
@@ -88,8 +92,7 @@ class NumericColumn(Column):
         return values + self.step * (place - 0.5)
 
     def decode(self, coordinates: np.ndarray) -> np.ndarray:
-        t = coordinates[:, 0] * self.scale + self.mean
-        y = t if np.isinf(self.tail) else self.tail * np.sinh(t / self.tail)
+        y = _inverse_asinh(coordinates[:, 0] * self.scale + self.mean, self.tail)
         values = inverse_yeo_johnson(y, self.power) * self.unit + self.center
         return self._on_grid(values) if self.step else values
 
@@ -172,6 +175,10 @@ def _asinh(y: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray]:
     return width * np.arcsinh(y / width), -np.log(np.hypot(1.0, y / width))
 
 
+def _inverse_asinh(t: np.ndarray, width: float) -> np.ndarray:
+    return t if np.isinf(width) else width * np.sinh(t / width)
+
+
 def _normal_likelihood(t: np.ndarray, log_slope: np.ndarray) -> float:
     """Return the mean log-likelihood of a normal t, up to a constant."""
     return float(log_slope.mean() - np.log(max(t.std(), np.finfo(float).tiny)))
@@ -184,12 +191,32 @@ def _best_power(u: np.ndarray) -> float:
     return float(minimize_scalar(loss, bounds=(0.0, 2.0), method="bounded").x)
 
 
-def _best_tail(y: np.ndarray) -> float:
-    y = y / _robust_unit(y)
-    gains = [_normal_likelihood(*_asinh(y, tail)) for tail in _TAILS]
+def _best_tail(u: np.ndarray, power: float) -> float:
+    """Return the likeliest width of the tails, of those whose draws stay near the table."""
+    y = yeo_johnson(u, power)
+    unit = _robust_unit(y)
+    tails = [_TAILS[0], *(t * unit for t in _TAILS[1:] if _stays_near(u, power, t * unit))]
+    gains = [_normal_likelihood(*_asinh(y, tail)) for tail in tails]
     best = int(np.argmax(gains))
-    chosen = best if gains[best] > gains[0] + _TAIL_GAIN else 0
-    return _TAILS[chosen] * _robust_unit(y)
+    return tails[best] if gains[best] > gains[0] + _TAIL_GAIN else tails[0]
+
+
+def _stays_near(u: np.ndarray, power: float, tail: float) -> bool:
+    """Return whether coordinates of -5 and 5 are within 100 times the range of the values."""
+    t, _ = _asinh(yeo_johnson(u, power), tail)
+    ends = t.mean() + _REACH * t.std() * np.array([-1.0, 1.0])
+    with np.errstate(over="ignore"):
+        reached = inverse_yeo_johnson(_inverse_asinh(ends, tail), power)
+    return bool(np.abs(reached).max() <= _FARTHEST * np.ptp(u))
+
+
+def _even_places(values: np.ndarray) -> np.ndarray:
+    """Return for each value a place from 0 to 1, spread evenly over those that are equal."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    first = np.cumsum(counts) - counts
+    rank = np.empty(len(values))
+    rank[np.argsort(inverse, kind="stable")] = np.arange(len(values))
+    return (rank - first[inverse] + 0.5) / counts[inverse]
 
 
 def _robust_unit(values: np.ndarray) -> float:
