@@ -16,8 +16,8 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import ot
 import torch
+from distances import w1
 from peers import PEERS
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
@@ -53,11 +53,6 @@ def mean_w1(test: np.ndarray, rows: np.ndarray) -> float:
     """Return the mean W1 of the test rows to sets of as many rows: a single set decides nothing."""
     n_sets = min(_W1_SETS, len(rows) // len(test))
     return float(np.mean([w1(test, part) for part in np.split(rows[: n_sets * len(test)], n_sets)]))
-
-
-def w1(one: np.ndarray, other: np.ndarray) -> float:
-    """Return the exact Wasserstein-1 distance of two sets of rows."""
-    return float(ot.emd2([], [], ot.dist(one, other, metric="euclidean"), numItermax=10**6))
 
 
 def run(name: str, seed: int, folder: Path | None) -> dict[str, float]:

@@ -24,30 +24,35 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import ot
 import torch
+from distances import relative_error, w1
+from methods import (
+    SETTINGS,
+    denoising_draws,
+    denoising_fields,
+    fit_denoising,
+    fit_paper,
+    kernel_draws,
+    kernel_fields,
+    number_rows,
+    paper_draws,
+)
 from torch import Tensor, nn
 
-from skbellman.dynamics import Annealing, bellman_dynamics, draw_rows
-from skbellman.fields import DensityField, GaussianMixtureField, NeuralField
+from skbellman.fields import DensityField, GaussianMixtureField
 from skbellman.fields.networks import ResidualNetwork
-from skbellman.fitting import FieldSettings, Rows, fit_gradient, initial_field
-from skbellman.likelihood import FlowIntegral
+from skbellman.fitting import Rows
 from skbellman.matching import (
     kernel_density,
     likeliest_bandwidth,
     pairwise_gradient_loss,
     pairwise_identity_loss,
 )
-from skbellman.paper import Matching, fit_direct
-from skbellman.schedule import NoiseSchedule
+from skbellman.paper import Matching
 from skbellman.training import Plan, train
 
 N_ROWS, N_HELD_OUT, N_TEST = 4000, 200, 400
-SETTINGS = FieldSettings(64, depth=3, dropout=0.0, batch_size=256, conditional_fraction=0.0)
 PLAN = Plan(n_steps=400, learning_rate=1e-3, patience=10)
-N_BELLMAN_STEPS = 1000
-KINDS = ["pairwise", "sliced", "denoising"]
 
 
 @dataclass(frozen=True)
@@ -75,8 +80,7 @@ class Known:
 
     @property
     def rows(self) -> Rows:
-        blocks = torch.arange(self.train.shape[1])
-        return Rows(self.train[None], self.held_out, torch.zeros(N_HELD_OUT), blocks, corners=[])
+        return number_rows(self.train, self.held_out)
 
 
 @dataclass(frozen=True)
@@ -95,31 +99,20 @@ def direct(matching: Matching) -> Method:
     """Return the paper's method: two networks, one level, its own dynamics."""
 
     def method(known: Known, seed: int) -> Found:
-        fit = fit_direct(known.rows, matching, SETTINGS, PLAN, seed, lambda record: False)
-        return found(fit.field.fields[0], known, seed)
+        return found(fit_paper(known.rows, matching, PLAN, seed), known, seed)
 
     return method
 
 
 def found(field: DensityField, known: Known, seed: int) -> Found:
-    generator = torch.Generator().manual_seed(seed)
-    start = torch.randn(known.test.shape, generator=generator)
-    draws = bellman_dynamics(field, start, N_BELLMAN_STEPS, generator).rows
+    draws = paper_draws(field, N_TEST, torch.Generator().manual_seed(seed))
     return Found(field.scalar(known.test, 0.0), field.gradient(known.test, 0.0), draws)
 
 
 def denoising(known: Known, seed: int) -> Found:
-    """Return the library's networks, without the closed form beside them; s by the integral."""
-    generator, ones = torch.Generator().manual_seed(seed), torch.ones(known.test.shape[1])
-    schedule = NoiseSchedule(0.05 * ones, 20 * ones)
-    field: NeuralField = initial_field(known.rows, schedule, SETTINGS)
-    fit_gradient(
-        field, known.rows, schedule, SETTINGS, PLAN, generator, report=lambda record: False
-    )
-    with torch.no_grad():
-        s = FlowIntegral(32).log_density(field.eval(), known.test, schedule).exp()
-        g = s.unsqueeze(-1) * field.log_gradient(known.test, schedule(0.0))
-    return Found(s, g, draw_rows(field, N_TEST, schedule, Annealing(80), generator))
+    field, schedule = fit_denoising(known.rows, PLAN, seed, floor=0.05)
+    draws = denoising_draws(field, schedule, N_TEST, torch.Generator().manual_seed(seed))
+    return Found(*denoising_fields(field, schedule, known.test), draws)
 
 
 class PotentialField(DensityField):
@@ -174,24 +167,8 @@ def terms(names: list[str]) -> Method:
 
 def kernel(known: Known, seed: int) -> Found:
     eps = likeliest_bandwidth(known.train[:1000])
-    x = known.test.clone().requires_grad_()
-    s = kernel_density(x, known.train, eps)
-    (g,) = torch.autograd.grad(s.sum(), x)
-    generator = torch.Generator().manual_seed(seed)
-    picked = known.train[torch.randint(N_ROWS, (N_TEST,), generator=generator)]
-    return Found(s, g, picked + eps**0.5 * torch.randn(picked.shape, generator=generator))
-
-
-def w1(one: Tensor, other: Tensor) -> float:
-    if not torch.isfinite(one).all():
-        return np.inf
-    cost = ot.dist(one.double().numpy(), other.double().numpy(), metric="euclidean")
-    return float(ot.emd2([], [], cost, numItermax=10**6))
-
-
-def relative_error(value: Tensor, true: Tensor) -> float:
-    value, true = (values.detach().double() for values in (value, true))
-    return float((value - true).square().sum().sqrt() / true.square().sum().sqrt())
+    draws = kernel_draws(known.train, eps, N_TEST, torch.Generator().manual_seed(seed))
+    return Found(*kernel_fields(known.test, known.train, eps), draws)
 
 
 def figures(method: Method, known: Known, seed: int) -> list[float]:

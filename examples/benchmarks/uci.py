@@ -24,18 +24,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import ot
 import pandas as pd
 import torch
+from distances import mmd, w1
+from methods import (
+    SETTINGS,
+    denoising_draws,
+    fit_denoising,
+    fit_paper,
+    number_rows,
+    paper_draws,
+)
 from sklearn.datasets import fetch_openml
 from torch import Tensor, nn
 
 from skbellman import BellmanDiffusionDensity
-from skbellman.dynamics import Annealing, bellman_dynamics, draw_rows
 from skbellman.fields.networks import ResidualNetwork
-from skbellman.fitting import FieldSettings, Rows, fit_gradient, initial_field
-from skbellman.paper import Matching, fit_direct
-from skbellman.schedule import NoiseSchedule
+from skbellman.fitting import Rows
+from skbellman.paper import Matching
 from skbellman.training import Plan, train
 
 OPENML = {
@@ -45,9 +51,7 @@ OPENML = {
     "parkinsons_telemonitoring": 4531,
     "mushroom": 24,
 }
-SETTINGS = FieldSettings(64, depth=3, dropout=0.0, batch_size=256, conditional_fraction=0.0)
 PLAN = Plan(n_steps=1000, learning_rate=1e-3, patience=10)
-N_BELLMAN_STEPS = 1000
 N_TEST, N_SETS = 500, 4
 
 
@@ -61,9 +65,7 @@ class Parts:
 
     @property
     def rows(self) -> Rows:
-        blocks = torch.arange(self.train.shape[1])
-        log_measure = torch.zeros(len(self.validation))
-        return Rows(self.train[None], self.validation, log_measure, blocks, corners=[])
+        return number_rows(self.train, self.validation)
 
     @property
     def n_draws(self) -> int:
@@ -105,20 +107,15 @@ def direct(kind: str) -> Callable[[Parts, int], Tensor]:
     """Return the paper's method: two networks, one level, its own dynamics."""
 
     def method(parts: Parts, seed: int) -> Tensor:
-        fit = fit_direct(parts.rows, Matching(kind), SETTINGS, PLAN, seed, lambda record: False)
-        generator = torch.Generator().manual_seed(seed)
-        field = fit.field.fields[0]
-        return bellman_dynamics(field, start(parts, seed), N_BELLMAN_STEPS, generator).rows
+        field = fit_paper(parts.rows, Matching(kind), PLAN, seed)
+        return paper_draws(field, parts.n_draws, torch.Generator().manual_seed(seed))
 
     return method
 
 
 def denoising(parts: Parts, seed: int) -> Tensor:
-    generator, ones = torch.Generator().manual_seed(seed), torch.ones(parts.train.shape[1])
-    schedule = NoiseSchedule(0.01 * ones, 20 * ones)
-    field = initial_field(parts.rows, schedule, SETTINGS)
-    fit_gradient(field, parts.rows, schedule, SETTINGS, PLAN, generator, lambda record: False)
-    return draw_rows(field.eval(), parts.n_draws, schedule, Annealing(80), generator)
+    field, schedule = fit_denoising(parts.rows, PLAN, seed, floor=0.01)
+    return denoising_draws(field, schedule, parts.n_draws, torch.Generator().manual_seed(seed))
 
 
 class DDPM(nn.Module):
@@ -181,24 +178,6 @@ def default(parts: Parts, seed: int) -> Tensor:
     both = torch.cat([parts.train, parts.validation]).double().numpy()
     density = BellmanDiffusionDensity(random_state=seed).fit(both)
     return torch.tensor(density.sample(parts.n_draws, random_state=seed)).float()
-
-
-def w1(one: Tensor, other: Tensor) -> float:
-    cost = ot.dist(one.double().numpy(), other.double().numpy(), metric="euclidean")
-    return float(ot.emd2([], [], cost, numItermax=10**6))
-
-
-def mmd(one: Tensor, other: Tensor, width: float) -> float:
-    """Return the unbiased squared maximum mean discrepancy, times 1000."""
-
-    def kernel(a: Tensor, b: Tensor) -> Tensor:
-        return (-torch.cdist(a.double(), b.double()).square() / (2 * width**2)).exp()
-
-    def within(rows: Tensor) -> Tensor:
-        n = len(rows)
-        return (kernel(rows, rows).sum() - n) / (n * (n - 1))
-
-    return 1000 * float(within(one) + within(other) - 2 * kernel(one, other).mean())
 
 
 def figures(method: Callable[[Parts, int], Tensor], parts: Parts, seed: int) -> list[float]:

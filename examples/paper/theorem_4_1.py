@@ -10,7 +10,6 @@ two minutes on two cores. Writes doc/theorem_4_1.png and prints the figures.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 
 import matplotlib as mpl
@@ -18,7 +17,7 @@ import numpy as np
 import ot
 import torch
 
-from skbellman.dynamics import bellman_dynamics, heun_step
+from skbellman.dynamics import bellman_dynamics
 from skbellman.fields import GaussianMixtureField
 from skbellman.schedule import NoiseSchedule
 
@@ -64,14 +63,11 @@ def w1(rows: torch.Tensor, field: GaussianMixtureField, generator: torch.Generat
 
 
 def annealed(field: GaussianMixtureField, generator: torch.Generator) -> torch.Tensor:
-    """Draw rows by the probability flow from the ceiling, 80 levels (beta = 0)."""
+    """Draw rows by the probability flow from the ceiling, 80 levels."""
     ones = torch.ones(field.n_columns).double()
     schedule = NoiseSchedule(0.01 * ones, 20 * ones)
     x = 20 * torch.randn(N_ROWS, field.n_columns, generator=generator).double()
-    grid = torch.linspace(1, 0, 81).tolist()
-    for begin, end in pairwise(grid):
-        x = heun_step(field, x, schedule, begin, end)
-    return x
+    return bellman_dynamics(field, x, 0, generator, schedule=schedule, n_levels=80).rows
 
 
 def curves(gap: float, n_columns: int) -> dict[str, list[float]]:
