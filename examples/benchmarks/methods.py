@@ -26,6 +26,7 @@ def number_rows(train: Tensor, held_out: Tensor) -> Rows:
 
 def fit_paper(rows: Rows, matching: Matching, plan: Plan, seed: int) -> DirectField:
     """Return the paper's field: networks for g and s, at one level."""
+    torch.manual_seed(seed)  # of the weights that networks begin with
     field = fit_direct(rows, matching, SETTINGS, plan, seed, lambda record: False).field.fields[0]
     return field.requires_grad_(False)  # type: ignore[return-value]
 
@@ -42,6 +43,7 @@ def fit_denoising(
     """Return the library's networks, without the closed form beside them."""
     ones = torch.ones(rows.draws.shape[-1])
     schedule = NoiseSchedule(floor * ones, 20 * ones)
+    torch.manual_seed(seed)
     field = initial_field(rows, schedule, SETTINGS)
     generator = torch.Generator().manual_seed(seed)
     fit_gradient(field, rows, schedule, SETTINGS, plan, generator, lambda record: False)

@@ -154,6 +154,7 @@ class DDPM(nn.Module):
 
 def ddpm(parts: Parts, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)  # of the weights that the network begins with
     model = DDPM(parts.train.shape[1])
 
     def drawn(clean: Tensor, source: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
