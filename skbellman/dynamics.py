@@ -26,8 +26,8 @@ from torch import Tensor
 
 from skbellman.fields import ClosedFormField, DensityField, DirectField, Mixture, NeuralField
 from skbellman.fields.base import Levels
-from skbellman.likelihood import velocity
-from skbellman.schedule import NoiseSchedule
+from skbellman.likelihood import FlowIntegral, affordable_probes, velocity
+from skbellman.schedule import NoiseSchedule, masked
 
 # a(x) varies over the typical set by exp(+-2 sqrt(D/2)); beyond this it is held constant.
 _MAX_DIFFUSION = 2.0
@@ -37,6 +37,9 @@ _LARGEST_STEP = 1.0
 _CHECK_EVERY = 50
 _STEPS_A_LEVEL = 25
 _LEAST_ROWS = 256
+_CONDITION_NODES = 16
+# Rows whose conditional covariances are worked on at once.
+_CLOSED_CHUNK = 2048
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,7 @@ def bellman_dynamics(
     >>> import torch
     >>> from skbellman.dynamics import bellman_dynamics
     >>> from skbellman.fields import GaussianMixtureField
-    >>> from skbellman.schedule import NoiseSchedule
+    >>> from skbellman.schedule import NoiseSchedule, masked
     >>> field = GaussianMixtureField.normal(torch.zeros(1), torch.eye(1))
     >>> start = 4 * torch.rand(2000, 1) - 2
     >>> path = bellman_dynamics(field, start, 500, torch.Generator().manual_seed(0))
@@ -191,8 +194,7 @@ def _while_it_falls(
     """Yield t and the rows at each level."""
     for begin, end in pairwise(torch.linspace(1.0, 0.0, n_levels + 1).tolist()):
         x = heun_step(stepper.field, x, schedule, begin, end)
-        sigma = schedule(end)
-        for moved in stepper.steps(x, n_steps, sigma, unit=sigma):
+        for moved in stepper.steps(x, n_steps, schedule(end), schedule.diffusivity(end) > 0):
             x = moved
         yield torch.tensor(end, dtype=torch.float64, device=x.device), x
 
@@ -208,11 +210,14 @@ class _Stepper:
         self.n_negative = torch.zeros((), device=generator.device)
 
     def steps(
-        self, x: Tensor, n_steps: int, sigma: float | Tensor, unit: Tensor | None = None
+        self, x: Tensor, n_steps: int, sigma: Levels, moving: Tensor | None = None
     ) -> Iterator[Tensor]:
-        """Yield the rows after each step. Where there is a unit, x / unit moves, by a part of 1."""
-        shortest = 0.0 if unit is None else 1.0
-        unit = x.new_ones(()) if unit is None else unit
+        """Yield the rows after each step.
+
+        With a mask of columns that move, steps are in units of the noise and parts of it.
+        """
+        shortest = 0.0 if moving is None else 1.0
+        unit = x.new_ones(()) if moving is None else torch.where(moving, sigma, 0.0)
         largest_s = largest_g = x.new_zeros(())
         for step in range(1, n_steps + 1):
             s, g = self.field.scalar(x, sigma), unit * self.field.gradient(x, sigma)
@@ -223,16 +228,16 @@ class _Stepper:
             if step % _CHECK_EVERY == 1 or step == n_steps:
                 _check_step(self.dt, float(scale))  # now and then: it waits for the device
             dt = _SAFE_STEP * self.beta * scale if self.dt is None else x.new_tensor(self.dt)
-            x = unit * euler_maruyama_step(x / unit, g, s.clamp(min=0), dt, self.generator)
+            x = x + unit * euler_maruyama_increment(g, s.clamp(min=0), dt, self.generator)
             self.time = self.time + dt.double()
             yield x
 
 
-def euler_maruyama_step(
-    x: Tensor, g: Tensor, s: Tensor, dt: Tensor, generator: torch.Generator
+def euler_maruyama_increment(
+    g: Tensor, s: Tensor, dt: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """Return x + g dt + sqrt(s dt) n, for g of shape (n, D) and s of shape (n,)."""
-    return x + g * dt + (s * dt).sqrt().unsqueeze(-1) * _normal(x, generator)
+    """Return g dt + sqrt(s dt) n, for g of shape (n, D) and s of shape (n,)."""
+    return g * dt + (s * dt).sqrt().unsqueeze(-1) * _normal(g, generator)
 
 
 def _check_start(field: DensityField, start: Tensor) -> None:
@@ -304,47 +309,125 @@ def draw_rows(
     TypeError
         For a field of another kind.
     """
-    if isinstance(field, ClosedFormField):
-        return field.draw(n_rows, schedule(0.0), generator)
     if isinstance(field, DirectField):
         # Enough rows to tell a safe step: of a few, all may lie where s is not positive.
         start = _normal(schedule.floor.expand(max(n_rows, _LEAST_ROWS), -1), generator)
         n_steps = _STEPS_A_LEVEL * annealing.n_levels
         return bellman_dynamics(field, start, n_steps, generator).rows[:n_rows]
+    nothing = torch.full_like(schedule.floor, torch.nan).expand(n_rows, -1)
+    return draw_given(field, nothing, schedule, annealing, generator)
+
+
+@torch.no_grad()
+def draw_given(
+    field: DensityField,
+    given: Tensor,
+    schedule: NoiseSchedule,
+    annealing: Annealing,
+    generator: torch.Generator,
+) -> Tensor:
+    r"""Fill rows by draws given what they hold.
+
+    The dynamics restricted to the columns A that are to be drawn leave :math:`p(x_A | x_B)`
+    invariant, for it is proportional to :math:`p(x_A, x_B)` in :math:`x_A`: the given columns B
+    are held at the floor, and the others move. A row of a `Mixture` comes from a part drawn by
+    the part's weight times its marginal density of what the row holds.
+
+    Parameters
+    ----------
+    field : NeuralField, ClosedFormField, or Mixture of such
+    given : tensor of shape (n, D)
+        NaN where a value is to be drawn.
+    schedule, annealing, generator
+        As for `draw_rows`.
+
+    Returns
+    -------
+    tensor of shape (n, D)
+        The given values as they were.
+
+    Raises
+    ------
+    TypeError
+        For a field of another kind.
+    """
+    if isinstance(field, ClosedFormField):
+        return _draw_closed(field, given, schedule(0.0), generator)
     if isinstance(field, NeuralField):
-        return annealed_dynamics(field, n_rows, schedule, annealing, generator)
+        return annealed_dynamics(field, given, schedule, annealing, generator)
     if not isinstance(field, Mixture):
         raise TypeError(f"{type(field).__name__} cannot be drawn from.")
-    part_of_row = torch.multinomial(field.weights, n_rows, replacement=True, generator=generator)
-    x = schedule.floor.new_empty(n_rows, field.n_columns)
+    part_of_row = torch.multinomial(_part_weights(field, given, schedule), 1, generator=generator)
+    x = given.clone()
     for k, part in enumerate(field.fields):
-        rows = part_of_row == k
-        if n_part := int(rows.sum()):
-            x[rows] = draw_rows(part, n_part, schedule, annealing, generator)
+        rows = part_of_row.squeeze(-1) == k
+        if bool(rows.any()):
+            x[rows] = draw_given(part, given[rows], schedule, annealing, generator)
     return x
+
+
+def _part_weights(field: Mixture, given: Tensor, schedule: NoiseSchedule) -> Tensor:
+    """Return the weights of the parts for each row, (n, K), given what it holds."""
+    if bool(torch.isnan(given).all()):
+        return field.weights.expand(len(given), -1)
+    # Rows that hold the same, as those drawn from one condition do, are scored once.
+    keyed = torch.cat([given.nan_to_num(0.0), torch.isnan(given).to(given)], -1)
+    different, row_of = torch.unique(keyed, dim=0, return_inverse=True)
+    values, hidden = different.chunk(2, -1)
+    values = torch.where(hidden > 0, torch.nan, values)
+    integral = FlowIntegral(_CONDITION_NODES, affordable_probes(given.shape[1]))
+    logs = [integral.log_density(part, values, schedule) for part in field.fields]
+    return (torch.stack(logs, -1) + field.weights.log()).softmax(-1)[row_of]
+
+
+def _draw_closed(
+    field: ClosedFormField, given: Tensor, sigma: Tensor, generator: torch.Generator
+) -> Tensor:
+    if bool(torch.isnan(given).all()):
+        return field.draw(len(given), sigma, generator)
+    parts = [field.draw_given(rows, sigma, generator) for rows in given.split(_CLOSED_CHUNK)]
+    return torch.cat(parts)
 
 
 @torch.no_grad()
 def annealed_dynamics(
     field: NeuralField,
-    n_rows: int,
+    given: Tensor,
     schedule: NoiseSchedule,
     annealing: Annealing,
     generator: torch.Generator,
 ) -> Tensor:
-    """Move rows from noise at the ceiling to the floor of the schedule: (n_rows, D)."""
+    """Move what is NaN in the rows from noise at the ceiling to the floor: (n, D)."""
+    held = ~torch.isnan(given)
+    floor, ceiling = schedule(0.0), schedule(1.0)
     # At the ceiling the field is its reference.
-    start = field.reference.draw(n_rows, schedule(1.0), generator)
+    start = _draw_closed(field.reference, given, floor, generator)
+    start = start + (ceiling**2 - floor**2).sqrt() * _normal(start, generator)
+    path, start = masked(schedule, torch.where(held, given, start), held)
+    if bool(held.any()):
+        start = start + _conditional_shift(field, start, path)
     still = annealing.beta == 0
-    return bellman_dynamics(
+    moved = bellman_dynamics(
         _Bounded(field),
         start,
         0 if still else annealing.n_steps,
         generator,
         beta=1.0 if still else annealing.beta,
-        schedule=schedule,
+        schedule=path,
         n_levels=annealing.n_levels,
     ).rows
+    return torch.where(held, given, moved)
+
+
+def _conditional_shift(field: NeuralField, x: Tensor, path: NoiseSchedule) -> Tensor:
+    r"""Return what the conditional means of the field are off the reference's, at the ceiling.
+
+    By Tweedie's formula the mean given x is :math:`x + \sigma^2 h`; the reference's is the field's
+    where nothing is held.
+    """
+    _, residual = field.gradient_parts(x, path(1.0))
+    moving = path.diffusivity(1.0) > 0
+    return torch.where(moving, path(1.0).square() * residual, 0.0)
 
 
 class _Bounded(DensityField):

@@ -23,13 +23,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from skbellman.fields import ClosedFormField, DensityField, DirectField, Mixture, NeuralField
-from skbellman.schedule import NoiseSchedule
+from skbellman.schedule import NoiseSchedule, PartialSchedule, masked
 
 # Rows times directions that are worked on at once: memory stays flat in the number of rows.
 _CHUNK = 4096
@@ -71,30 +72,58 @@ class FlowIntegral:
         x: Tensor,
         schedule: NoiseSchedule,
         reference: ClosedFormField | None = None,
+        held: Tensor | None = None,
     ) -> Tensor:
         """Return log s(x, sigma_min), shape (n,), for x of shape (n, D).
+
+        NaN in x says that a column is not seen: the value is the marginal log-density of the
+        others. ``held``, of bool and shape (D,) or (n, D), says which columns are conditions: the
+        value is the conditional log-density of the others.
 
         The reference is the field's own for a `NeuralField`. Without one, a closed form is
         taken as it is, a `DirectField` as its network says (which nothing normalises), and a
         `Mixture` from its parts.
         """
         if isinstance(field, Mixture) and reference is None:
-            parts = [self.log_density(part, x, schedule) for part in field.fields]
-            return (torch.stack(parts, -1) + field.weights.log()).logsumexp(-1)
-        if isinstance(field, ClosedFormField) and reference is None:
-            return field.log_scalar(x, schedule(0.0))
+            return self._of_mixture(field, x, schedule, held)
         if isinstance(field, DirectField):
             return field.log_scalar(x, 0.0)
+        path, x = masked(schedule, x, held)
+        if isinstance(field, ClosedFormField) and reference is None:
+            return _conditional(field, x, path)
+        return self._refined(field, x, path, reference)
+
+    def _of_mixture(
+        self, field: Mixture, x: Tensor, schedule: NoiseSchedule, held: Tensor | None
+    ) -> Tensor:
+        """Return the log-density of a mixture; its weights, given the conditions, are others."""
+        log_weights = field.weights.log()
+        if held is not None:
+            condition = torch.where(held, x, torch.nan)
+            logs = [self.log_density(part, condition, schedule) for part in field.fields]
+            log_weights = (torch.stack(logs, -1) + log_weights).log_softmax(-1)
+        parts = [self.log_density(part, x, schedule, held=held) for part in field.fields]
+        return (torch.stack(parts, -1) + log_weights).logsumexp(-1)
+
+    def _refined(
+        self,
+        field: DensityField,
+        x: Tensor,
+        path: NoiseSchedule,
+        reference: ClosedFormField | None,
+    ) -> Tensor:
+        """Return the integral along the path, with more nodes where a row needs them."""
+        size = self._chunk_size(x)
         pairs = [
-            self._log_density(field, rows, schedule, reference)
-            for rows in x.split(self._chunk_size(x))
+            self._log_density(field, x[k : k + size], path.rows(slice(k, k + size)), reference)
+            for k in range(0, len(x), size)
         ]
         log_density = torch.cat([part for part, _ in pairs])
         doubt = torch.cat([part for _, part in pairs])
         turning = doubt > self.tolerance
         if bool(turning.any()) and self.n_nodes < _MAX_NODES:
             finer = replace(self, n_nodes=2 * self.n_nodes)
-            log_density[turning] = finer.log_density(field, x[turning], schedule, reference)
+            log_density[turning] = finer._refined(field, x[turning], path.rows(turning), reference)
         return log_density
 
     def log_ratios(
@@ -102,16 +131,19 @@ class FlowIntegral:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return what the flow passes through: levels, positions, and log s - log s_0 there.
 
-        Shapes (n_nodes, 1, D), (n_nodes, n, D) and (n_nodes, n).
+        Shapes (n_nodes, 1 or n, D), (n_nodes, n, D) and (n_nodes, n); NaN in x says not seen.
         """
         onward = torch.as_tensor(_remaining_weights(self.n_nodes)).to(x)
-        levels, positions, ratios = [], [], []
-        for rows in x.split(self._chunk_size(x)):
-            ts, xs, pieces, _ = zip(*self._pieces(field, rows, schedule, None), strict=True)
-            levels = [schedule(t).unsqueeze(0) for t in ts]
-            positions.append(torch.stack(xs))
-            ratios.append(onward @ torch.stack(pieces))
-        return torch.stack(levels), torch.cat(positions, 1), torch.cat(ratios, 1)
+        path, x = masked(schedule, x)
+        size, positions, ratios = self._chunk_size(x), [], []
+        for k in range(0, len(x), size):
+            rows = slice(k, k + size)
+            pieces = self._pieces(field, x[rows], path.rows(rows), None)
+            nodes = list(pieces)
+            positions.append(torch.stack([node.x for node in nodes]))
+            ratios.append(onward @ torch.stack([node.piece for node in nodes]))
+        levels = torch.stack([torch.atleast_2d(path(node.t)) for node in nodes])
+        return levels, torch.cat(positions, 1), torch.cat(ratios, 1)
 
     def _log_density(
         self,
@@ -121,10 +153,13 @@ class FlowIntegral:
         reference: ClosedFormField | None,
     ) -> tuple[Tensor, Tensor]:
         """Return log s(x, sigma_min) and the largest doubt of a step, (n,) each."""
-        log_density = _reference(field, reference).log_scalar(x, schedule(0.0))
+        log_density = _conditional(_reference(field, reference), x, schedule)
         worst = torch.zeros_like(log_density)
-        for _, _, piece, doubt in self._pieces(field, x, schedule, reference):
-            log_density, worst = log_density + piece, torch.maximum(worst, doubt)
+        for node in self._pieces(field, x, schedule, reference):
+            log_density = log_density + node.piece
+            worst = torch.maximum(worst, node.doubt)
+        if _holds(schedule):
+            log_density = log_density + node.ceiling
         return log_density, worst
 
     def _chunk_size(self, x: Tensor) -> int:
@@ -136,8 +171,8 @@ class FlowIntegral:
         x: Tensor,
         schedule: NoiseSchedule,
         reference: ClosedFormField | None,
-    ) -> Iterator[tuple[float, Tensor, Tensor, Tensor]]:
-        """Yield node, position, weighted integrand and doubt, from the floor to the ceiling."""
+    ) -> Iterator[_Node]:
+        """Yield the nodes from the floor to the ceiling."""
         directions = _directions(x, self.n_probes, self.n_nodes)
         before, slope = 0.0, velocity(field, x, schedule, 0.0)
         for i, (t, weight) in enumerate(zip(*_nodes(self.n_nodes), strict=True)):
@@ -147,8 +182,21 @@ class FlowIntegral:
             )
             slope = -schedule.diffusivity(t) * (h0 + r)
             stein = divergence + (schedule.diffusivity(t) * h0 * r).sum(-1)
-            yield t, x, -weight * stein, doubt
+            yield _Node(t, x, -weight * stein, doubt, _gaussian_ratio(h0, r, schedule, t))
             before = t
+
+
+class _Node(NamedTuple):
+    """A row's t, position and weighted integrand, the doubt of the step to it, log s - log s_0.
+
+    The last, if both were Gaussians there: which they are at the ceiling.
+    """
+
+    t: float
+    x: Tensor
+    piece: Tensor
+    doubt: Tensor
+    ceiling: Tensor
 
 
 def velocity(field: DensityField, x: Tensor, schedule: NoiseSchedule, t: float) -> Tensor:
@@ -194,6 +242,29 @@ def _remaining_weights(n_nodes: int) -> np.ndarray:
     primitive = legendre.legint(coefficients)
     to_end = legendre.legval(1.0, primitive) - legendre.legval(nodes, primitive).T
     return to_end / weights
+
+
+def _conditional(field: ClosedFormField, x: Tensor, path: NoiseSchedule) -> Tensor:
+    """Return the log-density at the floor of the moving columns, given those that are held."""
+    joint = field.log_scalar(x, path(0.0))
+    if not _holds(path):
+        return joint
+    return joint - field.log_scalar(x, torch.where(path.moving, torch.inf, path(0.0)))
+
+
+def _holds(path: NoiseSchedule) -> TypeGuard[PartialSchedule]:
+    """Say whether columns are held, so that the integral is of a conditional."""
+    return isinstance(path, PartialSchedule) and bool((path.moving != path.seen).any())
+
+
+def _gaussian_ratio(h0: Tensor, r: Tensor, path: NoiseSchedule, t: float) -> Tensor:
+    r"""Return log s - log s_0 of Gaussians of the noise's variance, (n,).
+
+    :math:`\tfrac12 \sigma^2 (|h_0|^2 - |h|^2)`. The reference has the field's mean and covariance,
+    but not its conditional means: where they differ by delta, the ratio does by delta / sigma.
+    """
+    variance = torch.where(path.diffusivity(t) > 0, path(t), 0.0).square()
+    return -(variance * r * (h0 + 0.5 * r)).sum(-1)
 
 
 def _reference(field: DensityField, reference: ClosedFormField | None) -> ClosedFormField:

@@ -35,3 +35,57 @@ class NoiseSchedule(nn.Module):
     def diffusivity(self, t: Tensor | float) -> Tensor:
         r"""Return :math:`\dot\sigma \sigma = \rho \sigma^2`, half the growth of the variance."""
         return self.rate * self(t).square()
+
+    def rows(self, picked: slice | Tensor) -> NoiseSchedule:
+        """Return the path of the picked rows: the same for all of them."""
+        return self
+
+
+class PartialSchedule(NoiseSchedule):
+    """The path of the levels of some columns, while others are held at the floor, or not seen.
+
+    Parameters
+    ----------
+    schedule : NoiseSchedule
+    moving, seen : tensor of bool, shape (D,) or (n, D)
+        Columns whose level follows the schedule, and columns that are seen at all; the same for
+        every row, or of each row its own. Columns seen but not moving are held.
+    """
+
+    def __init__(self, schedule: NoiseSchedule, moving: Tensor, seen: Tensor) -> None:
+        nn.Module.__init__(self)
+        self.floor, self.rate = schedule.floor, schedule.rate
+        self.moving, self.seen = moving & seen, seen
+
+    def forward(self, t: Tensor | float) -> Tensor:
+        """Return sigma(t) for a number t, (D,) or (n, D): inf where a column is not seen."""
+        levels = torch.where(self.moving, super().forward(t), self.floor)
+        return torch.where(self.seen, levels, torch.inf)
+
+    def diffusivity(self, t: Tensor | float) -> Tensor:
+        """Return half the growth of the variance, 0 where the level stays."""
+        return torch.where(self.moving, self.rate * NoiseSchedule.forward(self, t).square(), 0.0)
+
+    def rows(self, picked: slice | Tensor) -> NoiseSchedule:
+        """Return the path of the picked rows."""
+        if self.moving.dim() == 1:
+            return self
+        return PartialSchedule(self, self.moving[picked], self.seen[picked])
+
+
+def masked(
+    schedule: NoiseSchedule, x: Tensor, held: Tensor | None = None
+) -> tuple[NoiseSchedule, Tensor]:
+    """Return the path for rows with NaN where a column is not seen, and the rows without NaN.
+
+    ``held``, of shape (D,) or (n, D), says which columns stay at the floor. One pattern for all
+    rows, the fast case, is found out.
+    """
+    seen = ~torch.isnan(x)
+    held = torch.zeros_like(seen) if held is None else held.expand_as(seen)
+    if bool(seen.all()) and not bool(held.any()):
+        return schedule, x
+    moving = ~held
+    if bool((seen == seen[:1]).all()) and bool((moving == moving[:1]).all()):
+        return PartialSchedule(schedule, moving[0], seen[0]), x.nan_to_num(0.0)
+    return PartialSchedule(schedule, moving, seen), x.nan_to_num(0.0)

@@ -49,6 +49,23 @@ def expanded(field: LatentClassField) -> GaussianMixtureField:
     return GaussianMixtureField(torch.stack(weights), torch.stack(means), covariances)
 
 
+def conditional(field: GaussianMixtureField, given: torch.Tensor) -> GaussianMixtureField:
+    """Return the mixture of the columns that are NaN in one row, (D,), given the others."""
+    a, b = given.isnan(), ~given.isnan()
+    means, covariances = field.means, field.covariances
+    gain = covariances[:, a][:, :, b] @ torch.linalg.inv(covariances[:, b][:, :, b])
+    offset = (given[b] - means[:, b]).unsqueeze(-1)
+    marginal = GaussianMixtureField(
+        field.log_weights.exp(), means[:, b], covariances[:, b][:, :, b]
+    )
+    log_weights = marginal.components(given[b][None], 0.0)[0].squeeze(-1)
+    return GaussianMixtureField(
+        log_weights.softmax(0),
+        means[:, a] + (gain @ offset).squeeze(-1),
+        covariances[:, a][:, :, a] - gain @ covariances[:, b][:, :, a],
+    )
+
+
 def moments(field: GaussianMixtureField) -> GaussianMixtureField:
     """Return the Gaussian with the field's mean and covariance."""
     weights = field.log_weights.exp()

@@ -22,6 +22,10 @@ class ClosedFormField(DensityField):
         """Draw rows of p_sigma for levels of shape (D,): (n_rows, D)."""
 
     @abstractmethod
+    def draw_given(self, given: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
+        """Fill the NaN of the rows, (n, D), by draws of p_sigma given what the row holds."""
+
+    @abstractmethod
     def centre(self) -> Tensor:
         """Return a point of typical density of the first component, shape (1, D)."""
 
@@ -116,6 +120,29 @@ class GaussianMixtureField(ClosedFormField):
             x[component == k] += (factor @ noise[component == k]).squeeze(-1)
         return x
 
+    def draw_given(self, given: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
+        """Fill the NaN of the rows, (n, D), by draws of p_sigma given what the row holds."""
+        levels = torch.where(torch.isnan(given), torch.inf, sigma)
+        log_components, _ = self.components(given.nan_to_num(0.0), levels)
+        component = draw_class(log_components, generator)
+        return self.complete(given, component, sigma, generator)
+
+    def complete(
+        self, given: Tensor, component: Tensor, sigma: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Fill the NaN of the rows by draws of the given components.
+
+        A draw y of all columns, moved by what the seen ones are off: y + C (C_seen)^-1 (given - y).
+        """
+        y = self.draw_from(component, sigma, generator)
+        seen = ~torch.isnan(given)
+        covariances = self.covariances[component] + torch.diag(sigma.square())
+        both = seen.unsqueeze(-1) & seen.unsqueeze(-2)
+        among_seen = torch.where(both, covariances, 0.0) + torch.diag_embed((~seen).to(sigma))
+        gap = torch.where(seen, given - y, 0.0).unsqueeze(-1)
+        moved = y + (covariances @ torch.linalg.solve(among_seen, gap)).squeeze(-1)
+        return torch.where(seen, given, moved)
+
     def centre(self) -> Tensor:
         """Return the mean of the first component, shape (1, D)."""
         return self.means[:1]
@@ -130,3 +157,8 @@ class GaussianMixtureField(ClosedFormField):
         half_log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         half_log_2pi = 0.5 * math.log(2 * math.pi) * seen.sum(-1, keepdim=True)
         return torch.cholesky_inverse(factor), self.log_weights - half_log_det - half_log_2pi
+
+
+def draw_class(log_joint: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw a component for each row from log w_k p_k(x), (K, n): numbers, (n,)."""
+    return torch.multinomial(softmax(log_joint, 0).T, 1, generator=generator).squeeze(-1)

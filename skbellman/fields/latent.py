@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
 from skbellman.fields.base import Levels, as_levels, is_seen
-from skbellman.fields.gaussian import ClosedFormField, GaussianMixtureField
+from skbellman.fields.gaussian import ClosedFormField, GaussianMixtureField, draw_class
 
 
 class Corners(nn.Module):
@@ -134,14 +134,32 @@ class LatentClassField(ClosedFormField):
         number_levels, *block_levels = self._split(sigma)
         parts = [self.gaussians.draw_from(component, number_levels, generator)]
         for b, level in enumerate(block_levels):
-            shares = self._log_probabilities(b).exp()[component]
-            codes = torch.multinomial(shares, 1, generator=generator).squeeze(-1)
-            points = self.corners[b].points[codes]
-            noise = torch.randn(
-                points.shape, generator=generator, device=level.device, dtype=level.dtype
-            )
-            parts.append(points + level * noise)
+            parts.append(self._draw_block(b, component, level, generator))
         return torch.cat(parts, -1)
+
+    def draw_given(self, given: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
+        """Fill the NaN of the rows, (n, D), by draws of p_sigma given what the row holds."""
+        levels = torch.where(torch.isnan(given), torch.inf, sigma)
+        log_classes, _, _ = self._classes(given.nan_to_num(0.0), levels)
+        component = draw_class(log_classes, generator)
+        (numbers, *blocks), (number_levels, *block_levels) = self._split(given), self._split(sigma)
+        parts = [self.gaussians.complete(numbers, component, number_levels, generator)]
+        for b, (block, level) in enumerate(zip(blocks, block_levels, strict=True)):
+            drawn = self._draw_block(b, component, level, generator)
+            parts.append(torch.where(torch.isnan(block), drawn, block))
+        return torch.cat(parts, -1)
+
+    def _draw_block(
+        self, b: int, component: Tensor, level: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Draw the coordinates of category b of one row of each given class, (n, d_b)."""
+        shares = self._log_probabilities(b).exp()[component]
+        codes = torch.multinomial(shares, 1, generator=generator).squeeze(-1)
+        points = self.corners[b].points[codes]
+        noise = torch.randn(
+            points.shape, generator=generator, device=level.device, dtype=level.dtype
+        )
+        return points + level * noise
 
     def centre(self) -> Tensor:
         """Return the mean numbers and the likeliest categories of the first class, (1, D)."""
