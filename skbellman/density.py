@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -19,13 +20,13 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from skbellman.dynamics import Annealing, draw_rows
+from skbellman.dynamics import Annealing, draw_given, draw_rows
 from skbellman.fields import ClosedFormField, DensityField
 from skbellman.fitting import FieldSettings, Rows, fit_field
 from skbellman.likelihood import N_PROBES, FlowIntegral, affordable_probes
 from skbellman.paper import Matching, fit_direct
 from skbellman.schedule import NoiseSchedule
-from skbellman.tables import CategoricalColumn, TableEncoder
+from skbellman.tables import CategoricalColumn, TableEncoder, is_missing
 from skbellman.training import Plan, Record
 
 _GRID_DRAWS = 8
@@ -277,7 +278,8 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         Parameters
         ----------
         X : DataFrame or array-like of shape (n_samples, n_features)
-            At least two rows; pandas, polars or an array. Missing values are an error.
+            At least two rows; pandas, polars or an array. Missing values (NaN, None, pd.NA)
+            stay missing: a row is fitted to by what it holds.
         y : None
             Ignored.
 
@@ -289,9 +291,10 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         Raises
         ------
         ValueError
-            For a table that has no density: missing or infinite values, a single row, only
-            constant columns, mixed types in a column, too many categories. The message
-            names the column and the remedy.
+            For a table that has no density: infinite values, a column without any value, a
+            single row, only constant columns, mixed types in a column, too many categories; for
+            missing values with one of the paper's objectives. The message names the column and
+            the remedy.
         TypeError
             For a polars LazyFrame.
         TrainingDivergedError
@@ -327,13 +330,23 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
             callbacks.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
 
-    def score_samples(self, X: Any) -> np.ndarray:
-        """Return the log-density of each row.
+    def score_samples(
+        self, X: Any, *, columns: Sequence[Any] | None = None, given: Sequence[Any] | None = None
+    ) -> np.ndarray:
+        """Return the log-density of each row, of some of its columns, or given some.
 
         Parameters
         ----------
         X : DataFrame or array-like of shape (n_samples, n_features)
-            With the columns of the fitted table, in its order.
+            With the columns of the fitted table, in its order. What is missing in a row is
+            integrated out: the value is the marginal log-density of the rest, 0 for a row that
+            holds nothing. A frame need hold no more than ``columns`` and ``given``.
+        columns : sequence of names, or of positions for an array, optional
+            Columns whose density is asked, the others integrated out. By default all that
+            are not in ``given``.
+        given : sequence of names or positions, optional
+            Columns that are conditions: the value is the conditional log-density given
+            their values in X.
 
         Returns
         -------
@@ -344,7 +357,8 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         Raises
         ------
         ValueError
-            If columns differ from those of `fit`, or hold missing or infinite values.
+            If columns differ from those of `fit`, are unknown, or both asked and given; for infinite
+            values; for a category among the conditions that was not in the table.
 
         Examples
         --------
@@ -354,12 +368,38 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         >>> density = BellmanDiffusionDensity(n_steps=5, random_state=0).fit(df)
         >>> density.score_samples(df.assign(c="z"))
         array([-inf, -inf, -inf, -inf])
-        """
+        >>> density.score_samples(df[["x"]], columns=["x"]).shape
+        (4,)
+        >>> joint, marginal = density.score_samples(df), density.score_samples(df, columns=["c"])
+        >>> abs(density.score_samples(df, given=["c"]) - (joint - marginal)).max() < 0.1
+        np.True_
+        """  # noqa: E501 - one sentence
         check_is_fitted(self)
-        X = self._validate_table(X, reset=False)
-        parts = [self._log_density(field, X) for field in self.field_.fields]
+        X, asked, conditions = self._asked(X, columns, given)
         weights = self.field_.weights.double().cpu().numpy()
-        return np.asarray(logsumexp(np.stack(parts, -1), axis=-1, b=weights))
+        weights = weights / weights.sum()
+
+        def mixed(logs: list[np.ndarray]) -> np.ndarray:
+            return np.asarray(logsumexp(np.stack(logs, -1), axis=-1, b=weights))
+
+        values = self.encoder_.read(X, asked)
+        if any(is_missing(column).any() for column in values):
+            self._check_learned_conditionals()
+        if not conditions:
+            return mixed([self._log_density(field, values) for field in self.field_.fields])
+        condition = self.encoder_.read(X, conditions)
+        for j, held in enumerate(condition):
+            self.encoder_.check_known(j, held)
+        both = self.encoder_.read(X, [*asked, *conditions])
+        held_at = self.encoder_.coordinates_of(conditions)
+        marginals = [self._log_density(field, condition) for field in self.field_.fields]
+        joints = [
+            self._log_density(field, both)
+            if isinstance(field, ClosedFormField)
+            else marginal + self._log_density(field, both, held_at, condition)
+            for field, marginal in zip(self.field_.fields, marginals, strict=True)
+        ]
+        return mixed(joints) - mixed(marginals)
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return the mean log-density of the rows.
@@ -392,27 +432,33 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         """
         return float(self.score_samples(X).mean())
 
-    def sample(self, n_samples: int = 1, random_state: Any = None) -> Any:
-        """Draw rows.
+    def sample(self, n_samples: int = 1, random_state: Any = None, *, given: Any = None) -> Any:
+        """Draw rows, or fill rows given some of their values.
 
         Parameters
         ----------
         n_samples : int, default=1
-            At least 1.
+            At least 1. With a table of conditions, so many rows for each of its rows.
         random_state : int, RandomState instance or None, default=None
             Seeds the draws.
+        given : mapping, DataFrame or array-like, optional
+            Values that the rows are to have, which they have exactly: a mapping of column names
+            (positions for an array) to values, or a table with some of the columns, in which
+            missing values are drawn. The rest is drawn from its conditional distribution.
 
         Returns
         -------
         X : DataFrame or ndarray of shape (n_samples, n_features)
             A table like the fitted one: its class, columns, order, dtypes and categories,
             with a fresh index. Values of columns on a grid are on it, and not negative if
-            none in the table was.
+            none in the table was. With a table of m conditions, m * n_samples rows: those of the
+            first condition come first.
 
         Raises
         ------
         ValueError
-            If n_samples is no whole number of at least 1.
+            If n_samples is no whole number of at least 1; if ``given`` names an unknown column, or
+            holds a category that was not in the table, or a value that the column cannot hold.
 
         Examples
         --------
@@ -422,38 +468,116 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         >>> density = BellmanDiffusionDensity(n_steps=5, random_state=0).fit(df)
         >>> density.sample(100, random_state=0)["n"].dtype
         dtype('int64')
+        >>> density.sample(3, given={"c": "b"}, random_state=0)["c"].tolist()
+        ['b', 'b', 'b']
         """
         check_is_fitted(self)
         if isinstance(n_samples, bool) or not isinstance(n_samples, Integral) or n_samples < 1:
             raise ValueError(f"n_samples must be a whole number of at least 1, got {n_samples!r}.")
         seed = int(check_random_state(random_state).randint(2**31))
         generator = torch.Generator(self.device_).manual_seed(seed)
-        sizes = [min(_SAMPLE_CHUNK, n_samples - k) for k in range(0, int(n_samples), _SAMPLE_CHUNK)]
         annealing = Annealing(self.n_levels, self.beta, self.n_bellman_steps)
+        if given is None:
+            sizes = _chunk_sizes(int(n_samples))
+            parts = [draw_rows(self.field_, n, self.schedule_, annealing, generator) for n in sizes]
+            return self.encoder_.decode(torch.cat(parts).double().cpu().numpy())
+        self._check_learned_conditionals()
+        values = [np.repeat(v, n_samples) for v in self._given_values(given)]
+        matrix, _ = next(self.encoder_.encode_cells(values, 1))
+        rows = torch.tensor(matrix, dtype=self.schedule_.floor.dtype, device=self.device_)
         parts = [
-            draw_rows(self.field_, size, self.schedule_, annealing, generator) for size in sizes
+            draw_given(self.field_, chunk, self.schedule_, annealing, generator)
+            for chunk in rows.split(_SAMPLE_CHUNK)
         ]
-        matrix = torch.cat(parts)
-        return self.encoder_.decode(matrix.double().cpu().numpy())
+        return self.encoder_.decode(torch.cat(parts).double().cpu().numpy(), values)
 
-    def _log_density(self, field: DensityField, X: Any) -> np.ndarray:
+    def _given_values(self, given: Any) -> list[np.ndarray]:
+        """Return the values of each column that are given, the others missing."""
+        encoder = self.encoder_
+        if isinstance(given, Mapping):
+            self._check_names(list(given), "given")
+            values = encoder.read_mapping(given)
+        elif nw.dependencies.is_into_dataframe(given):
+            self._check_names(list(given.columns), "given")
+            values = encoder.read(given, list(given.columns))
+        else:
+            values = encoder.read(self._validate_table(given, reset=False))
+        if not len(values[0]):
+            raise ValueError("given holds no row.")
+        for j, column in enumerate(values):
+            encoder.check_known(j, column)
+            encoder.check_holdable(j, column)
+        return values
+
+    def _asked(
+        self, X: Any, columns: Sequence[Any] | None, given: Sequence[Any] | None
+    ) -> tuple[Any, list[Any], list[Any]]:
+        """Return the table, and the names of the columns that are asked and that are conditions."""
+        if columns is None and given is None:
+            X = self._validate_table(X, reset=False)
+            return X, self.encoder_.names, []
+        self._check_learned_conditionals()
+        conditions: Sequence[Any] = [] if given is None else given
+        self._check_names(conditions, "given")
+        if columns is None:
+            columns = [name for name in self.encoder_.names if name not in conditions]
+        self._check_names(columns, "columns")
+        asked, conditions = list(columns), list(conditions)
+        if both := [name for name in asked if name in conditions]:
+            raise ValueError(f"{both} are both among columns and among given.")
+        if not asked:
+            raise ValueError("no column is asked: columns is empty, or given names all of them.")
+        if not nw.dependencies.is_into_dataframe(X):
+            return self._validate_table(X, reset=False), asked, conditions
+        if absent := [name for name in [*asked, *conditions] if name not in list(X.columns)]:
+            raise ValueError(f"X lacks the columns {absent}, which are asked or given.")
+        return X, asked, conditions
+
+    def _check_names(self, names: Sequence[Any], parameter: str) -> None:
+        if isinstance(names, str):
+            raise ValueError(f"{parameter} is a single name: write {parameter}=[{names!r}].")
+        if unknown := [name for name in names if name not in self.encoder_.names]:
+            raise ValueError(
+                f"{parameter} names {unknown}, which the fitted table does not have: its columns "
+                f"are {self.encoder_.names}."
+            )
+
+    def _check_learned_conditionals(self) -> None:
+        if self.objective != "denoising":
+            raise ValueError(
+                f"objective={self.objective!r} learns the density of whole rows: for missing "
+                'values, marginals and conditionals use objective="denoising".'
+            )
+
+    def _log_density(
+        self,
+        field: DensityField,
+        values: list[np.ndarray],
+        held: np.ndarray | None = None,
+        condition: list[np.ndarray] | None = None,
+    ) -> np.ndarray:
         """Return the log-density of rows under a part of the field, in the table's units.
 
+        That of the columns whose coordinates are not held, given the condition that the others are.
         A row on a grid has the mean density of its cell. A closed form may have a component to a
         cell, with a peak at its centre; the networks are too smooth for that, and one value does.
         """
         field, schedule = copy.deepcopy(field).double(), copy.deepcopy(self.schedule_).double()
         n_places = _CELL_PLACES if isinstance(field, ClosedFormField) else 1
+        mask = None if held is None else torch.tensor(held, device=self.device_)
         logs = []
-        for matrix, log_measure in self.encoder_.encode_cells(X, n_places):
+        for matrix, log_measure in self.encoder_.encode_cells(values, n_places):
             x = torch.tensor(matrix, device=self.device_)
             with torch.no_grad():
-                found = self._integral(x.shape[1]).log_density(field, x, schedule)
+                found = self._integral(x.shape[1]).log_density(field, x, schedule, held=mask)
             # A row so far out that fields overflow has no density that a float can hold.
             logs.append(
                 found.nan_to_num(nan=-math.inf, neginf=-math.inf).cpu().numpy() + log_measure
             )
-        return np.asarray(logsumexp(logs, axis=0)) - np.log(len(logs))
+        log_density = np.asarray(logsumexp(logs, axis=0)) - np.log(len(logs))
+        if condition is not None:
+            log_density -= next(self.encoder_.encode_cells(condition, 1))[1]
+        return log_density
 
     def _validate_table(self, X: Any, reset: bool) -> Any:
         """Return X as an array or a frame, its columns and size checked."""
@@ -462,7 +586,7 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         if not nw.dependencies.is_into_dataframe(X):
             return validate_data(
                 self, X, dtype=[np.float64, np.float32], reset=reset,
-                ensure_min_samples=2 if reset else 1,
+                ensure_min_samples=2 if reset else 1, ensure_all_finite="allow-nan",
             )  # fmt: skip
         names = list(X.columns)
         repeated = sorted({str(name) for name in names if names.count(name) > 1})
@@ -481,7 +605,7 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
     ) -> Rows:
         """Encode the table and hold out some rows."""
         n_draws = _GRID_DRAWS if encoder.has_grid() else 1
-        draws, log_measure = encoder.spread(X, n_draws, rng)
+        draws, log_measure = encoder.spread(encoder.read(X), n_draws, rng)
         order = rng.permutation(draws.shape[1])
         n_validation = min(max(round(self.validation_fraction * len(order)), 1), len(order) - 1)
         held_out, kept = order[:n_validation], order[n_validation:]
@@ -490,7 +614,8 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         noise = rng.standard_normal((n_validation, draws.shape[2]))
         blurred = encoder.floors(sigma_min=0.0)
         validation = draws[0, held_out] + blurred * noise
-        blur_measure = 0.5 * ((blurred > 0) * noise**2).sum(1)
+        present = ~np.isnan(validation)
+        blur_measure = 0.5 * ((blurred > 0) * present * noise**2).sum(1)
 
         def tensor(values: np.ndarray) -> Tensor:
             return torch.tensor(values, dtype=torch.float32, device=device).contiguous()
@@ -571,6 +696,12 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
             tolerance=_DOUBT if auto else math.inf,
         )
 
+    def __sklearn_tags__(self) -> Any:
+        """Return scikit-learn's tags: missing values are welcome."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
     def __getstate__(self) -> dict[str, Any]:
         """Return the state with its tensors on the CPU, so that any machine can load it."""
         state = dict(super().__getstate__())
@@ -590,8 +721,20 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
             self.schedule_.to(self.device_)
 
 
+def _chunk_sizes(n_rows: int) -> list[int]:
+    return [min(_SAMPLE_CHUNK, n_rows - k) for k in range(0, n_rows, _SAMPLE_CHUNK)]
+
+
 def _check_for_paper(encoder: TableEncoder, objective: str) -> None:
-    """Refuse categories, and warn of more columns than kernels can fill."""
+    """Refuse categories and missing values, and warn of more columns than kernels can fill."""
+    gaps = [
+        name for name, rate in zip(encoder.names, encoder.missing_rates_, strict=True) if rate > 0
+    ]
+    if gaps:
+        raise ValueError(
+            f"objective={objective!r} takes whole rows only, but columns {gaps} hold missing "
+            'values: drop or impute them, or use objective="denoising".'
+        )
     n_columns = len(encoder.blocks_)
     categories = [
         name

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -27,8 +28,8 @@ from skbellman.matching import (
     regression_loss,
     shared_levels,
 )
-from skbellman.mixtures import best_mixture, stacking_weights
-from skbellman.schedule import NoiseSchedule
+from skbellman.mixtures import best_mixture, normal_moments, stacking_weights
+from skbellman.schedule import NoiseSchedule, masked
 from skbellman.training import Plan, Record, TrainingDivergedError, train
 
 _GROUP = 8  # rows of a batch that share their levels: one factorisation for all of them
@@ -57,7 +58,7 @@ class Rows:
     Attributes
     ----------
     draws : tensor of shape (n_draws, n, D)
-        Training rows; each draw spreads values on a grid anew.
+        Training rows, NaN where a value is missing; each draw spreads values on a grid anew.
     validation : tensor of shape (n_validation, D)
     validation_log_measure : tensor of shape (n_validation,)
         Added to log-densities of the validation rows when they are reported.
@@ -77,6 +78,11 @@ class Rows:
     def n_numbers(self) -> int:
         """Number of coordinates that are no category's."""
         return self.draws.shape[-1] - sum(points.shape[1] for points in self.corners)
+
+    @cached_property
+    def has_gaps(self) -> bool:
+        """Whether any value is missing."""
+        return bool(torch.isnan(self.draws[0]).any() or torch.isnan(self.validation).any())
 
     @property
     def judges(self) -> Tensor:
@@ -123,7 +129,9 @@ def fit_field(
     """
     generator = torch.Generator(rows.draws.device).manual_seed(seed)
     neural = initial_field(rows, schedule, settings)
-    closed_form = fit_mixture(rows, schedule, seed)
+    closed_form = fit_mixture(
+        without_missing(rows, neural.reference, schedule, seed), schedule, seed
+    )
     record, failure, scalar_error = Record(), None, math.nan
     try:
         record = fit_gradient(neural, rows, schedule, settings, plan, generator, report)
@@ -146,12 +154,23 @@ def stacked(
     return Mixture(fields, torch.as_tensor(weights).to(rows.draws))
 
 
+def without_missing(
+    rows: Rows, reference: ClosedFormField, schedule: NoiseSchedule, seed: int
+) -> Rows:
+    """Return the first draw of the training rows, its gaps filled with draws of the reference."""
+    if not rows.has_gaps:
+        return rows
+    generator = torch.Generator(rows.draws.device).manual_seed(seed)
+    filled = reference.draw_given(rows.draws[0], schedule(0.0), generator)
+    return replace(rows, draws=filled.unsqueeze(0))
+
+
 def fit_mixture(rows: Rows, schedule: NoiseSchedule, seed: int) -> ClosedFormField:
     """Return the mixture in closed form whose number of classes has the least BIC.
 
     Gaussians are fitted to rows with the noise of the floor, which is then taken out of the
     covariances: without it, categories would be points. Each Gaussian becomes a class, in which
-    categories are independent of the rest.
+    categories are independent of the rest. No value may be missing.
     """
     data, floor = rows.draws[0].double().cpu().numpy(), schedule(0.0).double().cpu().numpy()
     rng = np.random.default_rng(seed)
@@ -179,7 +198,8 @@ def with_categories(
     shares, start = [], rows.n_numbers
     for points in rows.corners:
         block = x[:, start : (start := start + points.shape[1])]
-        indicator = one_hot(Corners(points).nearest(block), len(points)).to(x)
+        nearest = Corners(points).nearest(block.nan_to_num(0.0))
+        indicator = one_hot(nearest, len(points)).to(x) * (~block.isnan().any(-1, keepdim=True))
         overall = (indicator.sum(0) + 1 / len(points)) / (len(x) + 1)
         counts = responsibilities.T @ indicator + overall
         shares.append(counts / counts.sum(-1, keepdim=True))
@@ -191,19 +211,15 @@ def initial_field(rows: Rows, schedule: NoiseSchedule, settings: FieldSettings) 
 
     The ridge on the covariance is the one under which the validation rows are likeliest.
     """
-    data = rows.draws.flatten(0, 1).double()
-    numbers = data[:, : rows.n_numbers]
-    mean, centred = numbers.mean(0), numbers - numbers.mean(0)
-    covariance = centred.T @ centred / len(data)
-    eye = torch.eye(len(mean), dtype=data.dtype, device=data.device)
+    numbers = rows.draws.flatten(0, 1)[:, : rows.n_numbers].double()
+    mean, covariance = (torch.as_tensor(m) for m in normal_moments(numbers.cpu().numpy()))
+    eye = torch.eye(len(mean), dtype=numbers.dtype)
     candidates = [
-        GaussianMixtureField.normal(mean, covariance + ridge * eye).to(data) for ridge in _RIDGES
+        GaussianMixtureField.normal(mean, covariance + ridge * eye).to(numbers) for ridge in _RIDGES
     ]
-    floor, judges = schedule(0.0).double(), rows.validation.double()
-    scores = [
-        c.log_scalar(judges[:, : rows.n_numbers], floor[: rows.n_numbers]).mean()
-        for c in candidates
-    ]
+    path, judges = masked(schedule, rows.validation.double())
+    floor = path(0.0).double()[..., : rows.n_numbers]
+    scores = [c.log_scalar(judges[:, : rows.n_numbers], floor).mean() for c in candidates]
     best = candidates[int(torch.stack(scores).argmax())].to(rows.draws)
     first = rows.draws[0]
     reference = with_categories(best, first, torch.ones_like(first[:, :1]), rows)
@@ -224,6 +240,7 @@ def fit_gradient(
     log_measure = rows.validation_log_measure[: len(validation)].mean()
     levels = shared_levels(schedule, len(validation), generator).squeeze(1)
     noise = torch.randn(validation.shape, generator=generator, device=generator.device)
+    judged, judged_levels = without_gaps(validation.unsqueeze(1), levels.unsqueeze(1))
 
     def loss(_: nn.Module) -> Tensor:
         return denoising_loss(field, *draw_batch(rows, schedule, settings, generator))
@@ -232,9 +249,7 @@ def fit_gradient(
     def evaluate(network: nn.Module) -> dict[str, float]:
         with _swapped(field, "gradient_network", network):
             exact = integral.log_density(field, validation, schedule)
-            held_out = denoising_loss(
-                field, validation.unsqueeze(1), levels.unsqueeze(1), noise.unsqueeze(1)
-            )
+            held_out = denoising_loss(field, judged, judged_levels, noise.unsqueeze(1))
         return {"score": float(exact.mean() + log_measure), "validation_loss": float(held_out)}
 
     return train(field.gradient_network, loss, plan, evaluate, report)
@@ -262,7 +277,8 @@ def fit_scalar(
 
     def loss(_: nn.Module) -> Tensor:
         picked = _integers(x.shape[1], max(4 * batch_size // len(x), 1), generator)
-        return regression_loss(field, x[:, picked], levels, ratio[:, picked])
+        own = levels if levels.shape[1] == 1 else levels[:, picked]
+        return regression_loss(field, x[:, picked], own, ratio[:, picked])
 
     @torch.no_grad()
     def evaluate(network: nn.Module) -> dict[str, float]:
@@ -278,7 +294,8 @@ def draw_batch(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return clean rows, levels and noise: (n_groups, 8, D), (n_groups, 1, D), (n_groups, 8, D).
 
-    Each row is there twice, with opposite noise.
+    Each row is there twice, with opposite noise. Where values are missing each row has levels of
+    its own, (n_groups, 8, D).
     """
     n_draws, n_rows, n_columns = rows.draws.shape
     n_groups = max(settings.batch_size // _GROUP, 2)
@@ -291,7 +308,15 @@ def draw_batch(
     half = _GROUP // 2
     picked = _integers(n_draws * n_rows, n_groups * half, generator)
     clean = rows.draws.view(-1, n_columns)[picked].view(n_groups, half, n_columns).repeat(1, 2, 1)
-    return clean, torch.cat(levels), antithetic_noise(clean, generator)
+    noise = antithetic_noise(clean, generator)
+    if not rows.has_gaps:
+        return clean, torch.cat(levels), noise
+    return *without_gaps(clean, torch.cat(levels)), noise
+
+
+def without_gaps(clean: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return rows without NaN, and levels that say that those columns are not seen."""
+    return clean.nan_to_num(0.0), torch.where(torch.isnan(clean), torch.inf, levels)
 
 
 class _swapped:  # noqa: N801 - reads as a verb where it is used

@@ -25,7 +25,7 @@ def denoising_loss(field: DensityField, clean: Tensor, sigma: Tensor, noise: Ten
     field : DensityField
     clean : tensor of shape (..., n, D)
         Rows y.
-    sigma : tensor of shape (..., 1, D)
+    sigma : tensor of shape (..., 1, D) or (..., n, D)
         Levels; inf for an unseen column.
     noise : tensor of shape (..., n, D)
         Standard normal n.
@@ -39,7 +39,7 @@ def denoising_loss(field: DensityField, clean: Tensor, sigma: Tensor, noise: Ten
     h = field.log_gradient(torch.where(seen, clean + finite * noise, 0.0), sigma)
     error = torch.where(seen, (finite * h + noise).square(), 0.0)
     weighted = ((1 + finite.square()) * error).sum((-1, -2))
-    return (weighted / seen.sum((-1, -2))).mean() / clean.shape[-2]
+    return (weighted / seen.expand_as(error).sum((-1, -2)).clamp(min=1)).mean()
 
 
 def regression_loss(field: NeuralField, x: Tensor, sigma: Tensor, log_ratio: Tensor) -> Tensor:

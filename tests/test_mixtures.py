@@ -9,7 +9,7 @@ from known import draw, grid
 
 from skbellman.fields import GaussianMixtureField
 from skbellman.fitting import Rows, fit_mixture
-from skbellman.mixtures import best_mixture, stacking_weights
+from skbellman.mixtures import best_mixture, normal_moments, stacking_weights
 from skbellman.schedule import NoiseSchedule
 
 RNG = np.random.default_rng(0)
@@ -30,6 +30,21 @@ def test_stacking_weights_are_the_likeliest():
     np.testing.assert_allclose(weights, [0.3, 0.7, 0.0], atol=0.015)
     assert weights.min() > 0
     assert weights.sum() == pytest.approx(1)
+
+
+def test_moments_of_rows_with_gaps_are_those_of_the_whole():
+    """The second column is missing where the first is large: complete rows would mislead."""
+    rng = np.random.default_rng(0)
+    first = rng.normal(size=20_000)
+    rows = np.column_stack([first, 0.8 * first + 0.6 * rng.normal(size=20_000)])[:10_000]
+    gaps = rows.copy()
+    gaps[gaps[:, 0] > 0, 1] = np.nan
+    mean, covariance = normal_moments(gaps)
+    np.testing.assert_allclose(mean, [0, 0], atol=0.04)
+    np.testing.assert_allclose(covariance, [[1, 0.8], [0.8, 1]], atol=0.05)
+    mean, covariance = normal_moments(rows)
+    np.testing.assert_allclose(mean, rows.mean(0))
+    np.testing.assert_allclose(covariance, np.cov(rows.T, bias=True))
 
 
 def test_the_noise_of_the_floor_is_taken_out_of_the_covariances():

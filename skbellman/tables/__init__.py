@@ -4,6 +4,7 @@ Tables know numpy and narwhals; they know no torch, no field and no estimator.
 """
 
 from skbellman.tables.columns import CategoricalColumn
+from skbellman.tables.containers import is_missing
 from skbellman.tables.encoder import TableEncoder
 
-__all__ = ["CategoricalColumn", "TableEncoder"]
+__all__ = ["CategoricalColumn", "TableEncoder", "is_missing"]

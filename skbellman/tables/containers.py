@@ -25,7 +25,7 @@ class Container(ABC):
 
     @abstractmethod
     def values(self, X: Any, j: int) -> np.ndarray:
-        """Return column j of X as an array."""
+        """Return column j of X as an array: missing numbers NaN, missing categories None."""
 
     @abstractmethod
     def is_categorical(self, X: Any, j: int) -> bool:
@@ -34,6 +34,10 @@ class Container(ABC):
     @abstractmethod
     def precision(self, j: int) -> float:
         """Return the relative rounding error of the numbers of column j."""
+
+    @abstractmethod
+    def is_integer(self, j: int) -> bool:
+        """Say whether the dtype of column j holds whole numbers only."""
 
     @abstractmethod
     def restore(self, columns: list[np.ndarray], palettes: list[Any]) -> Any:
@@ -64,6 +68,9 @@ class ArrayContainer(Container):
     def precision(self, j: int) -> float:
         return float(np.finfo(self.dtype).eps)
 
+    def is_integer(self, j: int) -> bool:
+        return False
+
     def palette(self, X: np.ndarray, j: int, rows: np.ndarray) -> np.ndarray:
         return X[rows, j]
 
@@ -85,7 +92,6 @@ class FrameContainer(Container):
 
     def values(self, X: Any, j: int) -> np.ndarray:
         series = nw.from_native(X, eager_only=True)[:, j]
-        _check_no_missing(series)
         if self.is_categorical(X, j):
             return _category_values(series)
         if not series.dtype.is_numeric():
@@ -93,7 +99,7 @@ class FrameContainer(Container):
                 f"Column {series.name!r} has dtype {series.dtype}, which is neither numeric nor "
                 "categorical: convert it (a date to a number of days, say) or drop it."
             )
-        numbers = series.to_numpy().astype(float)
+        numbers = series.cast(nw.Float64).fill_null(np.nan).to_numpy()
         _check_finite(series.name, numbers)
         return numbers
 
@@ -103,6 +109,9 @@ class FrameContainer(Container):
     def precision(self, j: int) -> float:
         single = nw.from_native(self.template, eager_only=True)[:, j].dtype == nw.Float32
         return float(np.finfo(np.float32 if single else np.float64).eps)
+
+    def is_integer(self, j: int) -> bool:
+        return nw.from_native(self.template, eager_only=True)[:, j].dtype.is_integer()
 
     def palette(self, X: Any, j: int, rows: np.ndarray) -> Any:
         return nw.from_native(X, eager_only=True)[:, j][rows.tolist()].to_native()
@@ -146,21 +155,8 @@ def _frame_like(template: nw.DataFrame[Any], columns: list[Any]) -> Any:
     return nw.from_dict(named).to_native()
 
 
-def _check_no_missing(series: nw.Series[Any]) -> None:
-    missing = series.is_null()
-    if series.dtype.is_float():
-        missing = missing | series.is_nan().fill_null(True)
-    count = int(missing.sum())
-    if count:
-        row = missing.to_list().index(True)
-        raise ValueError(
-            f"Column {series.name!r} has {count} missing value(s) (NaN or null), the first in "
-            f"row {row}; missing values are not supported yet: drop or impute them."
-        )
-
-
 def _check_finite(name: Any, numbers: np.ndarray) -> None:
-    infinite = ~np.isfinite(numbers)
+    infinite = np.isinf(numbers)
     if infinite.any():
         row = int(infinite.argmax())
         raise ValueError(
@@ -170,18 +166,30 @@ def _check_finite(name: Any, numbers: np.ndarray) -> None:
 
 
 def _category_values(series: nw.Series[Any]) -> np.ndarray:
-    values = series.to_list()
+    values = [
+        None if missing else value
+        for value, missing in zip(series.to_list(), series.is_null().to_list(), strict=True)
+    ]
     nested = next((v for v in values if not isinstance(v, Hashable)), None)
     if nested is not None:
         raise ValueError(
             f"Column {series.name!r} holds {nested!r}, a {type(nested).__name__}: split it into "
             "columns of single values, or drop it."
         )
-    kinds = {type(value) for value in values}
+    kinds = {type(value) for value in values if value is not None}
     if series.dtype == nw.Object and len(kinds) > 1:
         names = sorted(kind.__name__ for kind in kinds)
         raise ValueError(
             f"Column {series.name!r} mixes values of types {', '.join(names)}: make it one "
             "type, with astype(str) or astype(float), say."
         )
-    return np.array(values, dtype=object)
+    column = np.empty(len(values), dtype=object)
+    column[:] = values
+    return column
+
+
+def is_missing(values: np.ndarray) -> np.ndarray:
+    """Return which values of a column of a container are missing."""
+    if values.dtype == object:
+        return np.array([value is None for value in values.tolist()], dtype=bool)
+    return np.isnan(values)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from numbers import Real
 from typing import Any, cast
 
 import numpy as np
 
 from skbellman.mixtures import best_mixture
 from skbellman.tables.columns import CATEGORY_FLOOR, CategoricalColumn, Column, NumericColumn
-from skbellman.tables.containers import Container, container_of
+from skbellman.tables.containers import Container, container_of, is_missing
 
 # Share of the variance of a column that the others must leave unexplained.
 _COLLINEAR = 1e-6
@@ -18,6 +19,7 @@ _LARGEST = 1e150
 # Rows below which columns are always shaped, and rows that are looked at above.
 _MIN_STRAIGHTENED = 50
 _MIXTURE_ROWS = 2000
+_SHOWN_LEVELS = 8
 
 
 class TableEncoder:
@@ -41,6 +43,10 @@ class TableEncoder:
         The table's columns in the order of their coordinates.
     blocks_ : array of int, shape (n_dims,)
         The column that each coordinate belongs to, counting in that order those that have any.
+    missing_rates_ : array of float, shape (n_features,)
+        Share of the values of each column that were missing.
+
+    Missing values are NaN among the coordinates, and have log-measure 0.
     """
 
     def __init__(
@@ -61,12 +67,16 @@ class TableEncoder:
         self.is_categorical_ = self._categorical_mask(X)
         self.columns_: list[Column] = []
         self.palettes_: list[Any] = []
-        values = [self._values(X, j) for j in range(len(self.names))]
+        values = [self._values(X, j, j) for j in range(len(self.names))]
+        self.missing_rates_ = np.array([is_missing(v).mean() for v in values])
         for j in range(len(values)):
             self._fit_column(X, j, values[j])
         numeric = [j for j, c in enumerate(self.columns_) if isinstance(c, NumericColumn)]
-        self._straighten(numeric, [values[j] for j in numeric])
-        self._warn_collinear(numeric, [values[j] for j in numeric])
+        if numeric:
+            matrix = np.column_stack([values[j] for j in numeric])
+            complete = list(matrix[~np.isnan(matrix).any(1)].T)
+            self._straighten(numeric, complete)
+            self._warn_collinear(numeric, complete)
         self.order_ = numeric + [j for j in range(len(values)) if j not in numeric]
         widths = [column.n_dims for column in self._ordered if column.n_dims]
         if not widths:
@@ -91,35 +101,110 @@ class TableEncoder:
         ]
         return np.concatenate(floors)
 
+    def read(self, X: Any, columns: Sequence[Any] | None = None) -> list[np.ndarray]:
+        """Return the values of each column of the fitted table, checked.
+
+        Of ``columns`` alone where they are given, by name, which X then may hold alone; the others
+        are missing.
+        """
+        present = self.names if X is None or isinstance(X, np.ndarray) else list(X.columns)
+        values: list[np.ndarray] = []
+        for j, name in enumerate(self.names):
+            if columns is None or name in columns:
+                values.append(self._values(X, j, present.index(name)))
+            else:
+                values.append(self.nothing(j, len(X)))
+        return values
+
+    def read_mapping(self, row: Mapping[Any, Any]) -> list[np.ndarray]:
+        """Return the values of one row, given by the names of columns; the others are missing."""
+        values = [self.nothing(j, 1) for j in range(len(self.names))]
+        for name, value in row.items():
+            j = self.names.index(name)
+            if isinstance(self.columns_[j], CategoricalColumn):
+                values[j][0] = value
+            elif isinstance(value, Real) and not np.isinf(float(value)):
+                values[j][0] = float(value)
+            elif value is not None:
+                raise ValueError(f"Column {name!r} holds numbers, not {value!r}.")
+        return values
+
+    def check_holdable(self, j: int, values: np.ndarray) -> None:
+        """Refuse numbers that column j of the fitted table could not hold."""
+        if not isinstance(self.columns_[j], NumericColumn):
+            return
+        present = values[~is_missing(values)]
+        self._check_magnitude(j, np.append(present, 0.0))
+        broken = present[present != np.rint(present)]
+        if len(broken) and self.container_.is_integer(j):
+            raise ValueError(
+                f"Column {self.names[j]!r} holds whole numbers, so it cannot hold {broken[0]:g}: "
+                "round it, or fit the column as float."
+            )
+
+    def nothing(self, j: int, n_rows: int) -> np.ndarray:
+        """Return a column j whose values are missing."""
+        if isinstance(self.columns_[j], NumericColumn):
+            return np.full(n_rows, np.nan)
+        return np.full(n_rows, None, dtype=object)
+
+    def check_known(self, j: int, values: np.ndarray) -> None:
+        """Refuse values that were not among the categories of column j in fit."""
+        column = self.columns_[j]
+        if isinstance(column, CategoricalColumn):
+            unknown = values[(column.codes(values) < 0) & ~is_missing(values)]
+            if len(unknown):
+                shown = ", ".join(map(repr, column.levels[:_SHOWN_LEVELS]))
+                more = ", ..." if len(column.levels) > _SHOWN_LEVELS else ""
+                raise ValueError(
+                    f"Column {self.names[j]!r} holds {unknown[0]!r}, which was not there in fit, "
+                    f"among {shown}{more}."
+                )
+
+    def coordinates_of(self, columns: Sequence[Any]) -> np.ndarray:
+        """Return which coordinates belong to the columns of these names, (n_dims,)."""
+        with_any = [self.names[j] for j in self.order_ if self.columns_[j].n_dims]
+        return np.isin(self.blocks_, [k for k, name in enumerate(with_any) if name in columns])
+
     def spread(
-        self, X: Any, n_times: int, rng: np.random.Generator
+        self, values: list[np.ndarray], n_times: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return coordinates and log-measures of the rows, n_times spread over their grid.
+        """Return coordinates and log-measures of rows that were read, n_times spread over their grid.
 
         Shapes (n_times, n, n_dims) and (n_times, n).
-        """
-        values = [self._values(X, j) for j in self.order_]
+        """  # noqa: E501 - one sentence
         places = (rng.random((len(values), len(values[0]))) for _ in range(n_times))
         draws = list(self._encode_at(values, places))
         return np.stack([z for z, _ in draws]), np.stack([log for _, log in draws])
 
-    def encode_cells(self, X: Any, n_places: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def encode_cells(
+        self, values: list[np.ndarray], n_places: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Iterate over coordinates, (n, n_dims), and log-measures, (n,), at places of each cell.
 
         The places are spread evenly over the cell of the grid, its centre the first of them, and
         the same for every row. Without a grid there is one.
         """
-        values = [self._values(X, j) for j in self.order_]
         places = even_places(n_places if self.has_grid() else 1, len(values))
         return self._encode_at(values, places)
 
-    def decode(self, matrix: np.ndarray) -> Any:
-        """Return the table whose rows have the given coordinates."""
+    def decode(self, matrix: np.ndarray, given: list[np.ndarray] | None = None) -> Any:
+        """Return the table whose rows have the given coordinates, and the given values as they are.
+
+        ``given`` holds the values of each column, missing where they are to be decoded.
+        """
         ends = np.cumsum([c.n_dims for c in self._ordered])[:-1]
         decoded: list[Any] = [None] * len(self.columns_)
         for j, part in zip(self.order_, np.split(matrix, ends, axis=1), strict=True):
             decoded[j] = self.columns_[j].decode(part)
+            if given is not None:
+                drawn = is_missing(given[j])
+                decoded[j] = np.where(drawn, decoded[j], self._codes_or_numbers(j, given[j]))
         return self.container_.restore(decoded, self.palettes_)
+
+    def _codes_or_numbers(self, j: int, values: np.ndarray) -> np.ndarray:
+        column = self.columns_[j]
+        return column.codes(values) if isinstance(column, CategoricalColumn) else values
 
     def has_grid(self) -> bool:
         """Say whether any column lies on a grid."""
@@ -128,15 +213,15 @@ class TableEncoder:
     def _encode_at(
         self, values: list[np.ndarray], places: Iterable[np.ndarray]
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Encode ordered columns, those on a grid moved to each place, or to one for each row."""
-        columns = self._ordered
+        """Encode columns that were read, those on a grid moved to each place (or row to one)."""
+        columns, values = self._ordered, [values[j] for j in self.order_]
         still = [
-            None if _is_on_grid(c) else c.encode(v) for c, v in zip(columns, values, strict=True)
+            None if _is_on_grid(c) else _encoded(c, v) for c, v in zip(columns, values, strict=True)
         ]
         for place in places:
             yield _joined(
                 [
-                    c.encode(c.spread(v, u)) if done is None else done
+                    _encoded(c, c.spread(v, u)) if done is None else done
                     for c, v, u, done in zip(columns, values, place, still, strict=True)
                 ]
             )
@@ -146,7 +231,7 @@ class TableEncoder:
         return [self.columns_[j] for j in self.order_]
 
     def _warn_collinear(self, numeric: list[int], values: list[np.ndarray]) -> None:
-        dependent = [numeric[k] for k in collinear(np.column_stack(values))] if numeric else []
+        dependent = [numeric[k] for k in collinear(np.column_stack(values))]
         if dependent:
             warnings.warn(
                 f"Columns {[self.names[j] for j in dependent]} are linear functions of other "
@@ -156,33 +241,40 @@ class TableEncoder:
                 stacklevel=4,
             )
 
-    def _values(self, X: Any, j: int) -> np.ndarray:
-        """Return column j, checked against its levels once those are known."""
-        values = container_of(X).values(X, j)  # an array may be scored after fitting a frame
+    def _values(self, X: Any, j: int, position: int) -> np.ndarray:
+        """Return column j, found at a position of X, checked against its levels once known."""
+        values = container_of(X).values(X, position)  # an array may come after fitting a frame
         column = self.columns_[j] if j < len(self.columns_) else None
         if isinstance(column, NumericColumn) and values.dtype == object:
+            held = next((v for v in values.tolist() if v is not None), None)
+            if held is None:
+                return self.nothing(j, len(values))
             raise ValueError(
-                f"Column {self.names[j]!r} holds {values[0]!r} but was numeric in fit: convert it."
+                f"Column {self.names[j]!r} holds {held!r} but was numeric in fit: convert it."
             )
         if isinstance(column, CategoricalColumn) and self.handle_unknown == "error":
-            unknown = values[column.codes(values) < 0]
-            if len(unknown):
-                raise ValueError(
-                    f"Column {self.names[j]!r} holds {unknown[0]!r}, which was not there in fit: "
-                    'remove the row, or set handle_unknown="zero_density".'
-                )
+            try:
+                self.check_known(j, values)
+            except ValueError as error:
+                remedy = 'Remove the row, or set handle_unknown="zero_density".'
+                raise ValueError(f"{error} {remedy}") from None
         return values
 
     def _fit_column(self, X: Any, j: int, values: np.ndarray) -> None:
-        levels, first = _levels(values)
+        present = np.flatnonzero(~is_missing(values))
+        if not len(present):
+            raise ValueError(
+                f"Column {self.names[j]!r} holds no value, every one is missing: drop it."
+            )
+        levels, first = _levels(values[present])
         if self.is_categorical_[j] or len(levels) == 1:
             self._check_levels(j, len(levels))
             self.columns_.append(CategoricalColumn(levels))
-            self.palettes_.append(self.container_.palette(X, j, first))
+            self.palettes_.append(self.container_.palette(X, j, present[first]))
         else:
-            self._check_magnitude(j, values)
+            self._check_magnitude(j, values[present])
             precision = self.container_.precision(j)
-            self.columns_.append(NumericColumn(values, self.dequantize, precision))
+            self.columns_.append(NumericColumn(values[present], self.dequantize, precision))
             self.palettes_.append(None)
 
     def _straighten(self, numeric: list[int], values: list[np.ndarray]) -> None:
@@ -191,7 +283,7 @@ class TableEncoder:
         Each column's shape makes its own distribution normal. Where columns are skewed because
         the table has clusters, that bends the clusters instead.
         """
-        if not numeric or len(values[0]) < _MIN_STRAIGHTENED:
+        if len(values[0]) < _MIN_STRAIGHTENED:
             return
         rng = np.random.default_rng(0)
         shaped = [cast("NumericColumn", self.columns_[j]) for j in numeric]
@@ -238,6 +330,13 @@ def _mixture_evidence(columns: list[NumericColumn], values: list[np.ndarray]) ->
     """Return minus half the BIC of the best Gaussian mixture on the columns' coordinates."""
     matrix, log_measure = _joined([c.encode(v) for c, v in zip(columns, values, strict=True)])
     return float(log_measure.sum() - 0.5 * best_mixture(matrix, seed=0).bic(matrix))
+
+
+def _encoded(column: Column, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Encode a column, its missing values as NaN of log-measure 0."""
+    z, log_measure = column.encode(values)
+    missing = is_missing(values)
+    return np.where(missing[:, None], np.nan, z), np.where(missing, 0.0, log_measure)
 
 
 def _joined(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,160 @@
+"""Tables with missing values, densities of some columns, draws given others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from scipy.stats import norm
+
+from skbellman import BellmanDiffusionDensity
+
+QUICK = {"n_steps": 60, "width": 16, "random_state": 0}
+RNG = np.random.default_rng(0)
+N = 400
+
+
+def whole() -> pd.DataFrame:
+    """Return y normal given x, a count, and a category that tells the sign of x."""
+    x = RNG.normal(size=N)
+    return pd.DataFrame(
+        {
+            "x": x,
+            "y": 0.8 * x + 0.6 * RNG.normal(size=N),
+            "n": RNG.poisson(3, N),
+            "c": np.where(x > 0, "plus", RNG.choice(["minus", "rare"], N, p=[0.9, 0.1])),
+        }
+    )
+
+
+def with_gaps(frame: pd.DataFrame) -> pd.DataFrame:
+    frame = frame.astype({"n": "Int64"})
+    return frame.mask(RNG.random(frame.shape) < 0.15)
+
+
+WHOLE = whole()
+GAPS = with_gaps(WHOLE)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return BellmanDiffusionDensity(**QUICK).fit(GAPS)
+
+
+def test_what_is_missing_is_integrated_out(fitted):
+    scores = fitted.score_samples(GAPS)
+    assert np.isfinite(scores).all()
+    rows = GAPS[["x", "y"]].notna().all(axis=1)
+    hidden = GAPS.assign(n=pd.array([None] * N, dtype="Int64"), c=None)
+    np.testing.assert_allclose(
+        fitted.score_samples(hidden[rows]),
+        fitted.score_samples(GAPS[rows], columns=["x", "y"]),
+        atol=1e-6,
+    )
+    nothing = hidden.assign(x=np.nan, y=np.nan)
+    np.testing.assert_allclose(fitted.score_samples(nothing[:3]), 0.0, atol=1e-6)
+
+
+def test_marginals_and_conditionals_of_a_gaussian_are_found(fitted):
+    rows = WHOLE[:100]
+    marginal = fitted.score_samples(rows[["y"]], columns=["y"])
+    assert np.median(np.abs(marginal - norm(0, 1).logpdf(rows.y))) < 0.15
+    conditional = fitted.score_samples(rows, columns=["y"], given=["x"])
+    assert np.median(np.abs(conditional - norm(0.8 * rows.x, 0.6).logpdf(rows.y))) < 0.2
+
+
+def test_joint_less_marginal_is_conditional(fitted):
+    rows = WHOLE.astype({"n": "Int64"})[:40]
+    for given in (["x"], ["c", "n"], ["y", "n", "x"]):
+        difference = fitted.score_samples(rows) - fitted.score_samples(rows, columns=given)
+        found = fitted.score_samples(rows, given=given)
+        assert np.median(np.abs(found - difference)) < 0.1
+
+
+def test_the_probabilities_of_a_category_given_the_rest_sum_to_one(fitted):
+    rows = pd.concat([WHOLE[:20].assign(c=level) for level in ("plus", "minus", "rare")])
+    found = np.exp(fitted.score_samples(rows, columns=["c"], given=["x"])).reshape(3, 20)
+    np.testing.assert_allclose(found.sum(0), 1.0, atol=0.05)
+    assert (found[0][WHOLE.x[:20] > 0.3] > 0.6).all()
+
+
+def test_draws_hold_what_is_given(fitted):
+    drawn = fitted.sample(500, random_state=0, given={"x": 1.25, "c": "plus"})
+    assert drawn.dtypes.equals(GAPS.dtypes)
+    assert set(drawn["x"]) == {1.25}
+    assert set(drawn["c"]) == {"plus"}
+    assert drawn["y"].mean() == pytest.approx(1.0, abs=0.25)
+    assert drawn["y"].std() == pytest.approx(0.6, abs=0.2)
+    again = fitted.sample(500, random_state=0, given={"c": "plus", "x": 1.25})
+    pd.testing.assert_frame_equal(drawn, again)
+
+
+def test_gaps_of_a_table_are_filled(fitted):
+    filled = fitted.sample(2, random_state=0, given=GAPS[:60])
+    assert len(filled) == 120
+    assert not filled.isna().any(axis=None)
+    kept = GAPS[:60].loc[np.repeat(np.arange(60), 2)].reset_index(drop=True)
+    for name in GAPS:
+        present = kept[name].notna()
+        assert (filled[name][present] == kept[name][present]).all()
+    one = fitted.sample(random_state=0, given=GAPS[["c", "y"]][:5])
+    assert list(one.columns) == list(GAPS.columns)
+
+
+def test_a_given_category_shifts_the_numbers(fitted):
+    means = [
+        fitted.sample(300, random_state=0, given={"c": c})["x"].mean() for c in ("plus", "minus")
+    ]
+    assert means[0] > 0.35
+    assert means[1] < -0.35
+
+
+def test_arrays_and_polars_have_gaps_too():
+    array = GAPS[["x", "y"]].to_numpy(float)
+    density = BellmanDiffusionDensity(**QUICK).fit(array)
+    assert np.isfinite(density.score_samples(array)).all()
+    assert density.score_samples(array, columns=[1], given=[0]).shape == (N,)
+    filled = density.sample(given=array, random_state=0)
+    np.testing.assert_array_equal(filled[~np.isnan(array)], array[~np.isnan(array)])
+    assert np.isfinite(filled).all()
+    assert set(density.sample(3, given={0: 2.0}, random_state=0)[:, 0]) == {2.0}
+    frame = pl.from_pandas(GAPS)
+    density = BellmanDiffusionDensity(**QUICK).fit(frame)
+    filled = density.sample(given=frame[:20], random_state=0)
+    assert filled.schema == frame.schema
+    assert sum(filled.null_count().row(0)) == 0
+
+
+@pytest.mark.parametrize(("ask", "match"), [
+    (lambda d: d.sample(given={"z": 1}), r"given names \['z'\]"),
+    (lambda d: d.sample(given={"c": "new"}), "'c' holds 'new'.*among 'minus', 'plus', 'rare'"),
+    (lambda d: d.sample(given={"n": 1.5}), "'n' holds whole numbers"),
+    (lambda d: d.sample(given={"x": "word"}), "'x' holds numbers, not 'word'"),
+    (lambda d: d.sample(given={"x": np.inf}), "'x' holds numbers, not inf"),
+    (lambda d: d.sample(given=GAPS[:0]), "holds no row"),
+    (lambda d: d.score_samples(WHOLE, columns=["z"]), r"columns names \['z'\]"),
+    (lambda d: d.score_samples(WHOLE, columns=[]), "no column is asked"),
+    (lambda d: d.score_samples(WHOLE, columns=["x"], given=["x"]), r"\['x'\] are both"),
+    (lambda d: d.score_samples(WHOLE[["x"]], columns=["x"], given=["y"]), r"X lacks.*\['y'\]"),
+    (lambda d: d.score_samples(WHOLE.assign(c="new"), given=["c"]), "'c' holds 'new'"),
+    (lambda d: d.score_samples(WHOLE, given="x"), "given is a single name"),
+])  # fmt: skip
+def test_what_cannot_be_asked_is_refused(fitted, ask, match):
+    with pytest.raises(ValueError, match=match):
+        ask(fitted)
+
+
+def test_the_papers_objectives_take_whole_rows():
+    numbers = GAPS[["x", "y"]]
+    density = BellmanDiffusionDensity(objective="pairwise", n_steps=2, random_state=0)
+    with pytest.raises(ValueError, match=r"whole rows only, but columns \['x', 'y'\]"):
+        density.fit(numbers)
+    density.fit(WHOLE[["x", "y"]])
+    for ask in (
+        lambda: density.score_samples(numbers),
+        lambda: density.score_samples(WHOLE[["x"]], columns=["x"]),
+        lambda: density.sample(given={"x": 0.0}),
+    ):
+        with pytest.raises(ValueError, match="learns the density of whole rows"):
+            ask()
