@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator, DensityMixin, _fit_context
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skbellman.dynamics import Annealing, draw_given, draw_rows
@@ -28,6 +28,7 @@ from skbellman.paper import Matching, fit_direct
 from skbellman.schedule import NoiseSchedule
 from skbellman.tables import CategoricalColumn, TableEncoder, is_missing
 from skbellman.training import Plan, Record
+from skbellman.validation import validate_table
 
 _GRID_DRAWS = 8
 # Numbers of rows from which width="auto" is 128, 192 and 256.
@@ -307,7 +308,7 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         >>> density.fit([[0.1, 1.2], [0.4, 0.8], [0.2, 1.1], [0.9, 0.3]]).n_features_in_
         2
         """
-        X = self._validate_table(X, reset=True)
+        X = validate_table(self, X, reset=True)
         random_state = check_random_state(self.random_state)
         rng = np.random.default_rng(random_state.randint(2**31))
         encoder = TableEncoder(
@@ -475,21 +476,35 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         if isinstance(n_samples, bool) or not isinstance(n_samples, Integral) or n_samples < 1:
             raise ValueError(f"n_samples must be a whole number of at least 1, got {n_samples!r}.")
         seed = int(check_random_state(random_state).randint(2**31))
-        generator = torch.Generator(self.device_).manual_seed(seed)
-        annealing = Annealing(self.n_levels, self.beta, self.n_bellman_steps)
         if given is None:
-            sizes = _chunk_sizes(int(n_samples))
-            parts = [draw_rows(self.field_, n, self.schedule_, annealing, generator) for n in sizes]
-            return self.encoder_.decode(torch.cat(parts).double().cpu().numpy())
-        self._check_learned_conditionals()
+            return self.encoder_.restore(self._draw(int(n_samples), seed))
         values = [np.repeat(v, n_samples) for v in self._given_values(given)]
+        return self.encoder_.restore(self._fill(values, seed))
+
+    def _draw(self, n_rows: int, seed: int) -> list[np.ndarray]:
+        """Return numbers or codes of the columns of new rows."""
+        generator = torch.Generator(self.device_).manual_seed(seed)
+        parts = [
+            draw_rows(self.field_, n, self.schedule_, self._annealing, generator)
+            for n in _chunk_sizes(n_rows)
+        ]
+        return self.encoder_.decode(torch.cat(parts).double().cpu().numpy())
+
+    def _fill(self, values: list[np.ndarray], seed: int) -> list[np.ndarray]:
+        """Return numbers or codes of the columns of rows that were read, the gaps drawn."""
+        self._check_learned_conditionals()
+        generator = torch.Generator(self.device_).manual_seed(seed)
         matrix, _ = next(self.encoder_.encode_cells(values, 1))
         rows = torch.tensor(matrix, dtype=self.schedule_.floor.dtype, device=self.device_)
         parts = [
-            draw_given(self.field_, chunk, self.schedule_, annealing, generator)
+            draw_given(self.field_, chunk, self.schedule_, self._annealing, generator)
             for chunk in rows.split(_SAMPLE_CHUNK)
         ]
         return self.encoder_.decode(torch.cat(parts).double().cpu().numpy(), values)
+
+    @property
+    def _annealing(self) -> Annealing:
+        return Annealing(self.n_levels, self.beta, self.n_bellman_steps)
 
     def _given_values(self, given: Any) -> list[np.ndarray]:
         """Return the values of each column that are given, the others missing."""
@@ -501,7 +516,7 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
             self._check_names(list(given.columns), "given")
             values = encoder.read(given, list(given.columns))
         else:
-            values = encoder.read(self._validate_table(given, reset=False))
+            values = encoder.read(validate_table(self, given, reset=False))
         if not len(values[0]):
             raise ValueError("given holds no row.")
         for j, column in enumerate(values):
@@ -514,7 +529,7 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
     ) -> tuple[Any, list[Any], list[Any]]:
         """Return the table, and the names of the columns that are asked and that are conditions."""
         if columns is None and given is None:
-            X = self._validate_table(X, reset=False)
+            X = validate_table(self, X, reset=False)
             return X, self.encoder_.names, []
         self._check_learned_conditionals()
         conditions: Sequence[Any] = [] if given is None else given
@@ -528,7 +543,7 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         if not asked:
             raise ValueError("no column is asked: columns is empty, or given names all of them.")
         if not nw.dependencies.is_into_dataframe(X):
-            return self._validate_table(X, reset=False), asked, conditions
+            return validate_table(self, X, reset=False), asked, conditions
         if absent := [name for name in [*asked, *conditions] if name not in list(X.columns)]:
             raise ValueError(f"X lacks the columns {absent}, which are asked or given.")
         return X, asked, conditions
@@ -578,27 +593,6 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         if condition is not None:
             log_density -= next(self.encoder_.encode_cells(condition, 1))[1]
         return log_density
-
-    def _validate_table(self, X: Any, reset: bool) -> Any:
-        """Return X as an array or a frame, its columns and size checked."""
-        if nw.dependencies.is_polars_lazyframe(X):
-            raise TypeError("X is a lazy frame, which holds no rows yet: pass X.collect().")
-        if not nw.dependencies.is_into_dataframe(X):
-            return validate_data(
-                self, X, dtype=[np.float64, np.float32], reset=reset,
-                ensure_min_samples=2 if reset else 1, ensure_all_finite="allow-nan",
-            )  # fmt: skip
-        names = list(X.columns)
-        repeated = sorted({str(name) for name in names if names.count(name) > 1})
-        if repeated:
-            raise ValueError(f"X has more than one column named {repeated}: rename them.")
-        validate_data(self, X, skip_check_array=True, reset=reset)
-        if len(X) < (minimum := 2 if reset else 1) or not names:
-            raise ValueError(
-                f"Found a table with {len(X)} sample(s) and {len(names)} feature(s) while a "
-                f"minimum of {minimum} sample(s) and 1 feature(s) is required."
-            )
-        return X
 
     def _rows(
         self, encoder: TableEncoder, X: Any, rng: np.random.Generator, device: torch.device

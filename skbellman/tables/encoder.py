@@ -188,23 +188,29 @@ class TableEncoder:
         places = even_places(n_places if self.has_grid() else 1, len(values))
         return self._encode_at(values, places)
 
-    def decode(self, matrix: np.ndarray, given: list[np.ndarray] | None = None) -> Any:
-        """Return the table whose rows have the given coordinates, and the given values as they are.
+    def decode(self, matrix: np.ndarray, given: list[np.ndarray] | None = None) -> list[np.ndarray]:
+        """Return numbers, or codes of categories, of the columns of rows with these coordinates.
 
         ``given`` holds the values of each column, missing where they are to be decoded.
         """
         ends = np.cumsum([c.n_dims for c in self._ordered])[:-1]
-        decoded: list[Any] = [None] * len(self.columns_)
-        for j, part in zip(self.order_, np.split(matrix, ends, axis=1), strict=True):
-            decoded[j] = self.columns_[j].decode(part)
-            if given is not None:
-                drawn = is_missing(given[j])
-                decoded[j] = np.where(drawn, decoded[j], self._codes_or_numbers(j, given[j]))
-        return self.container_.restore(decoded, self.palettes_)
+        parts = dict(zip(self.order_, np.split(matrix, ends, axis=1), strict=True))
+        decoded = [column.decode(parts[j]) for j, column in enumerate(self.columns_)]
+        if given is None:
+            return decoded
+        pairs = zip(given, decoded, self.codes(given), strict=True)
+        return [np.where(is_missing(v), drawn, kept) for v, drawn, kept in pairs]
 
-    def _codes_or_numbers(self, j: int, values: np.ndarray) -> np.ndarray:
-        column = self.columns_[j]
-        return column.codes(values) if isinstance(column, CategoricalColumn) else values
+    def codes(self, values: list[np.ndarray]) -> list[np.ndarray]:
+        """Return the columns that were read with codes in place of categories, -1 if missing."""
+        return [
+            column.codes(v) if isinstance(column, CategoricalColumn) else v
+            for column, v in zip(self.columns_, values, strict=True)
+        ]
+
+    def restore(self, decoded: list[np.ndarray]) -> Any:
+        """Return the table of numbers and codes, like the fitted one."""
+        return self.container_.restore(decoded, self.palettes_)
 
     def has_grid(self) -> bool:
         """Say whether any column lies on a grid."""

@@ -1,0 +1,251 @@
+"""BellmanImputer: missing values filled from the density of the table."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin, _fit_context, clone
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
+
+from skbellman.density import BellmanDiffusionDensity
+from skbellman.tables import is_missing
+from skbellman.validation import validate_table
+
+
+class BellmanImputer(TransformerMixin, BaseEstimator):
+    """Fill missing values with draws from their conditional distribution, or with its centre.
+
+    A density is fitted to the table as it is, gaps and all; each row's gaps are then drawn
+    together, given what the row holds. One draw keeps the spread of the columns and their
+    dependence, which a mean does not; several completed tables show how uncertain results are.
+
+    Parameters
+    ----------
+    density : BellmanDiffusionDensity, optional
+        Unfitted. By default one with its defaults.
+    statistic : {"draw", "mean", "median"}, default="draw"
+        What `transform` fills in: one draw, or the mean or median of n_draws draws, with the
+        most frequent category. A mean errs least in squares and lies where no row may be.
+    n_draws : int, default=20
+        Draws of which "mean" and "median" are taken.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the draws, and the fit of a density that has no random_state of its own.
+
+    Attributes
+    ----------
+    density_ : BellmanDiffusionDensity
+        Fitted to the table.
+    n_features_in_ : int
+        Number of columns of the table.
+    feature_names_in_ : ndarray of str, shape (n_features_in_,)
+        Names of the columns, if the table has any.
+
+    See Also
+    --------
+    sklearn.impute.IterativeImputer : Regressions of each column on the others, in turns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from skbellman import BellmanDiffusionDensity, BellmanImputer
+    >>> df = pd.DataFrame({"x": [0.11, np.nan, 0.27, 0.93], "c": ["a", "b", None, "a"]})
+    >>> imputer = BellmanImputer(BellmanDiffusionDensity(n_steps=5), random_state=0)
+    >>> filled = imputer.fit_transform(df)
+    >>> filled.isna().any(axis=None), filled["x"].iloc[0]
+    (np.False_, np.float64(0.11))
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "density": [BellmanDiffusionDensity, None],
+        "statistic": [StrOptions({"draw", "mean", "median"})],
+        "n_draws": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        density: BellmanDiffusionDensity | None = None,
+        *,
+        statistic: str = "draw",
+        n_draws: int = 20,
+        random_state: Any = None,
+    ) -> None:
+        self.density = density
+        self.statistic = statistic
+        self.n_draws = n_draws
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: Any, y: Any = None) -> BellmanImputer:
+        """Fit the density of the table.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            With missing values or without.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : BellmanImputer
+            The fitted imputer.
+
+        Raises
+        ------
+        ValueError
+            As `BellmanDiffusionDensity.fit` does.
+        TrainingDivergedError
+            If training diverges; the imputer is then not fitted.
+
+        Examples
+        --------
+        >>> from skbellman import BellmanDiffusionDensity, BellmanImputer
+        >>> imputer = BellmanImputer(BellmanDiffusionDensity(n_steps=5), random_state=0)
+        >>> imputer.fit([[0.1, 1.2], [0.4, float("nan")], [0.2, 1.1]]).n_features_in_
+        2
+        """
+        X = validate_table(self, X, reset=True)
+        density = BellmanDiffusionDensity() if self.density is None else clone(self.density)
+        if density.random_state is None:
+            seed = check_random_state(self.random_state).randint(2**31)
+            density.set_params(random_state=int(seed))
+        self.density_ = density.fit(X)
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """Return the table with its gaps filled.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            With the columns of the fitted table.
+
+        Returns
+        -------
+        X : DataFrame or ndarray of shape (n_samples, n_features)
+            A table like the fitted one; what was there is as it was. A pandas index is kept.
+
+        Raises
+        ------
+        ValueError
+            If columns differ from those of `fit`, or hold infinite values or categories that
+            were not there.
+
+        Examples
+        --------
+        >>> from skbellman import BellmanDiffusionDensity, BellmanImputer
+        >>> X = [[0.1, 1.2], [0.4, float("nan")], [0.2, 1.1]]
+        >>> imputer = BellmanImputer(BellmanDiffusionDensity(n_steps=5), random_state=0)
+        >>> imputer.fit(X).transform(X)[0]
+        array([0.1, 1.2])
+        """
+        check_is_fitted(self)
+        if self.statistic == "draw":
+            return self.complete(X, 1)[0]
+        draws = self._draws(X, self.n_draws)
+        return self._table(X, [_centre(column, self.statistic) for column in draws])
+
+    def complete(self, X: Any, n_tables: int = 5) -> list[Any]:
+        """Return several completed tables: multiple imputation.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            With the columns of the fitted table.
+        n_tables : int, default=5
+            How many, at least 1.
+
+        Returns
+        -------
+        tables : list of DataFrame or ndarray
+            Each as `transform` returns with statistic="draw".
+
+        Raises
+        ------
+        ValueError
+            As `transform` does; if n_tables is no whole number of at least 1.
+
+        Examples
+        --------
+        >>> from skbellman import BellmanDiffusionDensity, BellmanImputer
+        >>> X = [[0.1, 1.2], [0.4, float("nan")], [0.2, 1.1]]
+        >>> imputer = BellmanImputer(BellmanDiffusionDensity(n_steps=5), random_state=0)
+        >>> len(imputer.fit(X).complete(X, 3))
+        3
+        """
+        check_is_fitted(self)
+        if isinstance(n_tables, bool) or not isinstance(n_tables, Integral) or n_tables < 1:
+            raise ValueError(f"n_tables must be a whole number of at least 1, got {n_tables!r}.")
+        draws = self._draws(X, int(n_tables))
+        return [self._table(X, [column[:, k] for column in draws]) for k in range(n_tables)]
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return the names of the columns, which stay as they are.
+
+        Parameters
+        ----------
+        input_features : array-like of str, optional
+            Checked against the names of the fitted table.
+
+        Returns
+        -------
+        names : ndarray of str, shape (n_features_in_,)
+            x0, x1, ... for an array.
+
+        Raises
+        ------
+        ValueError
+            If input_features are not the fitted names.
+
+        Examples
+        --------
+        >>> from skbellman import BellmanDiffusionDensity, BellmanImputer
+        >>> imputer = BellmanImputer(BellmanDiffusionDensity(n_steps=5), random_state=0)
+        >>> imputer.fit([[0.1, 1.2], [0.4, 0.8]]).get_feature_names_out()
+        array(['x0', 'x1'], dtype=object)
+        """
+        check_is_fitted(self)
+        return np.asarray(_check_feature_names_in(self, input_features))
+
+    def _draws(self, X: Any, n_draws: int) -> list[np.ndarray]:
+        """Return numbers or codes of each column, (n_samples, n_draws), the gaps drawn."""
+        encoder = self.density_.encoder_
+        values = encoder.read(validate_table(self, X, reset=False))
+        for j, column in enumerate(values):
+            encoder.check_known(j, column)
+        columns = [np.repeat(c[:, None], n_draws, axis=1) for c in encoder.codes(values)]
+        gaps = np.any([is_missing(column) for column in values], axis=0)
+        if gaps.any():
+            seed = check_random_state(self.random_state).randint(2**31)
+            partial = [np.repeat(column[gaps], n_draws) for column in values]
+            filled = self.density_._fill(partial, int(seed))
+            for column, drawn in zip(columns, filled, strict=True):
+                column[gaps] = drawn.reshape(-1, n_draws)
+        return columns
+
+    def _table(self, X: Any, columns: list[np.ndarray]) -> Any:
+        table = self.density_.encoder_.restore(columns)
+        if hasattr(X, "index") and hasattr(table, "index"):  # pandas
+            table.index = X.index
+        return table
+
+    def __sklearn_tags__(self) -> Any:
+        """Return scikit-learn's tags: missing values are welcome."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+
+def _centre(draws: np.ndarray, statistic: str) -> np.ndarray:
+    """Return the centre of each row of draws: of codes of categories, the most frequent one."""
+    if draws.dtype.kind == "i":
+        return np.array([np.bincount(row).argmax() for row in draws])
+    centre = draws.mean(1) if statistic == "mean" else np.median(draws, axis=1)
+    given = (draws == draws[:, :1]).all(1)  # and to be exactly as it was
+    return np.where(given, draws[:, 0], centre)

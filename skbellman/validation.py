@@ -1,0 +1,35 @@
+"""What a table has to be before any estimator looks at it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import narwhals.stable.v2 as nw
+import numpy as np
+from sklearn.utils.validation import validate_data
+
+
+def validate_table(estimator: Any, X: Any, reset: bool) -> Any:
+    """Return X as an array or a frame, its columns and size checked; NaN may be missing values.
+
+    Sets n_features_in_ and feature_names_in_ of the estimator, or compares with them.
+    """
+    if nw.dependencies.is_polars_lazyframe(X):
+        raise TypeError("X is a lazy frame, which holds no rows yet: pass X.collect().")
+    least = 2 if reset else 1
+    if not nw.dependencies.is_into_dataframe(X):
+        return validate_data(
+            estimator, X, dtype=[np.float64, np.float32], reset=reset,
+            ensure_min_samples=least, ensure_all_finite="allow-nan",
+        )  # fmt: skip
+    names = list(X.columns)
+    repeated = sorted({str(name) for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"X has more than one column named {repeated}: rename them.")
+    validate_data(estimator, X, skip_check_array=True, reset=reset)
+    if len(X) < least or not names:
+        raise ValueError(
+            f"Found a table with {len(X)} sample(s) and {len(names)} feature(s) while a "
+            f"minimum of {least} sample(s) and 1 feature(s) is required."
+        )
+    return X

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import check_param_validation, parametrize_with_checks
+
+from skbellman import BellmanDiffusionDensity, BellmanImputer
+
+TINY = BellmanDiffusionDensity(n_steps=5, width=8, depth=1, n_levels=10)
+RNG = np.random.default_rng(0)
+N = 300
+
+
+def table() -> tuple[pd.DataFrame, pd.DataFrame]:
+    x = RNG.normal(size=N)
+    whole = pd.DataFrame(
+        {
+            "x": x,
+            "y": 0.8 * x + 0.6 * RNG.normal(size=N),
+            "n": pd.array(RNG.poisson(4, N), dtype="Int64"),
+            "c": np.where(RNG.random(N) < 0.7, "often", "seldom"),
+        },
+        index=RNG.permutation(N),
+    )
+    return whole, whole.mask(RNG.random(whole.shape) < 0.2)
+
+
+WHOLE, GAPS = table()
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return BellmanImputer(BellmanDiffusionDensity(n_steps=60, width=16), random_state=0).fit(GAPS)
+
+
+# One of the checks makes a table with redundant columns.
+@pytest.mark.filterwarnings("ignore:Columns .* are linear functions:UserWarning")
+@parametrize_with_checks([BellmanImputer(TINY, random_state=0)])
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+def test_parameters_are_validated():
+    check_param_validation("BellmanImputer", BellmanImputer(TINY))
+
+
+@pytest.mark.parametrize("statistic", ["draw", "mean", "median"])
+def test_gaps_are_filled_and_the_rest_is_as_it_was(fitted, statistic):
+    filled = fitted.set_params(statistic=statistic, n_draws=7).transform(GAPS)
+    assert not filled.isna().any(axis=None)
+    assert filled.index.equals(GAPS.index)
+    assert filled.dtypes.equals(GAPS.dtypes)
+    for name in GAPS:
+        present = GAPS[name].notna()
+        assert (filled[name][present] == GAPS[name][present]).all()
+    pd.testing.assert_frame_equal(filled, fitted.transform(GAPS))
+
+
+def test_means_are_nearer_than_draws_and_draws_keep_the_spread(fitted):
+    gaps = GAPS["y"].isna() & GAPS["x"].notna()
+    filled = {
+        s: fitted.set_params(statistic=s, n_draws=50).transform(GAPS)["y"][gaps]
+        for s in ("draw", "mean")
+    }
+    errors = {s: (y - WHOLE["y"][gaps]).abs().mean() for s, y in filled.items()}
+    expected = 0.8 * WHOLE["x"][gaps]
+    assert errors["mean"] < errors["draw"]
+    assert (filled["mean"] - expected).abs().mean() < 0.25
+    assert (filled["draw"] - expected).std() == pytest.approx(0.6, abs=0.2)
+
+
+def test_completed_tables_differ_where_there_were_gaps(fitted):
+    one, two = fitted.complete(GAPS, 2)
+    gaps = GAPS["x"].isna()
+    assert (one["x"][gaps] != two["x"][gaps]).all()
+    assert (one["x"][~gaps] == two["x"][~gaps]).all()
+    with pytest.raises(ValueError, match="n_tables"):
+        fitted.complete(GAPS, 0)
+
+
+def test_it_is_a_step_of_a_pipeline_and_names_its_columns(fitted):
+    assert list(fitted.get_feature_names_out()) == list(GAPS.columns)
+    numbers = GAPS[["x", "y"]].to_numpy()
+    pipeline = make_pipeline(BellmanImputer(TINY, random_state=0), LinearRegression())
+    pipeline.set_output(transform="pandas")
+    assert pipeline.fit(numbers, WHOLE["x"]).predict(numbers).shape == (N,)
+
+
+def test_a_new_category_is_refused(fitted):
+    with pytest.raises(ValueError, match="'c' holds 'new'"):
+        fitted.transform(GAPS.assign(c="new"))
