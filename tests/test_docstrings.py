@@ -8,6 +8,8 @@ import pytest
 from numpydoc.validate import validate
 
 import skbellman
+import skbellman.dynamics
+import skbellman.privacy
 
 # An extended summary and a "See Also" are for the author to judge; scikit-learn names results.
 OPTIONAL = {"ES01", "SA01", "RT02"}
@@ -19,6 +21,8 @@ def public_names():
         for method, value in vars(getattr(skbellman, name)).items():
             if inspect.isfunction(value) and not method.startswith("_"):
                 yield f"skbellman.{name}.{method}"
+    yield "skbellman.privacy.copying_report"
+    yield "skbellman.dynamics.bellman_dynamics"
 
 
 @pytest.mark.parametrize("name", list(public_names()))

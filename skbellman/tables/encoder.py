@@ -107,14 +107,13 @@ class TableEncoder:
         Of ``columns`` alone where they are given, by name, which X then may hold alone; the others
         are missing.
         """
-        present = self.names if X is None or isinstance(X, np.ndarray) else list(X.columns)
-        values: list[np.ndarray] = []
-        for j, name in enumerate(self.names):
-            if columns is None or name in columns:
-                values.append(self._values(X, j, present.index(name)))
-            else:
-                values.append(self.nothing(j, len(X)))
-        return values
+        if columns is None:
+            return [self._values(X, j, j) for j in range(len(self.names))]
+        present = self.names if isinstance(X, np.ndarray) else list(X.columns)
+        return [
+            self._values(X, j, present.index(name)) if name in columns else self.nothing(j, len(X))
+            for j, name in enumerate(self.names)
+        ]
 
     def read_mapping(self, row: Mapping[Any, Any]) -> list[np.ndarray]:
         """Return the values of one row, given by the names of columns; the others are missing."""

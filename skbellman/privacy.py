@@ -1,0 +1,118 @@
+"""Whether drawn rows copy the rows that a model was fitted to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import pairwise_distances_chunked
+from sklearn.utils import check_random_state
+
+from skbellman.tables import TableEncoder
+
+
+@dataclass(frozen=True)
+class CopyingReport:
+    """How close drawn rows are to the rows of the fit, beside rows that no fit has seen.
+
+    Attributes
+    ----------
+    share_nearer : float
+        Share of the drawn rows that are nearer to a training row than to any held-out row, of
+        equally many of each. 0.5 is ideal, 1 is copying.
+    standard_error : float
+        Of share_nearer, by the number of drawn rows alone.
+    copies : float
+        Share of the drawn rows that equal a training row in every column.
+    copies_held_out : float
+        The same of the held-out rows: what the table's own duplicates amount to.
+    """
+
+    share_nearer: float
+    standard_error: float
+    copies: float
+    copies_held_out: float
+
+
+def copying_report(
+    drawn: Any, train: Any, held_out: Any, *, random_state: Any = None
+) -> CopyingReport:
+    """Tell how close drawn rows are to the rows that the model was fitted to.
+
+    Distances are Euclidean between the columns as the density sees them: numbers shaped and in
+    deviations, categories sqrt(2) apart; what is missing in either row is left out.
+
+    Parameters
+    ----------
+    drawn : DataFrame or array of shape (n_drawn, n_features)
+        From `BellmanDiffusionDensity.sample`, or any other source.
+    train : DataFrame or array of shape (n_train, n_features)
+        The rows of the fit.
+    held_out : DataFrame or array of shape (n_held_out, n_features)
+        Rows of the same source that took no part in the fit.
+    random_state : int, RandomState instance or None, default=None
+        Picks as many rows of the larger of train and held_out as the smaller has: the nearest of
+        more rows is nearer by their number alone.
+
+    Returns
+    -------
+    CopyingReport
+
+    Raises
+    ------
+    ValueError
+        If the three tables do not have the same columns, or one has fewer than two rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skbellman.privacy import copying_report
+    >>> rows = np.random.default_rng(0).normal(size=(400, 2))
+    >>> report = copying_report(rows[:100], train=rows[:200], held_out=rows[200:], random_state=0)
+    >>> report.share_nearer, report.copies, report.copies_held_out
+    (1.0, 1.0, 0.0)
+    """
+    tables = {"drawn": drawn, "train": train, "held_out": held_out}
+    for name, table in tables.items():
+        _check_columns(name, table, train)
+    encoder = TableEncoder().fit(train)
+    values = {name: encoder.read(table) for name, table in tables.items()}
+    rows, fitted, fresh = (next(encoder.encode_cells(v, 1))[0] for v in values.values())
+    n_each, rng = min(len(fitted), len(fresh)), check_random_state(random_state)
+    to_fitted, to_fresh = (
+        _nearest(rows, other[rng.permutation(len(other))[:n_each]]) for other in (fitted, fresh)
+    )
+    share = float(((to_fitted < to_fresh) + 0.5 * (to_fitted == to_fresh)).mean())
+    known = set(_keys(encoder.codes(values["train"])))
+    copies, copies_held_out = (
+        float(np.mean([key in known for key in _keys(encoder.codes(values[name]))]))
+        for name in ("drawn", "held_out")
+    )
+    error = float(np.sqrt(share * (1 - share) / len(rows)))
+    return CopyingReport(share, error, copies, copies_held_out)
+
+
+def _check_columns(name: str, table: Any, train: Any) -> None:
+    found, expected = (
+        list(t.columns) if hasattr(t, "columns") else t.shape[1] for t in (table, train)
+    )
+    if found != expected:
+        raise ValueError(f"{name} has the columns {found}, train has {expected}.")
+    if len(table) < 2:
+        raise ValueError(f"{name} has {len(table)} row(s): at least 2 are needed.")
+
+
+def _nearest(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the distance of each row to the nearest of the others, over what both hold."""
+    chunks = pairwise_distances_chunked(
+        rows, others, reduce_func=lambda d, _: np.nanmin(d, axis=1), metric="nan_euclidean"
+    )
+    return np.concatenate(list(chunks))
+
+
+def _keys(codes: list[np.ndarray]) -> list[bytes]:
+    """Return a key of each row that is equal where all its values are; missing equals missing."""
+    matrix = np.column_stack(codes).astype(float)
+    matrix = np.where(np.isnan(matrix), np.nan, matrix) + 0.0  # one NaN, and no -0.0
+    return [row.tobytes() for row in np.ascontiguousarray(matrix)]
