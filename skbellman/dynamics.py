@@ -109,6 +109,7 @@ def bellman_dynamics(
     Parameters
     ----------
     field : DensityField
+        Whose density is kept.
     start : tensor of shape (n, D)
         With a schedule, rows of the density at its ceiling, about N(0, sigma_max^2).
     n_steps : int
@@ -133,6 +134,7 @@ def bellman_dynamics(
     Returns
     -------
     Trajectory
+        The rows at the end, and those kept along the way.
 
     Raises
     ------

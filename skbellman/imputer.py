@@ -196,7 +196,7 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
         Returns
         -------
         names : ndarray of str, shape (n_features_in_,)
-            x0, x1, ... for an array.
+            Of the fitted table; x0, x1, ... for an array.
 
         Raises
         ------

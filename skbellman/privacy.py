@@ -58,6 +58,7 @@ def copying_report(
     Returns
     -------
     CopyingReport
+        Shares between 0 and 1.
 
     Raises
     ------
