@@ -41,18 +41,18 @@ def split(values: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
 
 
 class Mixture:
-    """A mixture of 6 Gaussians in 8 columns, whose log-density is known."""
+    """A mixture of 6 Gaussians in 8 columns, or another number, whose log-density is known."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, n_columns: int = 8) -> None:
         rng = np.random.default_rng(seed)
         self.weights = rng.dirichlet(np.full(6, 3.0))
-        self.means = 1.5 * rng.normal(size=(6, 8))
-        roots = 0.4 * rng.normal(size=(6, 8, 8))
-        self.covariances = roots @ roots.transpose(0, 2, 1) + 0.05 * np.eye(8)
+        self.means = 1.5 * rng.normal(size=(6, n_columns))
+        roots = 0.4 * rng.normal(size=(6, n_columns, n_columns))
+        self.covariances = roots @ roots.transpose(0, 2, 1) + 0.05 * np.eye(n_columns)
 
     def draw(self, n_rows: int, rng: np.random.Generator) -> np.ndarray:
         component = rng.choice(6, n_rows, p=self.weights)
-        noise = rng.normal(size=(n_rows, 8, 1))
+        noise = rng.normal(size=(n_rows, self.means.shape[1], 1))
         return self.means[component] + (
             np.linalg.cholesky(self.covariances)[component] @ noise
         ).squeeze(-1)
