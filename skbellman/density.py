@@ -352,8 +352,8 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         Returns
         -------
         log_density : ndarray of shape (n_samples,)
-            Natural logarithm of a density in the units of the numeric columns and a
-            probability in the categories. -inf for a category that was not in the table.
+            Natural logarithm of a density in the units of the numeric columns (days, for dates and
+            times) and a probability in the categories. -inf for a category that was not in the table.
 
         Raises
         ------

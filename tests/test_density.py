@@ -219,7 +219,7 @@ def put(value, column="x"):
     (FRAME.assign(x=np.nan), "'x' holds no value"),
     (FRAME.assign(c=pd.Series([None] * 80, dtype="str")), "'c' holds no value"),
     (put("word"), "'x' mixes values of types float, str"),
-    (FRAME.assign(d=pd.Timestamp("2026-01-01")), "'d' has dtype Datetime.*convert"),
+    (FRAME.assign(d=pd.to_timedelta(np.arange(80), "h")), "'d' has dtype Duration.*convert"),
     (pd.DataFrame([[1, 2], [3, 4]], columns=["a", "a"]), "more than one column named.*'a'"),
     (pd.DataFrame({"id": [f"row {i}" for i in range(10_000)]}), "'id' has 10000 categories"),
     (np.array([[1.0, np.inf], [1.0, 2.0]]), "infinity"),

@@ -180,3 +180,55 @@ def test_columns_are_shaped_unless_that_bends_clusters():
     for column, values in zip(TableEncoder().fit(clusters).columns_, clusters.T, strict=True):
         coordinate = column.encode(values)[0][:, 0]
         np.testing.assert_allclose(coordinate, (values - values.mean()) / values.std(), atol=1e-9)
+
+
+def days() -> np.ndarray:
+    return np.datetime64("2020-01-01", "us") + RNG.integers(0, 900, 60) * np.timedelta64(1, "D")
+
+
+def times() -> np.ndarray:
+    return np.datetime64("2020-01-01T10:11:12", "us") + RNG.integers(0, 10**7, 60) * np.timedelta64(
+        1, "s"
+    )
+
+
+DATES = pd.DataFrame(
+    {
+        "day": days().astype("datetime64[ns]"),
+        "second": times(),
+        "there": pd.Series(times()).dt.tz_localize("Europe/Berlin"),
+        "gap": pd.Series(days()).mask(RNG.random(60) < 0.3),
+    }
+)
+
+
+@pytest.mark.parametrize("frame", [DATES, pl.from_pandas(DATES)], ids=["pandas", "polars"])
+def test_dates_round_trip_to_the_unit_of_their_clock(frame):
+    encoder = TableEncoder().fit(frame)
+    values = encoder.read(frame)
+    back = encoder.restore([np.nan_to_num(v) for v in values])
+    if isinstance(frame, pd.DataFrame):
+        whole = frame.dropna()
+        pd.testing.assert_frame_equal(back.loc[whole.index], whole)
+    else:
+        kept = pl.all_horizontal(pl.all().is_not_null())
+        polars.testing.assert_frame_equal(
+            back.filter(frame.select(kept).to_series()), frame.filter(kept)
+        )
+    matrix, _ = next(encoder.encode_cells(values, 1))
+    drawn = encoder.restore(encoder.decode(np.nan_to_num(matrix) + 0.01))
+    seconds = pd.Series(drawn["second"].to_numpy())
+    assert (seconds == seconds.dt.floor("s")).all()
+    days = pd.Series(drawn["day"].to_numpy())
+    assert (days == days.dt.floor("D")).all()
+
+
+def test_a_date_is_given_as_users_have_it():
+    encoder = TableEncoder().fit(DATES)
+    first = DATES["second"][0]
+    for value in (first, first.to_pydatetime(), first.to_datetime64()):
+        values = encoder.read_mapping({"second": value})
+        assert encoder.restore([np.nan_to_num(v) for v in values])["second"][0] == first
+    zoned = DATES["there"][0]
+    values = encoder.read_mapping({"there": zoned})
+    assert encoder.restore([np.nan_to_num(v) for v in values])["there"][0] == zoned

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
+from datetime import date, datetime
+from numbers import Real
 from typing import Any
 
 import narwhals.stable.v2 as nw
 import numpy as np
 
+_DATE_DTYPES = (nw.Datetime, nw.Date)
+_DAY = 86_400_000_000  # microseconds
+_CLOCK_UNITS = (_DAY, 3_600_000_000, 60_000_000, 1_000_000, 1000, 1)
+_YEARS = (-292 * 365 * _DAY, 292 * 365 * _DAY)  # either side of 1970: what nanoseconds can hold
 _CATEGORY_DTYPES = (nw.Categorical, nw.Enum, nw.String, nw.Boolean, nw.Object)
 
 
@@ -38,6 +44,10 @@ class Container(ABC):
     @abstractmethod
     def is_integer(self, j: int) -> bool:
         """Say whether the dtype of column j holds whole numbers only."""
+
+    @abstractmethod
+    def number(self, j: int, value: Any) -> float | None:
+        """Return a single value of column j as `values` would, None if it is no number or date."""
 
     @abstractmethod
     def restore(self, columns: list[np.ndarray], palettes: list[Any]) -> Any:
@@ -71,6 +81,9 @@ class ArrayContainer(Container):
     def is_integer(self, j: int) -> bool:
         return False
 
+    def number(self, j: int, value: Any) -> float | None:
+        return _finite_number(value)
+
     def palette(self, X: np.ndarray, j: int, rows: np.ndarray) -> np.ndarray:
         return X[rows, j]
 
@@ -83,21 +96,31 @@ class ArrayContainer(Container):
 
 
 class FrameContainer(Container):
-    """A data frame of pandas, polars or another library that narwhals knows."""
+    """A data frame of pandas, polars or another library that narwhals knows.
+
+    Dates and times are numbers of days since 1970, in UTC where they have a time zone.
+    """
 
     def __init__(self, X: Any) -> None:
         frame = nw.from_native(X, eager_only=True)
         self.names = frame.columns
         self.template = frame.head(0).to_native()
+        self.clock_units = {
+            j: _clock_unit(_microseconds(frame[:, j]))
+            for j in range(len(self.names))
+            if frame[:, j].dtype in _DATE_DTYPES
+        }
 
     def values(self, X: Any, j: int) -> np.ndarray:
         series = nw.from_native(X, eager_only=True)[:, j]
         if self.is_categorical(X, j):
             return _category_values(series)
+        if series.dtype in _DATE_DTYPES:
+            return _microseconds(series) / _DAY
         if not series.dtype.is_numeric():
             raise ValueError(
-                f"Column {series.name!r} has dtype {series.dtype}, which is neither numeric nor "
-                "categorical: convert it (a date to a number of days, say) or drop it."
+                f"Column {series.name!r} has dtype {series.dtype}, which is no number, date or "
+                "category: convert it (a duration to a number of hours, say) or drop it."
             )
         numbers = series.cast(nw.Float64).fill_null(np.nan).to_numpy()
         _check_finite(series.name, numbers)
@@ -113,18 +136,34 @@ class FrameContainer(Container):
     def is_integer(self, j: int) -> bool:
         return nw.from_native(self.template, eager_only=True)[:, j].dtype.is_integer()
 
+    def number(self, j: int, value: Any) -> float | None:
+        if j not in self.clock_units:
+            return _finite_number(value)
+        if isinstance(value, datetime) and value.tzinfo is not None:
+            return value.timestamp() * 1e6 / _DAY
+        if isinstance(value, date | np.datetime64):
+            stamp: np.datetime64[Any] = np.datetime64(value, "us")  # type: ignore[call-overload]
+            return float(stamp.astype(np.int64) / _DAY)
+        return None
+
     def palette(self, X: Any, j: int, rows: np.ndarray) -> Any:
         return nw.from_native(X, eager_only=True)[:, j][rows.tolist()].to_native()
 
     def restore(self, columns: list[np.ndarray], palettes: list[Any]) -> Any:
         template = nw.from_native(self.template, eager_only=True)
         restored = [
-            _number_series(template[:, j], column)
+            self._number_series(j, column)
             if palettes[j] is None
             else nw.from_native(palettes[j], series_only=True)[column.tolist()].to_native()
             for j, column in enumerate(columns)
         ]
         return _frame_like(template, restored)
+
+    def _number_series(self, j: int, values: np.ndarray) -> Any:
+        template = nw.from_native(self.template, eager_only=True)[:, j]
+        if j in self.clock_units:
+            return _date_series(template, values, self.clock_units[j])
+        return _number_series(template, values)
 
 
 def container_of(X: Any) -> Container:
@@ -141,6 +180,32 @@ def _number_series(template: nw.Series[Any], values: np.ndarray) -> Any:
     if template.implementation.is_pandas_like():  # also tells Int64 from int64
         return series.to_native().astype(template.to_native().dtype)
     return series.cast(dtype).to_native()
+
+
+def _date_series(template: nw.Series[Any], days: np.ndarray, unit: int) -> Any:
+    """Return dates like the template, on whole units of the clock."""
+    microseconds = (np.rint(days * (_DAY / unit)) * unit).clip(*_YEARS).astype(np.int64)
+    series = nw.new_series(
+        template.name, microseconds, dtype=nw.Int64, backend=template.implementation
+    ).cast(nw.Datetime("us"))
+    if zone := getattr(template.dtype, "time_zone", None):
+        series = series.dt.replace_time_zone("UTC").dt.convert_time_zone(zone)
+    return series.cast(template.dtype).to_native()
+
+
+def _microseconds(series: nw.Series[Any]) -> np.ndarray:
+    """Return times since 1970 in microseconds, NaN where missing."""
+    return series.dt.timestamp("us").cast(nw.Float64).fill_null(np.nan).to_numpy()
+
+
+def _clock_unit(microseconds: np.ndarray) -> int:
+    """Return the longest of day, hour, minute, second, ... that all times are whole numbers of."""
+    present = microseconds[~np.isnan(microseconds)]
+    return next(unit for unit in _CLOCK_UNITS if unit == 1 or not (present % unit).any())
+
+
+def _finite_number(value: Any) -> float | None:
+    return float(value) if isinstance(value, Real) and not np.isinf(float(value)) else None
 
 
 def _frame_like(template: nw.DataFrame[Any], columns: list[Any]) -> Any:

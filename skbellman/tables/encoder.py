@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from numbers import Real
 from typing import Any, cast
 
 import numpy as np
@@ -122,10 +121,10 @@ class TableEncoder:
             j = self.names.index(name)
             if isinstance(self.columns_[j], CategoricalColumn):
                 values[j][0] = value
-            elif isinstance(value, Real) and not np.isinf(float(value)):
-                values[j][0] = float(value)
+            elif (number := self.container_.number(j, value)) is not None:
+                values[j][0] = number
             elif value is not None:
-                raise ValueError(f"Column {name!r} holds numbers, not {value!r}.")
+                raise ValueError(f"Column {name!r} holds numbers or dates, not {value!r}.")
         return values
 
     def check_holdable(self, j: int, values: np.ndarray) -> None:
