@@ -400,7 +400,11 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
             else marginal + self._log_density(field, both, held_at, condition)
             for field, marginal in zip(self.field_.fields, marginals, strict=True)
         ]
-        return mixed(joints) - mixed(marginals)
+        log_condition = mixed(marginals)
+        if np.isneginf(log_condition).any():
+            row = int(np.isneginf(log_condition).argmax())
+            raise ValueError(f"row {row} of X is so far out in {conditions} that no row is there.")
+        return mixed(joints) - log_condition
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return the mean log-density of the rows.
@@ -546,11 +550,15 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
             return validate_table(self, X, reset=False), asked, conditions
         if absent := [name for name in [*asked, *conditions] if name not in list(X.columns)]:
             raise ValueError(f"X lacks the columns {absent}, which are asked or given.")
+        if not len(X):
+            raise ValueError("X holds no row.")
         return X, asked, conditions
 
     def _check_names(self, names: Sequence[Any], parameter: str) -> None:
         if isinstance(names, str):
             raise ValueError(f"{parameter} is a single name: write {parameter}=[{names!r}].")
+        if isinstance(names, Mapping) or nw.dependencies.is_into_dataframe(names):
+            raise ValueError(f"{parameter} takes names of columns, whose values X holds.")
         if unknown := [name for name in names if name not in self.encoder_.names]:
             raise ValueError(
                 f"{parameter} names {unknown}, which the fitted table does not have: its columns "

@@ -139,10 +139,20 @@ def test_arrays_and_polars_have_gaps_too():
     (lambda d: d.score_samples(WHOLE[["x"]], columns=["x"], given=["y"]), r"X lacks.*\['y'\]"),
     (lambda d: d.score_samples(WHOLE.assign(c="new"), given=["c"]), "'c' holds 'new'"),
     (lambda d: d.score_samples(WHOLE, given="x"), "given is a single name"),
+    (lambda d: d.score_samples(WHOLE, given={"x": 1.0}), "given takes names"),
+    (lambda d: d.score_samples(WHOLE[:0], columns=["x"]), "holds no row"),
 ])  # fmt: skip
 def test_what_cannot_be_asked_is_refused(fitted, ask, match):
     with pytest.raises(ValueError, match=match):
         ask(fitted)
+
+
+def test_a_condition_without_density_is_refused(fitted, monkeypatch):
+    monkeypatch.setattr(
+        fitted, "_log_density", lambda field, values, *rest: np.array([0.0, -np.inf])
+    )
+    with pytest.raises(ValueError, match=r"row 1 of X is so far out in \['x'\]"):
+        fitted.score_samples(WHOLE[:2], given=["x"])
 
 
 def test_the_papers_objectives_take_whole_rows():

@@ -3,12 +3,13 @@
     python examples/benchmarks/objectives.py --seeds 5
 
 Mixtures of Gaussians with weights in the ratio 1 : 2 : 3 ..., 4000 rows, the same width, batch
-and number of steps for every objective. Four studies, of which --studies chooses:
+and number of steps for every objective. Five studies, of which --studies chooses:
 
 - columns: 1 to 32 columns, four modes of deviation 0.5;
 - modes: 1 to 32 modes in two columns, of deviation 1 / sqrt(modes);
 - slices: number and law of the directions of the sliced objective;
-- terms: gradient and identity matching alone and together, on one network s with g = grad s.
+- terms: gradient and identity matching alone and together, on one network s with g = grad s;
+- cost: milliseconds of a training step by the number of columns, one seed.
 
 Errors are relative: the root mean square of the difference to the true field under p, over that
 of the true field, of s and of g. W1 is that of 400 draws to 400 rows of p, made as the estimator
@@ -21,7 +22,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -206,14 +207,38 @@ STUDIES: dict[str, list[Case]] = {
 }
 
 
+def print_costs() -> None:
+    """Print the time of a step: 100 more steps, with as many evaluations."""
+    for n_columns in (1, 2, 4, 8, 16, 32):
+        rows = Known.of(n_columns, 4, 0.5, seed=0).rows
+        fits: dict[str, Callable[[Plan], object]] = {
+            "pairwise": lambda plan, rows=rows: fit_paper(rows, Matching("pairwise"), plan, 0),
+            "sliced": lambda plan, rows=rows: fit_paper(rows, Matching("sliced"), plan, 0),
+            "denoising": lambda plan, rows=rows: fit_denoising(rows, plan, 0, floor=0.05),
+        }
+        cells = []
+        for fit in fits.values():
+            seconds = []
+            for n_steps in (20, 120):
+                begin = time.perf_counter()
+                fit(replace(PLAN, n_steps=n_steps))
+                seconds.append(time.perf_counter() - begin)
+            cells.append(f"{10 * (seconds[1] - seconds[0]):.1f}")
+        print(f"| {n_columns} | " + " | ".join(cells) + " |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--studies", nargs="+", default=[*STUDIES])
+    parser.add_argument("--studies", nargs="+", default=[*STUDIES, "cost"])
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     for study in arguments.studies:
+        if study == "cost":
+            print("\n| columns | pairwise | sliced | denoising | (ms a step)")
+            print_costs()
+            continue
         print(f"\n| {study} | objective | error of s | error of g | W1 | W1 of p | seconds |")
         for label, problem, methods in STUDIES[study]:
             for name, method in methods.items():
