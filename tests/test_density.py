@@ -42,7 +42,7 @@ def fitted():
 
 # One of the checks makes a table with redundant columns.
 @pytest.mark.filterwarnings("ignore:Columns .* are linear functions:UserWarning")
-@parametrize_with_checks([BellmanDiffusionDensity(n_steps=10, width=8, depth=1, n_levels=10)])
+@parametrize_with_checks([BellmanDiffusionDensity(n_steps=2, width=8, depth=1, n_levels=10)])
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 

@@ -9,7 +9,7 @@ from sklearn.utils.estimator_checks import check_param_validation, parametrize_w
 
 from skbellman import BellmanDiffusionDensity, BellmanImputer
 
-TINY = BellmanDiffusionDensity(n_steps=5, width=8, depth=1, n_levels=10)
+TINY = BellmanDiffusionDensity(n_steps=1, width=8, depth=1, n_levels=10)
 RNG = np.random.default_rng(0)
 N = 300
 
