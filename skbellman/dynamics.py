@@ -311,11 +311,6 @@ def draw_rows(
     TypeError
         For a field of another kind.
     """
-    if isinstance(field, DirectField):
-        # Enough rows to tell a safe step: of a few, all may lie where s is not positive.
-        start = _normal(schedule.floor.expand(max(n_rows, _LEAST_ROWS), -1), generator)
-        n_steps = _STEPS_A_LEVEL * annealing.n_levels
-        return bellman_dynamics(field, start, n_steps, generator).rows[:n_rows]
     nothing = torch.full_like(schedule.floor, torch.nan).expand(n_rows, -1)
     return draw_given(field, nothing, schedule, annealing, generator)
 
@@ -351,12 +346,14 @@ def draw_given(
     Raises
     ------
     TypeError
-        For a field of another kind.
+        For a field of another kind, or a direct field where anything is given.
     """
     if isinstance(field, ClosedFormField):
         return _draw_closed(field, given, schedule(0.0), generator)
     if isinstance(field, NeuralField):
         return annealed_dynamics(field, given, schedule, annealing, generator)
+    if isinstance(field, DirectField) and bool(torch.isnan(given).all()):
+        return _draw_direct(field, given, annealing, generator)
     if not isinstance(field, Mixture):
         raise TypeError(f"{type(field).__name__} cannot be drawn from.")
     part_of_row = torch.multinomial(_part_weights(field, given, schedule), 1, generator=generator)
@@ -366,6 +363,15 @@ def draw_given(
         if bool(rows.any()):
             x[rows] = draw_given(part, given[rows], schedule, annealing, generator)
     return x
+
+
+def _draw_direct(
+    field: DirectField, like: Tensor, annealing: Annealing, generator: torch.Generator
+) -> Tensor:
+    # Enough rows to tell a safe step: of a few, all may lie where s is not positive.
+    start = _normal(like[:1].expand(max(len(like), _LEAST_ROWS), -1), generator)
+    n_steps = _STEPS_A_LEVEL * annealing.n_levels
+    return bellman_dynamics(field, start, n_steps, generator).rows[: len(like)]
 
 
 def _part_weights(field: Mixture, given: Tensor, schedule: NoiseSchedule) -> Tensor:

@@ -9,7 +9,7 @@ from test_likelihood import _Wrapped, schedule
 from torch import nn
 from torch.testing import assert_close
 
-from skbellman.dynamics import Annealing, annealed_dynamics, draw_rows
+from skbellman.dynamics import Annealing, draw_rows
 from skbellman.fields import Affine, Mixture
 from skbellman.matching import antithetic_noise, denoising_loss, mixed_levels, shared_levels
 from skbellman.training import Plan, TrainingDivergedError, train
@@ -135,7 +135,7 @@ def test_an_interrupted_training_warns_and_keeps_its_best_state():
 def test_annealed_dynamics_draws_from_the_density(beta):
     truth = mixture(2)
     field = _Wrapped(moments(truth), truth)
-    drawn = annealed_dynamics(field, 20_000, schedule(2), Annealing(60, beta, 2), generator())
+    drawn = draw_rows(field, 20_000, schedule(2), Annealing(60, beta, 2), generator())
     real = draw(truth, 20_000)
     assert_close(drawn.mean(0), real.mean(0), atol=0.03, rtol=0)
     assert_close(drawn.T.cov(), real.T.cov(), atol=0.05, rtol=0)
@@ -149,7 +149,7 @@ def test_bellman_steps_forgive_errors_of_the_scalar_field():
     truth = mixture(2)
     field = _Wrapped(moments(truth), truth)
     field.log_scalar = lambda x, s: truth.log_scalar(x, s) + x.sum(-1).sin()
-    drawn = annealed_dynamics(field, 5000, schedule(2), Annealing(30, 1.0, 10), generator())
+    drawn = draw_rows(field, 5000, schedule(2), Annealing(30, 1.0, 10), generator())
     real = draw(truth, 5000)
     assert_close(drawn.mean(0), real.mean(0), atol=0.06, rtol=0)
     assert_close(drawn.T.cov(), real.T.cov(), atol=0.08, rtol=0)
