@@ -110,6 +110,7 @@ def test_a_given_category_shifts_the_numbers(fitted):
     assert means[1] < -0.35
 
 
+@pytest.mark.slow
 def test_arrays_and_polars_have_gaps_too():
     array = GAPS[["x", "y"]].to_numpy(float)
     density = BellmanDiffusionDensity(**QUICK).fit(array)

@@ -36,6 +36,7 @@ def fitted():
     return BellmanImputer(BellmanDiffusionDensity(n_steps=60, width=16), random_state=0).fit(GAPS)
 
 
+@pytest.mark.slow
 # One of the checks makes a table with redundant columns.
 @pytest.mark.filterwarnings("ignore:Columns .* are linear functions:UserWarning")
 @parametrize_with_checks([BellmanImputer(TINY, random_state=0)])
