@@ -28,7 +28,7 @@ from skbellman.paper import Matching, fit_direct
 from skbellman.schedule import NoiseSchedule
 from skbellman.tables import CategoricalColumn, TableEncoder, is_missing
 from skbellman.training import Plan, Record
-from skbellman.validation import validate_table
+from skbellman.validation import check_count, validate_table
 
 _GRID_DRAWS = 8
 # Numbers of rows from which width="auto" is 128, 192 and 256.
@@ -383,22 +383,23 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         def mixed(logs: list[np.ndarray]) -> np.ndarray:
             return np.asarray(logsumexp(np.stack(logs, -1), axis=-1, b=weights))
 
+        fields = copy.deepcopy(self.field_).double().fields
         values = self.encoder_.read(X, asked)
         if any(is_missing(column).any() for column in values):
             self._check_learned_conditionals()
         if not conditions:
-            return mixed([self._log_density(field, values) for field in self.field_.fields])
+            return mixed([self._log_density(field, values) for field in fields])
         condition = self.encoder_.read(X, conditions)
-        for j, held in enumerate(condition):
-            self.encoder_.check_known(j, held)
-        both = self.encoder_.read(X, [*asked, *conditions])
+        self.encoder_.check_known(condition)
+        columns_of_both = zip(self.encoder_.names, values, condition, strict=True)
+        both = [held if name in conditions else value for name, value, held in columns_of_both]
         held_at = self.encoder_.coordinates_of(conditions)
-        marginals = [self._log_density(field, condition) for field in self.field_.fields]
+        marginals = [self._log_density(field, condition) for field in fields]
         joints = [
             self._log_density(field, both)
             if isinstance(field, ClosedFormField)
             else marginal + self._log_density(field, both, held_at, condition)
-            for field, marginal in zip(self.field_.fields, marginals, strict=True)
+            for field, marginal in zip(fields, marginals, strict=True)
         ]
         log_condition = mixed(marginals)
         if np.isneginf(log_condition).any():
@@ -477,11 +478,10 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         ['b', 'b', 'b']
         """
         check_is_fitted(self)
-        if isinstance(n_samples, bool) or not isinstance(n_samples, Integral) or n_samples < 1:
-            raise ValueError(f"n_samples must be a whole number of at least 1, got {n_samples!r}.")
+        n_samples = check_count("n_samples", n_samples)
         seed = int(check_random_state(random_state).randint(2**31))
         if given is None:
-            return self.encoder_.restore(self._draw(int(n_samples), seed))
+            return self.encoder_.restore(self._draw(n_samples, seed))
         values = [np.repeat(v, n_samples) for v in self._given_values(given)]
         return self.encoder_.restore(self._fill(values, seed))
 
@@ -523,9 +523,8 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
             values = encoder.read(validate_table(self, given, reset=False))
         if not len(values[0]):
             raise ValueError("given holds no row.")
-        for j, column in enumerate(values):
-            encoder.check_known(j, column)
-            encoder.check_holdable(j, column)
+        encoder.check_known(values)
+        encoder.check_holdable(values)
         return values
 
     def _asked(
@@ -579,13 +578,13 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         held: np.ndarray | None = None,
         condition: list[np.ndarray] | None = None,
     ) -> np.ndarray:
-        """Return the log-density of rows under a part of the field, in the table's units.
+        """Return the log-density of rows under a part, in float64, in the table's units.
 
         That of the columns whose coordinates are not held, given the condition that the others are.
         A row on a grid has the mean density of its cell. A closed form may have a component to a
         cell, with a peak at its centre; the networks are too smooth for that, and one value does.
         """
-        field, schedule = copy.deepcopy(field).double(), copy.deepcopy(self.schedule_).double()
+        schedule = copy.deepcopy(self.schedule_).double()
         n_places = _CELL_PLACES if isinstance(field, ClosedFormField) else 1
         mask = None if held is None else torch.tensor(held, device=self.device_)
         logs = []

@@ -149,7 +149,7 @@ def bellman_dynamics(
     >>> import torch
     >>> from skbellman.dynamics import bellman_dynamics
     >>> from skbellman.fields import GaussianMixtureField
-    >>> from skbellman.schedule import NoiseSchedule, masked
+    >>> from skbellman.schedule import NoiseSchedule
     >>> field = GaussianMixtureField.normal(torch.zeros(1), torch.eye(1))
     >>> start = 4 * torch.rand(2000, 1) - 2
     >>> path = bellman_dynamics(field, start, 500, torch.Generator().manual_seed(0))
@@ -384,8 +384,7 @@ def _part_weights(field: Mixture, given: Tensor, schedule: NoiseSchedule) -> Ten
     values, hidden = different.chunk(2, -1)
     values = torch.where(hidden > 0, torch.nan, values)
     integral = FlowIntegral(_CONDITION_NODES, affordable_probes(given.shape[1]))
-    logs = [integral.log_density(part, values, schedule) for part in field.fields]
-    return (torch.stack(logs, -1) + field.weights.log()).softmax(-1)[row_of]
+    return integral.log_part_weights(field, values, schedule).exp()[row_of]
 
 
 def _draw_closed(

@@ -13,7 +13,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from skbellman.density import BellmanDiffusionDensity
 from skbellman.tables import is_missing
-from skbellman.validation import validate_table
+from skbellman.validation import check_count, validate_table
 
 
 class BellmanImputer(TransformerMixin, BaseEstimator):
@@ -180,9 +180,7 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
         3
         """
         check_is_fitted(self)
-        if isinstance(n_tables, bool) or not isinstance(n_tables, Integral) or n_tables < 1:
-            raise ValueError(f"n_tables must be a whole number of at least 1, got {n_tables!r}.")
-        draws = self._draws(X, int(n_tables))
+        draws = self._draws(X, check_count("n_tables", n_tables))
         return [self._table(X, [column[:, k] for column in draws]) for k in range(n_tables)]
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
@@ -217,8 +215,7 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
         """Return numbers or codes of each column, (n_samples, n_draws), the gaps drawn."""
         encoder = self.density_.encoder_
         values = encoder.read(validate_table(self, X, reset=False))
-        for j, column in enumerate(values):
-            encoder.check_known(j, column)
+        encoder.check_known(values)
         columns = [np.repeat(c[:, None], n_draws, axis=1) for c in encoder.codes(values)]
         gaps = np.any([is_missing(column) for column in values], axis=0)
         if gaps.any():

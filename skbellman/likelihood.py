@@ -99,11 +99,17 @@ class FlowIntegral:
         """Return the log-density of a mixture; its weights, given the conditions, are others."""
         log_weights = field.weights.log()
         if held is not None:
-            condition = torch.where(held, x, torch.nan)
-            logs = [self.log_density(part, condition, schedule) for part in field.fields]
-            log_weights = (torch.stack(logs, -1) + log_weights).log_softmax(-1)
+            log_weights = self.log_part_weights(field, torch.where(held, x, torch.nan), schedule)
         parts = [self.log_density(part, x, schedule, held=held) for part in field.fields]
         return (torch.stack(parts, -1) + log_weights).logsumexp(-1)
+
+    def log_part_weights(self, field: Mixture, given: Tensor, schedule: NoiseSchedule) -> Tensor:
+        """Return the logarithms of the parts' weights given what each row holds, (n, K).
+
+        Those of the mixture times each part's marginal density; NaN in given says not seen.
+        """
+        logs = [self.log_density(part, given, schedule) for part in field.fields]
+        return (torch.stack(logs, -1) + field.weights.log()).log_softmax(-1)
 
     def _refined(
         self,
@@ -159,7 +165,7 @@ class FlowIntegral:
             log_density = log_density + node.piece
             worst = torch.maximum(worst, node.doubt)
         if _holds(schedule):
-            log_density = log_density + node.ceiling
+            log_density = log_density + _gaussian_ratio(node.h0, node.r, schedule, node.t)
         return log_density, worst
 
     def _chunk_size(self, x: Tensor) -> int:
@@ -182,21 +188,19 @@ class FlowIntegral:
             )
             slope = -schedule.diffusivity(t) * (h0 + r)
             stein = divergence + (schedule.diffusivity(t) * h0 * r).sum(-1)
-            yield _Node(t, x, -weight * stein, doubt, _gaussian_ratio(h0, r, schedule, t))
+            yield _Node(t, x, -weight * stein, doubt, h0, r)
             before = t
 
 
 class _Node(NamedTuple):
-    """A row's t, position and weighted integrand, the doubt of the step to it, log s - log s_0.
-
-    The last, if both were Gaussians there: which they are at the ceiling.
-    """
+    """t, position and weighted integrand, the doubt of the step to it, h_0 and h - h_0 there."""
 
     t: float
     x: Tensor
     piece: Tensor
     doubt: Tensor
-    ceiling: Tensor
+    h0: Tensor
+    r: Tensor
 
 
 def velocity(field: DensityField, x: Tensor, schedule: NoiseSchedule, t: float) -> Tensor:

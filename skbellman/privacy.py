@@ -106,9 +106,11 @@ def _check_columns(name: str, table: Any, train: Any) -> None:
 
 def _nearest(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Return the distance of each row to the nearest of the others, over what both hold."""
-    chunks = pairwise_distances_chunked(
-        rows, others, reduce_func=lambda d, _: np.nanmin(d, axis=1), metric="nan_euclidean"
-    )
+
+    def nearest(distances: np.ndarray, start: int) -> np.ndarray:
+        return np.nan_to_num(distances, nan=np.inf).min(axis=1)  # nan: nothing held by both
+
+    chunks = pairwise_distances_chunked(rows, others, reduce_func=nearest, metric="nan_euclidean")
     return np.concatenate(list(chunks))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import narwhals.stable.v2 as nw
@@ -33,3 +34,10 @@ def validate_table(estimator: Any, X: Any, reset: bool) -> Any:
             f"minimum of {least} sample(s) and 1 feature(s) is required."
         )
     return X
+
+
+def check_count(name: str, value: Any) -> int:
+    """Return a parameter that says how many: a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
+    return int(value)

@@ -53,3 +53,9 @@ def test_duplicates_of_the_table_are_told_beside_copies():
 def test_tables_that_cannot_be_compared_are_refused(drawn, match):
     with pytest.raises(ValueError, match=match):
         copying_report(drawn, TRAIN, HELD_OUT)
+
+
+def test_rows_that_can_be_compared_with_none_are_near_to_neither():
+    empty = TRAIN[:2].assign(x=np.nan, n=np.nan, c=None)
+    report = copying_report(empty, TRAIN, HELD_OUT, random_state=0)
+    assert report.share_nearer == 0.5

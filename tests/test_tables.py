@@ -232,3 +232,13 @@ def test_a_date_is_given_as_users_have_it():
     zoned = DATES["there"][0]
     values = encoder.read_mapping({"there": zoned})
     assert encoder.restore([np.nan_to_num(v) for v in values])["there"][0] == zoned
+
+
+def test_dates_are_not_read_as_numbers_nor_numbers_as_dates():
+    encoder = TableEncoder().fit(DATES)
+    with pytest.raises(ValueError, match="'day' holds numbers, but held dates in fit"):
+        encoder.read(DATES.assign(day=1.5))
+    assert np.isnan(encoder.read(DATES.assign(day=np.nan))[0]).all()
+    numbers = TableEncoder().fit(pd.DataFrame({"day": RNG.normal(size=60)}))
+    with pytest.raises(ValueError, match="'day' holds dates, but held numbers in fit"):
+        numbers.read(DATES[["day"]])

@@ -29,13 +29,24 @@ class Container(ABC):
 
     names: list[Any]
 
+    @staticmethod
     @abstractmethod
-    def values(self, X: Any, j: int) -> np.ndarray:
+    def values(X: Any, j: int) -> np.ndarray:
         """Return column j of X as an array: missing numbers NaN, missing categories None."""
 
+    @staticmethod
     @abstractmethod
-    def is_categorical(self, X: Any, j: int) -> bool:
-        """Say whether the dtype of column j is one of categories."""
+    def is_categorical(X: Any, j: int) -> bool:
+        """Say whether the dtype of column j of X is one of categories."""
+
+    @staticmethod
+    @abstractmethod
+    def is_date(X: Any, j: int) -> bool:
+        """Say whether the dtype of column j of X is one of dates, whose numbers are days."""
+
+    @abstractmethod
+    def held_dates(self, j: int) -> bool:
+        """Say whether column j of the fitted table held dates."""
 
     @abstractmethod
     def precision(self, j: int) -> float:
@@ -69,10 +80,19 @@ class ArrayContainer(Container):
         self.names = list(range(X.shape[1]))
         self.dtype = X.dtype
 
-    def values(self, X: np.ndarray, j: int) -> np.ndarray:
+    @staticmethod
+    def values(X: np.ndarray, j: int) -> np.ndarray:
         return X[:, j].astype(float)
 
-    def is_categorical(self, X: np.ndarray, j: int) -> bool:
+    @staticmethod
+    def is_categorical(X: np.ndarray, j: int) -> bool:
+        return False
+
+    @staticmethod
+    def is_date(X: np.ndarray, j: int) -> bool:
+        return False
+
+    def held_dates(self, j: int) -> bool:
         return False
 
     def precision(self, j: int) -> float:
@@ -108,14 +128,15 @@ class FrameContainer(Container):
         self.clock_units = {
             j: _clock_unit(_microseconds(frame[:, j]))
             for j in range(len(self.names))
-            if frame[:, j].dtype in _DATE_DTYPES
+            if self.is_date(X, j)
         }
 
-    def values(self, X: Any, j: int) -> np.ndarray:
+    @staticmethod
+    def values(X: Any, j: int) -> np.ndarray:
         series = nw.from_native(X, eager_only=True)[:, j]
-        if self.is_categorical(X, j):
+        if FrameContainer.is_categorical(X, j):
             return _category_values(series)
-        if series.dtype in _DATE_DTYPES:
+        if FrameContainer.is_date(X, j):
             return _microseconds(series) / _DAY
         if not series.dtype.is_numeric():
             raise ValueError(
@@ -126,8 +147,16 @@ class FrameContainer(Container):
         _check_finite(series.name, numbers)
         return numbers
 
-    def is_categorical(self, X: Any, j: int) -> bool:
+    @staticmethod
+    def is_categorical(X: Any, j: int) -> bool:
         return nw.from_native(X, eager_only=True)[:, j].dtype in _CATEGORY_DTYPES
+
+    @staticmethod
+    def is_date(X: Any, j: int) -> bool:
+        return nw.from_native(X, eager_only=True)[:, j].dtype in _DATE_DTYPES
+
+    def held_dates(self, j: int) -> bool:
+        return j in self.clock_units
 
     def precision(self, j: int) -> float:
         single = nw.from_native(self.template, eager_only=True)[:, j].dtype == nw.Float32
@@ -166,9 +195,9 @@ class FrameContainer(Container):
         return _number_series(template, values)
 
 
-def container_of(X: Any) -> Container:
-    """Return the container for a table that is validated already."""
-    return ArrayContainer(X) if isinstance(X, np.ndarray) else FrameContainer(X)
+def reader_of(X: Any) -> type[ArrayContainer] | type[FrameContainer]:
+    """Return the class that reads a table that is validated already."""
+    return ArrayContainer if isinstance(X, np.ndarray) else FrameContainer
 
 
 def _number_series(template: nw.Series[Any], values: np.ndarray) -> Any:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 
 from skbellman.mixtures import best_mixture
 from skbellman.tables.columns import CATEGORY_FLOOR, CategoricalColumn, Column, NumericColumn
-from skbellman.tables.containers import Container, container_of, is_missing
+from skbellman.tables.containers import Container, is_missing, reader_of
 
 # Share of the variance of a column that the others must leave unexplained.
 _COLLINEAR = 1e-6
@@ -62,7 +62,7 @@ class TableEncoder:
 
     def fit(self, X: Any) -> TableEncoder:
         """Learn each column's map; warn of columns that are linear functions of others."""
-        self.container_: Container = container_of(X)
+        self.container_: Container = reader_of(X)(X)
         self.is_categorical_ = self._categorical_mask(X)
         self.columns_: list[Column] = []
         self.palettes_: list[Any] = []
@@ -120,6 +120,8 @@ class TableEncoder:
         for name, value in row.items():
             j = self.names.index(name)
             if isinstance(self.columns_[j], CategoricalColumn):
+                if not isinstance(value, Hashable):
+                    raise ValueError(f"Column {name!r} holds categories, not {value!r}.")
                 values[j][0] = value
             elif (number := self.container_.number(j, value)) is not None:
                 values[j][0] = number
@@ -127,18 +129,19 @@ class TableEncoder:
                 raise ValueError(f"Column {name!r} holds numbers or dates, not {value!r}.")
         return values
 
-    def check_holdable(self, j: int, values: np.ndarray) -> None:
-        """Refuse numbers that column j of the fitted table could not hold."""
-        if not isinstance(self.columns_[j], NumericColumn):
-            return
-        present = values[~is_missing(values)]
-        self._check_magnitude(j, np.append(present, 0.0))
-        broken = present[present != np.rint(present)]
-        if len(broken) and self.container_.is_integer(j):
-            raise ValueError(
-                f"Column {self.names[j]!r} holds whole numbers, so it cannot hold {broken[0]:g}: "
-                "round it, or fit the column as float."
-            )
+    def check_holdable(self, values: list[np.ndarray]) -> None:
+        """Refuse numbers that columns of the fitted table could not hold."""
+        for j, column in enumerate(self.columns_):
+            if not isinstance(column, NumericColumn):
+                continue
+            present = values[j][~is_missing(values[j])]
+            self._check_magnitude(j, np.append(present, 0.0))
+            broken = present[present != np.rint(present)]
+            if len(broken) and self.container_.is_integer(j):
+                raise ValueError(
+                    f"Column {self.names[j]!r} holds whole numbers, so it cannot hold "
+                    f"{broken[0]:g}: round it, or fit the column as float."
+                )
 
     def nothing(self, j: int, n_rows: int) -> np.ndarray:
         """Return a column j whose values are missing."""
@@ -146,18 +149,23 @@ class TableEncoder:
             return np.full(n_rows, np.nan)
         return np.full(n_rows, None, dtype=object)
 
-    def check_known(self, j: int, values: np.ndarray) -> None:
-        """Refuse values that were not among the categories of column j in fit."""
-        column = self.columns_[j]
-        if isinstance(column, CategoricalColumn):
-            unknown = values[(column.codes(values) < 0) & ~is_missing(values)]
-            if len(unknown):
-                shown = ", ".join(map(repr, column.levels[:_SHOWN_LEVELS]))
-                more = ", ..." if len(column.levels) > _SHOWN_LEVELS else ""
-                raise ValueError(
-                    f"Column {self.names[j]!r} holds {unknown[0]!r}, which was not there in fit, "
-                    f"among {shown}{more}."
-                )
+    def check_known(self, values: list[np.ndarray]) -> None:
+        """Refuse values that were not among the categories of their columns in fit."""
+        for j, column in enumerate(self.columns_):
+            if isinstance(column, CategoricalColumn):
+                self._check_levels_known(j, column, values[j])
+
+    def _check_levels_known(
+        self, j: int, column: CategoricalColumn, values: np.ndarray, remedy: str = ""
+    ) -> None:
+        unknown = values[(column.codes(values) < 0) & ~is_missing(values)]
+        if len(unknown):
+            shown = ", ".join(map(repr, column.levels[:_SHOWN_LEVELS]))
+            more = ", ..." if len(column.levels) > _SHOWN_LEVELS else ""
+            raise ValueError(
+                f"Column {self.names[j]!r} holds {unknown[0]!r}, which was not there in fit, "
+                f"among {shown}{more}.{remedy}"
+            )
 
     def coordinates_of(self, columns: Sequence[Any]) -> np.ndarray:
         """Return which coordinates belong to the columns of these names, (n_dims,)."""
@@ -247,7 +255,8 @@ class TableEncoder:
 
     def _values(self, X: Any, j: int, position: int) -> np.ndarray:
         """Return column j, found at a position of X, checked against its levels once known."""
-        values = container_of(X).values(X, position)  # an array may come after fitting a frame
+        reader = reader_of(X)  # an array may come after fitting a frame
+        values = reader.values(X, position)
         column = self.columns_[j] if j < len(self.columns_) else None
         if isinstance(column, NumericColumn) and values.dtype == object:
             held = next((v for v in values.tolist() if v is not None), None)
@@ -257,12 +266,19 @@ class TableEncoder:
                 f"Column {self.names[j]!r} holds {held!r} but was numeric in fit: convert it."
             )
         if isinstance(column, CategoricalColumn) and self.handle_unknown == "error":
-            try:
-                self.check_known(j, values)
-            except ValueError as error:
-                remedy = 'Remove the row, or set handle_unknown="zero_density".'
-                raise ValueError(f"{error} {remedy}") from None
+            remedy = ' Remove the row, or set handle_unknown="zero_density".'
+            self._check_levels_known(j, column, values, remedy)
+        if isinstance(column, NumericColumn) and not np.isnan(values).all():
+            self._check_same_kind(j, reader.is_date(X, position))
         return values
+
+    def _check_same_kind(self, j: int, is_date: bool) -> None:
+        """Refuse dates for numbers and numbers for dates, which would be read as days."""
+        if is_date != self.container_.held_dates(j):
+            now, then = ("dates", "numbers") if is_date else ("numbers", "dates")
+            raise ValueError(
+                f"Column {self.names[j]!r} holds {now}, but held {then} in fit: convert it."
+            )
 
     def _fit_column(self, X: Any, j: int, values: np.ndarray) -> None:
         present = np.flatnonzero(~is_missing(values))
