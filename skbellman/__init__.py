@@ -3,6 +3,13 @@
 from skbellman.density import BellmanDiffusionDensity
 from skbellman.imputer import BellmanImputer
 from skbellman.training import TrainingDivergedError
+from skbellman.value import DistributionalValueEstimator, MixtureOfReturns
 
-__all__ = ["BellmanDiffusionDensity", "BellmanImputer", "TrainingDivergedError"]
+__all__ = [
+    "BellmanDiffusionDensity",
+    "BellmanImputer",
+    "DistributionalValueEstimator",
+    "MixtureOfReturns",
+    "TrainingDivergedError",
+]
 __version__ = "0.1.0"

@@ -20,6 +20,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from skbellman.devices import fork_devices, is_usable, resolve_device
 from skbellman.dynamics import Annealing, draw_given, draw_rows
 from skbellman.fields import ClosedFormField, DensityField
 from skbellman.fitting import FieldSettings, Rows, fit_field
@@ -316,7 +317,7 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         ).fit(X)
         if self.objective != "denoising":
             _check_for_paper(encoder, self.objective)
-        device = _resolve_device(self.device)
+        device = resolve_device(self.device)
         rows = self._rows(encoder, X, rng, device)
         floor = torch.as_tensor(encoder.floors(self.sigma_min)).to(rows.draws)
         schedule = NoiseSchedule(floor, torch.full_like(floor, self.sigma_max))
@@ -324,7 +325,7 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         callbacks = self._init_callback_context(max_subtasks=Plan.n_evaluations)
         callbacks.call_on_fit_task_begin(estimator=self, X=X, y=y)
         try:
-            with torch.random.fork_rng(_fork_devices(device)):
+            with torch.random.fork_rng(fork_devices(device)):
                 torch.manual_seed(seed)
                 self._fit_fields(rows, encoder, schedule, seed, device)
         finally:
@@ -716,8 +717,8 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         super().__setstate__(state)
         if "field_" in state:
             wanted = self.device_ if self.device != "auto" else None
-            usable = wanted if wanted is not None and _is_usable(wanted) else None
-            self.device_ = usable or _resolve_device("auto")
+            usable = wanted if wanted is not None and is_usable(wanted) else None
+            self.device_ = usable or resolve_device("auto")
             self.field_.to(self.device_)
             self.schedule_.to(self.device_)
 
@@ -755,26 +756,6 @@ def _check_for_paper(encoder: TableEncoder, objective: str) -> None:
             UserWarning,
             stacklevel=4,
         )
-
-
-def _resolve_device(device: str) -> torch.device:
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        resolved = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f'device={device!r} is no device; use "auto", "cpu" or "cuda".') from error
-    if not _is_usable(resolved):
-        raise ValueError(f'device={device!r} is not available here; use "auto" or "cpu".')
-    return resolved
-
-
-def _is_usable(device: torch.device) -> bool:
-    return device.type != "cuda" or torch.cuda.is_available()
-
-
-def _fork_devices(device: torch.device) -> list[torch.device]:
-    return [device] if device.type == "cuda" else []
 
 
 def _history(record: Record) -> dict[str, list[float]]:

@@ -1,0 +1,161 @@
+"""Laws of returns as sums of Gaussians on a line, their inner products in closed form."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+# Added to the Gram matrix, whose diagonal is 1.
+_RIDGE = 1e-4
+_OVERLAP = 0.75
+# Of a moment that is mended, in the span of the basis.
+_MAX_GAP = 0.05
+
+
+@dataclass(frozen=True)
+class GaussianBasis:
+    r"""The densities :math:`\sum_k w_k N(x; c_k, h^2)`, with weights of either sign.
+
+    Centres c are evenly spaced and h is 3/4 of their spacing: less, and what is smooth would have
+    ripples; more, and the Gaussians would hardly be independent. Such a density is the law of a
+    return at the noise level h: :math:`\sum_k w_k \delta_{c_k}` seen through noise of deviation h.
+
+    The inner product of two densities, :math:`\int p q + \lambda h^2 \int p' q'`, the objective
+    of identity and gradient matching together (arXiv 2410.01796, section 3), is a double sum of a
+    kernel of the distances of their centres. In the coordinates :math:`u = G^{1/2} w`, with G
+    the Gram matrix of the basis, it is the plain product of vectors.
+
+    Parameters
+    ----------
+    low, high : float
+        First and last centre.
+    size : int
+        Number K of centres.
+    gradient_weight : float
+        The weight :math:`\lambda` of gradient matching.
+    """
+
+    low: float
+    high: float
+    size: int
+    gradient_weight: float = 0.0
+
+    @property
+    def level(self) -> float:
+        """Noise level h, in units of the return."""
+        return _OVERLAP * self.spacing
+
+    @property
+    def spacing(self) -> float:
+        """Distance of neighbouring centres, in units of the return."""
+        return (self.high - self.low) / (self.size - 1)
+
+    @cached_property
+    def centres(self) -> Tensor:
+        """Centres, (K,), float64."""
+        return torch.linspace(self.low, self.high, self.size, dtype=torch.float64)
+
+    def kernel(self, distance: Tensor) -> Tensor:
+        r"""Return :math:`\langle N(a, h^2), N(b, h^2) \rangle`, 1 at distance 0 for lambda = 0.
+
+        Distances a - b are in units of the spacing.
+        """
+        square = 0.5 * (distance / _OVERLAP).square()
+        value = torch.exp(-0.5 * square)
+        if not self.gradient_weight:
+            return value
+        return value * (1 + 0.5 * self.gradient_weight * (1 - square))
+
+    def moments(self, positions: Tensor, weights: Tensor) -> Tensor:
+        r"""Return the products of :math:`\sum_m w_m N(y_m, h^2)` with the basis, (n, K).
+
+        Positions y and weights have shape (n, M).
+        """
+        index = torch.arange(self.size, dtype=positions.dtype, device=positions.device)
+        distance = (positions - self.low).div(self.spacing).unsqueeze(-2) - index.unsqueeze(-1)
+        return (self.kernel(distance) @ weights.unsqueeze(-1)).squeeze(-1)
+
+    @cached_property
+    def whitening(self) -> Tensor:
+        """G^(-1/2), symmetric, (K, K), float64: w = whitening @ u, and u = whitening @ moments."""
+        index = torch.arange(self.size, dtype=torch.float64)
+        gram = self.kernel(index[:, None] - index[None, :])
+        gram += _RIDGE * torch.eye(self.size, dtype=torch.float64)
+        values, vectors = torch.linalg.eigh(gram)
+        return (vectors * values.rsqrt()) @ vectors.T
+
+    def project(self, positions: Tensor, weights: Tensor) -> Tensor:
+        """Return the coordinates u, (n, K), of the nearest density to atoms seen at the level h.
+
+        Nearest among those of the same mass, mean and variance: otherwise the ridge and the ends of
+        the basis would take a little away at each backup.
+        """
+        places = self.place(positions)
+        powers = [(weights * places**k).sum(-1) for k in range(3)]
+        return self.nearest(self.moments(positions, weights), torch.stack(powers, -1))
+
+    def place(self, positions: Tensor) -> Tensor:
+        """Return positions in the unit in which the basis reaches from -1 / 2 to 1 / 2."""
+        return (positions - self.low) / (self.high - self.low) - 0.5
+
+    def nearest(self, moments: Tensor, powers: Tensor) -> Tensor:
+        """Return the coordinates, (n, K), of given products with the basis and given moments.
+
+        The moments of order 0 to 2 of the weights, (n, 3), are those of `place`. What lies beyond
+        the basis cannot be met, and is not chased.
+        """
+        near = moments @ self.whitening.to(moments)
+        across, inverse = (part.to(moments) for part in self._powers)
+        gap = (powers - near @ across.T).clamp(-_MAX_GAP, _MAX_GAP)
+        return near + gap @ inverse @ across
+
+    @cached_property
+    def _powers(self) -> tuple[Tensor, Tensor]:
+        """Matrix A from coordinates to moments, (3, K), and the inverse of A A^T."""
+        place = self.place(self.centres)
+        across = torch.stack([place**k for k in range(3)]) @ self.whitening
+        return across, torch.linalg.inv(across @ across.T)
+
+    def weights(self, coordinates: Tensor) -> Tensor:
+        """Return the weights w of coordinates u, (..., K)."""
+        return coordinates @ self.whitening.to(coordinates)
+
+    def with_unit_mass(self, coordinates: Tensor) -> Tensor:
+        """Return the nearest coordinates whose density has mass 1."""
+        mass = self.whitening.sum(0).to(coordinates)  # w sums to mass . u
+        gap = 1 - (coordinates @ mass).unsqueeze(-1)
+        return coordinates + gap * mass / mass.square().sum()
+
+    def density(self, weights: Tensor, x: Tensor) -> Tensor:
+        """Return the density of each law, weights of shape (n, K), at x of shape (m,): (n, m)."""
+        distance = (x - self.centres.to(x).unsqueeze(-1)) / self.level
+        normal = torch.exp(-0.5 * distance.square()) / (self.level * math.sqrt(2 * math.pi))
+        return weights.to(x) @ normal
+
+    def slope(self, weights: Tensor, x: Tensor) -> Tensor:
+        """Return the derivative of each density, weights of shape (n, K), at x: (n, m)."""
+        distance = (x - self.centres.to(x).unsqueeze(-1)) / self.level
+        normal = torch.exp(-0.5 * distance.square()) / (self.level * math.sqrt(2 * math.pi))
+        return weights.to(x) @ (-distance / self.level * normal)
+
+    def convert(self, weights: Tensor, other: GaussianBasis) -> Tensor:
+        """Return the weights, (n, K), of the same laws in another basis."""
+        return other.weights(other.project(self.centres.to(weights).expand_as(weights), weights))
+
+    def onto(self, other: GaussianBasis) -> tuple[Tensor, Tensor]:
+        """Return matrix and shift that take coordinates u to those in another basis.
+
+        The law is the same, u' = matrix @ u + shift: widened without forgetting. With centres
+        farther apart that is exact, up to what the basis cannot hold, as noise is only added.
+        """
+        atoms = self.centres.expand(self.size, -1)
+        across = other.project(atoms, torch.eye(self.size, dtype=torch.float64)).T
+        mass = self.whitening.sum(0)
+        shift = mass / mass.square().sum()
+        unit = torch.eye(self.size, dtype=torch.float64) - shift[:, None] * mass[None, :]
+        matrix = across @ self.whitening
+        return matrix @ unit, matrix @ shift

@@ -1,0 +1,152 @@
+"""The Bellman operator on the laws of returns. It is linear in them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from skbellman.fields import Affine, DensityField, GaussianMixtureField, Mixture, Smoothed
+from skbellman.returns.basis import GaussianBasis
+
+# Places at which a backed-up law is tabulated, in a spacing, and beyond its ends in spacings.
+_PLACES = 6
+_REACH = 9
+
+
+def bellman_backup(
+    rewards: Sequence[float],
+    discounts: Sequence[float],
+    laws: Sequence[DensityField],
+    weights: Tensor,
+    level: float,
+) -> DensityField:
+    r"""Return the law of :math:`r_i + \gamma_i Z_i`, where i has the given probabilities.
+
+    .. math:: (T p)(x) = \sum_i w_i \frac{1}{\gamma_i} p_i\Big(\frac{x - r_i}{\gamma_i}\Big),
+        \qquad (T g)(x) = \sum_i w_i \frac{1}{\gamma_i^2} g_i\Big(\frac{x - r_i}{\gamma_i}\Big)
+
+    for the density and its gradient field. The laws are seen at one noise level, of Z and of
+    the result alike: :math:`Z_\sigma = Z + N(0, \sigma^2)` has the law of :math:`r + e + \gamma
+    Z'_\sigma` with :math:`e \sim N(0, \sigma^2 (1 - \gamma^2))`, so that noise costs no bias.
+
+    Parameters
+    ----------
+    rewards : sequence of n floats
+    discounts : sequence of n floats
+        Gamma; 0 where the step is terminal, whose law is not looked at.
+    laws : sequence of n DensityField
+        Of the returns that follow, of one column, at the level.
+    weights : tensor of shape (n,)
+        Probabilities; normalised.
+    level : float
+        The noise level sigma, in units of the return.
+
+    Returns
+    -------
+    DensityField
+        At the same level.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skbellman.fields import GaussianMixtureField
+    >>> from skbellman.returns import bellman_backup
+    >>> law = GaussianMixtureField.normal(torch.zeros(1), torch.eye(1))  # of level 1
+    >>> backed_up = bellman_backup([3.0], [0.5], [law], torch.ones(1), level=1.0)
+    >>> backed_up.scalar(torch.tensor([[3.0]]), 0.0)  # its variance is .25 + .75
+    tensor([0.3989])
+    """
+    parts = [
+        _pushed(law, reward, discount, level, weights)
+        for reward, discount, law in zip(rewards, discounts, laws, strict=True)
+    ]
+    return Mixture(parts, weights)
+
+
+def _pushed(
+    law: DensityField, reward: float, discount: float, level: float, like: Tensor
+) -> DensityField:
+    """Return the law of reward + discount Z + e."""
+    shift = like.new_tensor([reward])
+    if discount == 0:
+        return GaussianMixtureField.normal(shift, like.new_tensor([[level**2]]))
+    moved = Affine(law, like.new_tensor([discount]), shift)
+    return Smoothed(moved, like.new_tensor(level * math.sqrt(1 - discount**2)))
+
+
+def project_backup(
+    basis: GaussianBasis, reward: Tensor, discount: float, follows: Tensor, next_weights: Tensor
+) -> Tensor:
+    r"""Return the coordinates u of :math:`r + \gamma Z'` in the basis: the operator, projected.
+
+    The nearest density of the basis to `bellman_backup`, in its inner product. The atoms
+    :math:`r + \gamma c_k` carry the weights of the next law and are seen through the level h.
+
+    Parameters
+    ----------
+    basis : GaussianBasis
+    reward : tensor of shape (n,)
+    discount : float
+    follows : tensor of bool, shape (n,)
+        False where the step is terminal.
+    next_weights : tensor of shape (n, K)
+        Of the laws that follow; a mixture of laws has the mixture of their weights.
+
+    Returns
+    -------
+    tensor of shape (n, K)
+    """
+    atom = reward.unsqueeze(-1)
+    ended = basis.project(atom, torch.ones_like(atom))
+    if not discount:
+        return ended
+    # With t = j - (r - (1 - gamma) low) / spacing the product with the basis function j is F(t).
+    shift = (reward - (1 - discount) * basis.low) / basis.spacing
+    moments = _interpolated(next_weights @ _pushed_basis(basis, discount).to(ended), shift, basis)
+    positions = atom + discount * basis.centres.to(atom)
+    powers = torch.stack(
+        [(next_weights * basis.place(positions) ** k).sum(-1) for k in range(3)], -1
+    )
+    return torch.where(follows.unsqueeze(-1), basis.nearest(moments, powers), ended)
+
+
+@lru_cache(maxsize=4)
+def _pushed_basis(basis: GaussianBasis, discount: float) -> Tensor:
+    r"""Return the kernel of :math:`t_m - \gamma k`, (K, M): F(t_m) is its sum over weights.
+
+    Every row of a batch needs F at the same places but for a shift, so that F is tabulated for
+    all of them by one product of matrices. In float32, as networks are.
+    """
+    places = torch.arange(_n_places(basis), dtype=torch.float64) / _PLACES - _REACH
+    atoms = discount * torch.arange(basis.size, dtype=torch.float64)
+    return basis.kernel(places - atoms.unsqueeze(-1)).float()
+
+
+def _n_places(basis: GaussianBasis) -> int:
+    return _PLACES * (basis.size + 2 * _REACH)
+
+
+def _interpolated(table: Tensor, shift: Tensor, basis: GaussianBasis) -> Tensor:
+    """Return F(j - shift) for each row's F, tabulated in (n, M), and all j: (n, K).
+
+    Cubic interpolation; the kernel is wide beside a step of the table, and 0 at its ends.
+    """
+    place = _PLACES * (_REACH - shift)
+    base = place.floor()
+    x = (place - base).unsqueeze(-1)
+    steps = _PLACES * torch.arange(basis.size, device=shift.device)
+    first = base.clamp(-table.shape[1], 2 * table.shape[1]).long().unsqueeze(-1) + steps
+    factors = (
+        -x * (x - 1) * (x - 2) / 6,
+        (x + 1) * (x - 1) * (x - 2) / 2,
+        -(x + 1) * x * (x - 2) / 2,
+        (x + 1) * x * (x - 1) / 6,
+    )
+    value = torch.zeros_like(first, dtype=table.dtype)
+    for offset, factor in enumerate(factors, start=-1):
+        value += factor * table.gather(1, (first + offset).clamp(0, table.shape[1] - 1))
+    return value

@@ -1,0 +1,337 @@
+"""Control: acting in a gymnasium environment, and learning from what was seen."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from skbellman.returns.encoding import DecisionSpace, LabelEncoder
+from skbellman.returns.learning import Batch, Curves, Learner, kept_if_interrupted
+
+# Episodes between reports, over which returns are averaged.
+_REPORT_EVERY = 20
+# Bounds farther apart are taken as none: environments write the largest float for "any".
+_WIDE = 1e4
+
+
+class BoxFeatures:
+    """Observations flattened by gymnasium, those between finite bounds brought to -1 to 1."""
+
+    def __init__(self, space: Any) -> None:
+        from gymnasium.spaces import Box, flatten_space
+
+        flat = flatten_space(space)
+        if not isinstance(flat, Box):
+            raise ValueError(
+                f"observations of {space} have no fixed length: wrap the environment so that they "
+                "do."
+            )
+        bounds = np.stack([flat.low, flat.high]).astype(np.float64).reshape(2, -1)
+        bounded = np.abs(bounds).max(0) < _WIDE
+        low, high = np.where(bounded, bounds, [[-1.0], [1.0]])
+        self.space, self.width = space, len(low)
+        self.middle, self.scale = (low + high) / 2, np.maximum((high - low) / 2, 1e-12)
+
+    def __call__(self, states: Any) -> np.ndarray:
+        """Return (n, width) for a sequence of n observations."""
+        from gymnasium.spaces import flatten
+
+        rows = [flatten(self.space, _as_member(self.space, o)) for o in states]
+        flat = np.asarray(rows, dtype=np.float64).reshape(len(rows), -1)
+        if flat.shape[1] != self.width:
+            raise ValueError(
+                f"observations have {flat.shape[1]} numbers, but the environment's {self.width}."
+            )
+        return (flat - self.middle) / self.scale
+
+
+def _as_member(space: Any, observation: Any) -> Any:
+    from gymnasium.spaces import Discrete
+
+    if isinstance(space, Discrete):
+        if not space.contains(np.int64(observation)):
+            raise ValueError(f"unknown state {observation!r}: known are those of {space}.")
+        return np.int64(observation)
+    shape = getattr(space, "shape", None)
+    if shape is not None and np.shape(observation) != shape:
+        raise ValueError(f"an observation has shape {np.shape(observation)}, not {shape}.")
+    return observation
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """Random actions: a share that falls linearly from 1 to ``last`` over ``n_steps``."""
+
+    last: float
+    n_steps: int
+
+    def __call__(self, step: int) -> float:
+        """Return the share of random actions at a step."""
+        return max(1.0 - (1.0 - self.last) * step / max(self.n_steps, 1), self.last)
+
+
+class Step(NamedTuple):
+    """A step of one copy of an environment."""
+
+    copy: int
+    state: np.ndarray
+    action: int
+    reward: float
+    next_state: np.ndarray
+    terminated: bool
+    truncated: bool
+
+
+class Transition(NamedTuple):
+    """What is learned from: one step, or several whose rewards are summed."""
+
+    state: np.ndarray
+    action: int
+    reward: float
+    next_state: np.ndarray
+    follows: bool
+
+
+class Replay:
+    """The last transitions, drawn from uniformly.
+
+    Parameters
+    ----------
+    capacity, n_inputs : int
+    rng : numpy Generator
+    device : torch.device
+    """
+
+    def __init__(
+        self, capacity: int, n_inputs: int, rng: np.random.Generator, device: torch.device
+    ) -> None:
+        self.capacity, self.rng, self.device = capacity, rng, device
+        self.n_seen = 0
+        self._states = np.zeros((2, capacity, n_inputs), dtype=np.float32)
+        self._actions = np.zeros(capacity, dtype=np.int64)
+        self._rewards = np.zeros(capacity, dtype=np.float32)
+        self._follows = np.zeros(capacity, dtype=bool)
+
+    def __len__(self) -> int:
+        return min(self.n_seen, self.capacity)
+
+    def add(self, transition: Transition) -> None:
+        """Keep a transition, in place of the oldest where there is no room."""
+        at = self.n_seen % self.capacity
+        self._states[:, at] = transition.state, transition.next_state
+        self._actions[at] = transition.action
+        self._rewards[at] = transition.reward
+        self._follows[at] = transition.follows
+        self.n_seen += 1
+
+    def sample(self, batch_size: int) -> Batch:
+        """Return transitions drawn with replacement; the next actions are the best."""
+        rows = self.rng.integers(len(self), size=batch_size)
+        parts = (self._states[0], self._states[1], self._actions, self._rewards, self._follows)
+        return Batch(*(torch.as_tensor(part[rows], device=self.device) for part in parts))
+
+
+class MultiStep:
+    """Turn steps into transitions over n of them, as they come.
+
+    Parameters
+    ----------
+    n : int
+    gamma : float
+    """
+
+    def __init__(self, n: int, gamma: float) -> None:
+        self.n, self.gamma = n, gamma
+        self._steps: deque[Step] = deque()
+
+    def push(self, step: Step) -> Iterator[Transition]:
+        """Take a step; yield the transitions that it completes.
+
+        Those are of exactly n steps, or end the return. An episode that is cut off leaves its
+        last n - 1 steps without one.
+        """
+        self._steps.append(step)
+        if step.terminated:
+            while self._steps:
+                yield self._first()
+        elif len(self._steps) == self.n:
+            yield self._first()
+        if step.truncated:
+            self._steps.clear()
+
+    def _first(self) -> Transition:
+        total = sum(self.gamma**k * step.reward for k, step in enumerate(self._steps))
+        last, first = self._steps[-1], self._steps.popleft()
+        return Transition(first.state, first.action, total, last.next_state, not last.terminated)
+
+
+@dataclass(frozen=True)
+class ControlSettings:
+    """How much is done in an environment, see `DistributionalValueEstimator`."""
+
+    n_steps: int
+    n_random_steps: int
+    batch_size: int
+    multi_step: int
+    gamma: float
+    exploration: Exploration
+    target_return: float | None
+
+
+def run_episodes(
+    environment: Any,
+    features: Callable[[Any], np.ndarray],
+    act: Callable[[np.ndarray], np.ndarray],
+    seed: int,
+) -> Iterator[Step]:
+    """Yield the steps of the copies in a vector environment, without end.
+
+    Each is the number of the copy, state, action, reward, next state, terminated and truncated; the
+    next state is the one reached, also where an episode ends. The steps in which a copy only
+    resets itself are left out.
+    """
+    same_step = _resets_at_once(environment)
+    observations, _ = environment.reset(seed=seed)
+    states, resetting = features(observations), np.zeros(environment.num_envs, dtype=bool)
+    while True:
+        actions = act(states)
+        observations, rewards, terminated, truncated, infos = environment.step(actions)
+        after, ended = features(observations), terminated | truncated
+        for k in np.flatnonzero(~resetting):
+            reached = features([infos["final_obs"][k]])[0] if ended[k] and same_step else after[k]
+            yield Step(
+                int(k), states[k], int(actions[k]), float(rewards[k]), reached,
+                bool(terminated[k]), bool(truncated[k]),
+            )  # fmt: skip
+        states, resetting = after, ended & (not same_step)
+
+
+def as_vector(environment: Any) -> Any:
+    """Return a vector environment for the name of one, a single one, or one of its kind."""
+    import gymnasium
+    from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+
+    if isinstance(environment, VectorEnv):
+        return environment
+    made = gymnasium.make(environment) if isinstance(environment, str) else environment
+    return SyncVectorEnv([lambda: made], autoreset_mode=AutoresetMode.SAME_STEP)
+
+
+def _resets_at_once(environment: Any) -> bool:
+    from gymnasium.vector import AutoresetMode
+
+    mode = environment.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+    if mode == AutoresetMode.DISABLED:
+        raise ValueError("the vector environment does not reset itself: set its autoreset_mode.")
+    return bool(mode == AutoresetMode.SAME_STEP)
+
+
+class Controller:
+    """Acts in an environment and learns a step for each step that it takes.
+
+    Parameters
+    ----------
+    learner : Learner
+    replay : Replay
+    settings : ControlSettings
+    rng : numpy Generator
+        Of exploration.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        replay: Replay,
+        settings: ControlSettings,
+        rng: np.random.Generator,
+    ) -> None:
+        self.learner, self.replay, self.settings, self.rng = learner, replay, settings, rng
+        self.curves = Curves()
+        self.n_steps = 0
+
+    def run(
+        self,
+        environment: Any,
+        features: Callable[[Any], np.ndarray],
+        seed: int,
+        report: Callable[[str], None],
+    ) -> None:
+        """Take the steps of the settings; fewer if the target is reached or a key interrupts."""
+        n_copies, settings = environment.num_envs, self.settings
+        pending = [MultiStep(settings.multi_step, settings.gamma) for _ in range(n_copies)]
+        episode_returns = np.zeros(n_copies)
+        steps = islice(run_episodes(environment, features, self._act, seed), settings.n_steps)
+        with kept_if_interrupted():
+            for step in steps:
+                self._remember(pending[step.copy], step)
+                self.n_steps += 1
+                episode_returns[step.copy] += step.reward
+                loss = self._learn()
+                if not (step.terminated or step.truncated):
+                    continue
+                self.curves.episode_return.append(float(episode_returns[step.copy]))
+                self.curves.note(self.n_steps, loss, self.learner)
+                episode_returns[step.copy] = 0.0
+                if self.curves.diverged or self._is_good_enough():
+                    break
+                if len(self.curves.step) % _REPORT_EVERY == 0:
+                    report(self.curves.line(_REPORT_EVERY))
+
+    def _is_good_enough(self) -> bool:
+        target, last = self.settings.target_return, self.curves.episode_return[-_REPORT_EVERY:]
+        return target is not None and len(last) == _REPORT_EVERY and sum(last) >= target * len(last)
+
+    def greedy(self, states: np.ndarray) -> np.ndarray:
+        """Return the actions of the largest expected return, (n,)."""
+        with torch.no_grad():
+            inputs = torch.as_tensor(states, dtype=torch.float32, device=self.replay.device)
+            return self.learner.field.means(inputs).argmax(-1).cpu().numpy()
+
+    def _act(self, states: np.ndarray) -> np.ndarray:
+        share = self.settings.exploration(self.n_steps)
+        if self.n_steps < self.settings.n_random_steps:
+            share = 1.0
+        explored = self.rng.random(len(states)) < share
+        random = self.rng.integers(self.learner.field.n_actions, size=len(states))
+        return random if explored.all() else np.where(explored, random, self.greedy(states))
+
+    def _remember(self, pending: MultiStep, step: Step) -> None:
+        learner = self.learner
+        learner.support.see(torch.tensor([step.reward]))
+        for transition in pending.push(step):
+            self.replay.add(transition)
+            if not transition.follows:
+                learner.cover(torch.tensor([transition.reward]))
+
+    def _learn(self) -> torch.Tensor | None:
+        if self.n_steps <= self.settings.n_random_steps or not len(self.replay):
+            return None
+        return self.learner.step(self.replay.sample(self.settings.batch_size))
+
+
+def environment_space(environment: Any) -> DecisionSpace:
+    """Return how the states and actions of a vector environment become numbers.
+
+    Raises
+    ------
+    ValueError
+        If its actions are not labels, or its observations have no fixed length.
+    """
+    from gymnasium.spaces import Discrete
+
+    actions = environment.single_action_space
+    if not isinstance(actions, Discrete):
+        raise ValueError(
+            f'policy="greedy" needs a Discrete action space, but the environment has {actions}: '
+            "discretise it, or evaluate a policy from a table of its transitions."
+        )
+    if actions.start != 0:
+        raise ValueError(f"actions must be numbered from 0, but the environment has {actions}.")
+    labels = LabelEncoder("action", np.arange(actions.n))
+    return DecisionSpace(BoxFeatures(environment.single_observation_space), labels)

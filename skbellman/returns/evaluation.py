@@ -1,0 +1,167 @@
+"""Policy evaluation from a table: its encoding, and the laws of its policy's returns."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skbellman.returns.encoding import (
+    DecisionSpace,
+    LabelEncoder,
+    LabelFeatures,
+    NumberFeatures,
+    features_of,
+)
+from skbellman.returns.learning import Batch
+from skbellman.returns.transitions import Transitions, along
+
+Policy = Any  # "table", an array, or a callable
+
+
+def space_of(table: Transitions) -> DecisionSpace:
+    """Learn from a table how its states and actions are read.
+
+    Actions of floating point are numbers, others are labels.
+    """
+    features = features_of(np.concatenate([table.state, table.next_state]))
+    if table.action is None:
+        return DecisionSpace(features)
+    known = [part for part in (table.action, table.next_action) if part is not None]
+    actions = np.concatenate([part[~_is_missing(part)] for part in known])
+    if actions.dtype.kind == "f":
+        return DecisionSpace(features, action_features=NumberFeatures(actions))
+    if actions.size != len(actions):
+        raise ValueError("actions of several columns must be floating-point numbers.")
+    return DecisionSpace(features, LabelEncoder("action", np.unique(actions.reshape(-1))))
+
+
+def with_next_actions(table: Transitions) -> Transitions:
+    """Return the table with each step's next action; rows where none is known are left out.
+
+    If the table does not have them, it is the action of the next row, where that begins in the
+    state that this one ends in.
+
+    Raises
+    ------
+    ValueError
+        If no row has a next action.
+    """
+    if table.action is None or table.next_action is not None:
+        return table
+    ended = table.terminated | table.truncated
+    follows = np.append(_same_rows(table.next_state[:-1], table.state[1:]), False) & ~ended
+    if not follows.any() and not table.terminated.all():
+        raise ValueError(
+            "the next actions are not known: give the column next_action, keep the rows of an "
+            "episode in order, or pass the policy that is evaluated."
+        )
+    rows = np.flatnonzero(follows | table.terminated)
+    following = table.action[np.minimum(rows + 1, len(table) - 1)]
+    kept = table.take(rows)
+    return Transitions(**{**vars(kept), "next_action": following})
+
+
+def policy_probabilities(policy: Policy, states: np.ndarray, space: DecisionSpace) -> np.ndarray:
+    """Return the probabilities of the actions in each state, (n, n_actions).
+
+    Raises
+    ------
+    ValueError
+        If the policy's shape does not fit, or its rows are not probabilities.
+    """
+    if callable(policy):
+        answer = np.asarray(policy(states))
+        if answer.ndim == 1 and space.actions is not None:
+            return np.eye(space.n_actions)[space.codes(answer, len(states))]
+    elif isinstance(space.features, LabelFeatures):
+        answer = np.asarray(policy)
+        if len(answer) != space.features.width:
+            raise ValueError(
+                f"policy has {len(answer)} rows, but there are {space.features.width} states."
+            )
+        answer = answer[space.features.encoder.codes(states.reshape(-1))]
+    else:
+        raise ValueError("policy is a table, but states are not labels: pass a function of states.")
+    if answer.shape != (len(states), space.n_actions):
+        raise ValueError(
+            f"policy gives shape {answer.shape} for {len(states)} states and "
+            f"{space.n_actions} actions."
+        )
+    if (answer < 0).any() or not np.allclose(answer.sum(1), 1):
+        raise ValueError("policy gives rows that are not probabilities.")
+    return answer.astype(np.float64)
+
+
+def encode(
+    table: Transitions, space: DecisionSpace, policy: Policy | None, device: torch.device
+) -> Batch:
+    """Return the whole table as one batch, for a policy or None for the best."""
+    next_actions, probabilities = table.next_action, None
+    if policy is None:
+        pass
+    elif isinstance(policy, str):
+        probabilities = _recorded(table, space)
+    elif space.action_features is not None:
+        next_actions = np.asarray(policy(table.next_state)) if callable(policy) else next_actions
+        probabilities = np.ones((len(table), 1))
+    else:
+        probabilities = policy_probabilities(policy, table.next_state, space)
+
+    def tensor(values: np.ndarray) -> Tensor:
+        return torch.tensor(values, dtype=torch.float32, device=device)
+
+    return Batch(
+        state=tensor(space.inputs(table.state, table.action)),
+        next_state=tensor(space.inputs(table.next_state, _filled(next_actions, table))),
+        action=torch.tensor(space.codes(table.action, len(table)), device=device),
+        reward=tensor(table.reward),
+        follows=torch.tensor(~table.terminated, device=device),
+        policy=None if probabilities is None else tensor(probabilities),
+    )
+
+
+def warn_of_dead_ends(table: Transitions, space: DecisionSpace) -> None:
+    """Warn of labelled states that returns lead to and that no row begins in."""
+    if not isinstance(space.features, LabelFeatures):
+        return
+    reached = np.setdiff1d(table.next_state, table.state)
+    if len(reached):
+        warnings.warn(
+            f"states {reached[:8].tolist()} are only ever next states and not terminal: nothing "
+            "tells their returns, and those of states that lead there are off.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def _recorded(table: Transitions, space: DecisionSpace) -> np.ndarray:
+    """Return the recorded next actions as probabilities."""
+    if space.actions is None:
+        return np.ones((len(table), 1))
+    codes = space.codes(np.asarray(_filled(table.next_action, table)), len(table))
+    return np.eye(space.n_actions)[codes]
+
+
+def _filled(next_actions: np.ndarray | None, table: Transitions) -> np.ndarray | None:
+    """Return the next actions, with any in place of those after the end."""
+    if next_actions is None or table.action is None:
+        return table.action
+    return np.where(along(table.terminated, table.action), table.action, next_actions)
+
+
+def _same_rows(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    equal = a == b
+    return equal if equal.ndim == 1 else equal.all(tuple(range(1, equal.ndim)))
+
+
+def _is_missing(values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind == "f":
+        missing = np.isnan(values)
+        return missing if values.ndim == 1 else missing.any(1)
+    if values.dtype == object:
+        return np.array([value is None or value != value for value in values])
+    return np.zeros(len(values), dtype=bool)

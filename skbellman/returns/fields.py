@@ -1,0 +1,123 @@
+"""Fields of the return given state and action, with networks shared across states."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from skbellman.fields import DensityField
+from skbellman.returns.basis import GaussianBasis
+from skbellman.returns.laws import BasisLaw
+
+# Noise levels beyond the outermost centre at which the density is taken to end.
+_TAIL = 4.0
+
+
+def perceptron(n_inputs: int, hidden: Sequence[int], n_outputs: int) -> nn.Sequential:
+    """Return a multilayer perceptron with rectified units; its last layer is the last module."""
+    widths = [n_inputs, *hidden]
+    layers: list[nn.Module] = []
+    for n_in, n_out in pairwise(widths):
+        layers += [nn.Linear(n_in, n_out), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(widths[-1], n_outputs))
+
+
+class ReturnField(nn.Module, ABC):
+    """Laws of the return for each state and action, as fields.
+
+    Attributes
+    ----------
+    n_actions : int
+    """
+
+    n_actions: int
+
+    @abstractmethod
+    def means(self, states: Tensor) -> Tensor:
+        """Return the expected returns, (n, n_actions)."""
+
+    @abstractmethod
+    def density(self, states: Tensor, policy: Tensor, x: Tensor) -> Tensor:
+        """Return the density at x, of shape (m,), under actions of a policy, (n, n_actions): (n, m).
+
+        It is linear in the policy. It may be negative by a little.
+        """  # noqa: E501 - one sentence
+
+    @abstractmethod
+    def law(self, state: Tensor, action: int) -> DensityField:
+        """Return the law in one state, of shape (n_inputs,), after one action."""
+
+    @abstractmethod
+    def support(self) -> tuple[float, float, float]:
+        """Return the least and the largest return that have density, and the noise level."""
+
+
+class BasisReturnField(ReturnField):
+    """A network from states to the coordinates of a law for each action.
+
+    Parameters
+    ----------
+    n_inputs : int
+        Width of a state.
+    n_actions : int
+    hidden : sequence of int
+        Units of the hidden layers.
+    basis : GaussianBasis
+        Of the laws, the same in every state.
+    """
+
+    def __init__(
+        self, n_inputs: int, n_actions: int, hidden: Sequence[int], basis: GaussianBasis
+    ) -> None:
+        super().__init__()
+        self.n_actions, self.basis = n_actions, basis
+        self.network = perceptron(n_inputs, hidden, n_actions * basis.size)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Return coordinates u of mass 1, (n, n_actions, K)."""
+        raw = self.network(states).unflatten(-1, (self.n_actions, self.basis.size))
+        return self.basis.with_unit_mass(raw)
+
+    def weights(self, states: Tensor) -> Tensor:
+        """Return the weights w, (n, n_actions, K)."""
+        return self.basis.weights(self(states))
+
+    def means(self, states: Tensor) -> Tensor:
+        """Return the expected returns, exact for the density, (n, n_actions)."""
+        return self.weights(states) @ self.basis.centres.to(states)
+
+    def density(self, states: Tensor, policy: Tensor, x: Tensor) -> Tensor:
+        """Return the density at x under actions of a policy, (n, m)."""
+        weights = (policy.unsqueeze(1) @ self.weights(states)).squeeze(1)
+        return self.basis.density(weights, x)
+
+    def support(self) -> tuple[float, float, float]:
+        """Return where there is density, and the noise level."""
+        room = _TAIL * self.basis.level
+        return self.basis.low - room, self.basis.high + room, self.basis.level
+
+    def law(self, state: Tensor, action: int) -> DensityField:
+        """Return the law in one state, of shape (n_inputs,), after one action."""
+        return BasisLaw(self.basis, self.weights(state.unsqueeze(0))[0, action])
+
+    @torch.no_grad()
+    def move_to(self, basis: GaussianBasis) -> None:
+        """Change the basis, keeping the laws: the last layer takes the change."""
+        matrix, shift = (part.to(self.last_layer.weight) for part in self.basis.onto(basis))
+        last = self.last_layer
+        weight = last.weight.unflatten(0, (self.n_actions, self.basis.size))
+        bias = last.bias.unflatten(0, (self.n_actions, self.basis.size))
+        last.weight.copy_((matrix @ weight).flatten(0, 1))
+        last.bias.copy_((bias @ matrix.T + shift).flatten())
+        self.basis = basis
+
+    @property
+    def last_layer(self) -> nn.Linear:
+        """The layer that gives the coordinates, before their mass is fixed."""
+        last = self.network[-1]
+        assert isinstance(last, nn.Linear)
+        return last

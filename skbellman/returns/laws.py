@@ -1,0 +1,142 @@
+"""What is read off the laws of returns: densities, quantiles, risks, draws."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skbellman.fields import DensityField
+from skbellman.fields.base import Levels
+from skbellman.returns.basis import GaussianBasis
+
+
+class BasisLaw(DensityField):
+    r"""One law :math:`\sum_k w_k N(c_k, h^2)` as a density field of one column.
+
+    Weights may be negative, and then so may the density, by a little: logarithms are those of its
+    positive part.
+
+    Parameters
+    ----------
+    basis : GaussianBasis
+    weights : tensor of shape (K,)
+    """
+
+    n_columns = 1
+
+    def __init__(self, basis: GaussianBasis, weights: Tensor) -> None:
+        super().__init__()
+        self.basis = basis
+        self.weights: Tensor
+        self.register_buffer("weights", weights)
+
+    def scalar(self, x: Tensor, sigma: Levels) -> Tensor:
+        """Return s(x, sigma), shape (..., n), of either sign."""
+        return self._normals(x, sigma)[0] @ self.weights.to(x)
+
+    def gradient(self, x: Tensor, sigma: Levels) -> Tensor:
+        """Return g(x, sigma), shape (..., n, 1)."""
+        normals, slopes = self._normals(x, sigma)
+        return ((normals * slopes) @ self.weights.to(x)).unsqueeze(-1)
+
+    def log_scalar(self, x: Tensor, sigma: Levels) -> Tensor:
+        """Return log s(x, sigma), -inf where s is not positive."""
+        return self.scalar(x, sigma).clamp(min=0).log()
+
+    def log_gradient(self, x: Tensor, sigma: Levels) -> Tensor:
+        """Return g / s, and 0 where s is not positive."""
+        s = self.scalar(x, sigma).unsqueeze(-1)
+        return torch.where(s > 0, self.gradient(x, sigma) / s.clamp(min=1e-300), 0.0)
+
+    def _normals(self, x: Tensor, sigma: Levels) -> tuple[Tensor, Tensor]:
+        """Return the densities of the basis at x, and their logarithmic slopes."""
+        variance = self.basis.level**2 + torch.as_tensor(sigma).to(x).square()
+        offset = x - self.basis.centres.to(x)
+        normals = torch.exp(-0.5 * offset.square() / variance) / (2 * math.pi * variance).sqrt()
+        return normals, -offset / variance
+
+
+class TabulatedLaws:
+    """Laws on a line, constant on each cell of a grid: every question has a closed form.
+
+    Negative values of the density are taken as 0, and what is left is normalised.
+
+    Parameters
+    ----------
+    edges : array of shape (m + 1,)
+        Of the cells, ascending.
+    density : array of shape (n, m)
+        Of n laws in the cells, up to a factor.
+
+    Attributes
+    ----------
+    negative_mass : array of shape (n,)
+        Share of the mass that was negative.
+
+    Raises
+    ------
+    ValueError
+        If a law is positive nowhere, or not finite.
+    """
+
+    def __init__(self, edges: np.ndarray, density: np.ndarray) -> None:
+        mass = density * np.diff(edges)
+        positive = mass.clip(min=0)
+        total = positive.sum(1, keepdims=True)
+        if not (np.isfinite(total).all() and (total > 0).all()):
+            raise ValueError("a law has no positive mass: the fit diverged, lower learning_rate.")
+        self.edges = edges
+        self.negative_mass = (positive - mass).sum(1) / total[:, 0]
+        self.mass = positive / total
+        cumulative = np.cumsum(self.mass, axis=1)
+        cumulative /= cumulative[:, -1:]
+        self._cumulative = np.hstack([np.zeros((len(mass), 1)), cumulative])
+
+    def __len__(self) -> int:
+        return len(self.mass)
+
+    def mean(self) -> np.ndarray:
+        """Return the means, (n,)."""
+        return self.mass @ ((self.edges[1:] + self.edges[:-1]) / 2)
+
+    def density(self, x: np.ndarray) -> np.ndarray:
+        """Return the density of law i at x[i], (n,), 0 off the grid."""
+        cell = np.searchsorted(self.edges, x, side="right") - 1
+        inside = (cell >= 0) & (cell < self.mass.shape[1])
+        cell = cell.clip(0, self.mass.shape[1] - 1)
+        value = self.mass[np.arange(len(x)), cell] / np.diff(self.edges)[cell]
+        return np.where(inside, value, 0.0)
+
+    def cdf(self, x: np.ndarray) -> np.ndarray:
+        """Return P(Z <= x) of law i at x[i], x of shape (n, q): (n, q)."""
+        pairs = zip(x, self._cumulative, strict=True)
+        return np.stack([np.interp(row, self.edges, cumulative) for row, cumulative in pairs])
+
+    def quantile(self, probability: np.ndarray) -> np.ndarray:
+        """Return the quantiles of law i at probability[i], of shape (n, q): (n, q)."""
+        pairs = zip(probability, self._cumulative, strict=True)
+        return np.stack([_inverse(row, cumulative, self.edges) for row, cumulative in pairs])
+
+    def cvar(self, alpha: float) -> np.ndarray:
+        """Return the mean of the worst share alpha of each law, (n,)."""
+        upper = np.minimum(self._cumulative[:, 1:], alpha)
+        lower = np.minimum(self._cumulative[:, :-1], alpha)
+        width = np.diff(self.edges)
+        taken = (upper - lower) / np.where(self.mass > 0, self.mass, 1.0)
+        middle = self.edges[:-1] + 0.5 * taken * width
+        return ((upper - lower) * middle).sum(1) / (upper - lower).sum(1)
+
+    def sample(self, n_samples: int, rng: np.random.Generator) -> np.ndarray:
+        """Return draws, (n, n_samples)."""
+        return self.quantile(rng.random((len(self), n_samples)))
+
+
+def _inverse(probability: np.ndarray, cumulative: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Return the quantiles of a piecewise linear distribution function."""
+    cell = np.searchsorted(cumulative, probability, side="left").clip(1, len(edges) - 1)
+    below, above = cumulative[cell - 1], cumulative[cell]
+    share = (probability - below) / np.where(above > below, above - below, 1.0)
+    return edges[cell - 1] + share.clip(0, 1) * (edges[cell] - edges[cell - 1])

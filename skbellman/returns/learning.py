@@ -1,0 +1,239 @@
+"""Learning laws by regression on their backups."""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from skbellman.returns.basis import GaussianBasis
+from skbellman.returns.bellman import project_backup
+from skbellman.returns.fields import BasisReturnField
+from skbellman.returns.support import Support
+from skbellman.training import Record, TrainingDivergedError
+
+# Steps between looks at where the backed-up laws lie: a look waits for the device.
+_LOOK_EVERY = 25
+_ADAM_EPS = 1e-8
+
+_N_REPORTS = 10
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Encoded transitions.
+
+    Attributes
+    ----------
+    state, next_state : tensor of shape (n, d)
+    action : tensor of int, shape (n,)
+    reward : tensor of shape (n,)
+        The sum of discounted rewards until the next state.
+    follows : tensor of bool, shape (n,)
+        Whether the return goes on from there.
+    policy : tensor of shape (n, n_actions) or None
+        Probabilities of the next actions; None takes the best.
+    """
+
+    state: Tensor
+    next_state: Tensor
+    action: Tensor
+    reward: Tensor
+    follows: Tensor
+    policy: Tensor | None = None
+
+    def take(self, rows: Tensor) -> Batch:
+        """Return some of the rows."""
+        return replace(
+            self, **{k: part[rows] for k, part in vars(self).items() if part is not None}
+        )
+
+
+class Learner:
+    """An online field, a slower target field, and the steps of one towards the other's backup.
+
+    Parameters
+    ----------
+    field : BasisReturnField
+        Trained in place.
+    support : Support
+    discount : float
+        Of the law at the next state.
+    learning_rate : float
+        Of Adam.
+    target_rate : float
+        How far the target moves towards the field at each step.
+    """
+
+    def __init__(
+        self,
+        field: BasisReturnField,
+        support: Support,
+        discount: float,
+        learning_rate: float,
+        target_rate: float,
+    ) -> None:
+        self.field, self.support = field, support
+        self.discount, self.target_rate = discount, target_rate
+        self.target = copy.deepcopy(field).requires_grad_(False)
+        self.optimiser = torch.optim.Adam(
+            field.parameters(), learning_rate, eps=_ADAM_EPS, fused=True
+        )
+        self.n_steps = 0
+        self._good = copy.deepcopy(field.state_dict()), field.basis
+
+    def step(self, batch: Batch) -> Tensor:
+        """Take one step; return the loss without waiting for the device."""
+        with torch.no_grad():
+            next_weights = self._next_weights(batch)
+            if self.n_steps % _LOOK_EVERY == 0:
+                self._follow(batch, next_weights)
+            goal = project_backup(
+                self.field.basis, batch.reward, self.discount, batch.follows, next_weights
+            )
+        rows = torch.arange(len(batch.action), device=goal.device)
+        loss = (self.field(batch.state)[rows, batch.action] - goal).square().sum(-1).mean()
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
+        with torch.no_grad():
+            for slow, fast in zip(self.target.parameters(), self.field.parameters(), strict=True):
+                slow.lerp_(fast, self.target_rate)
+        self.n_steps += 1
+        return loss.detach()
+
+    def cover(self, returns: Tensor) -> None:
+        """Widen the support to returns, or rewards, that were seen."""
+        wider = self.support.covering(self.field.basis, returns)
+        if wider is not None:
+            self._move(wider)
+
+    def keep_if_finite(self, loss: Tensor) -> bool:
+        """Remember the field if its loss is finite, else go back to what is remembered."""
+        finite = bool(torch.isfinite(loss))
+        if finite:
+            self._good = copy.deepcopy(self.field.state_dict()), self.field.basis
+        else:
+            state, self.field.basis = self._good
+            self.field.load_state_dict(state)
+        return finite
+
+    def _next_weights(self, batch: Batch) -> Tensor:
+        """Return the weights of the laws at the next states, (n, K): linear in the policy."""
+        weights = self.target.weights(batch.next_state)
+        policy = batch.policy
+        if policy is None:
+            best = self.field.means(batch.next_state).argmax(-1)
+            return weights[torch.arange(len(best), device=best.device), best]
+        return (policy.unsqueeze(1) @ weights).squeeze(1)
+
+    def _follow(self, batch: Batch, next_weights: Tensor) -> None:
+        """Move the support to where the backed-up laws lie."""
+        basis = self.field.basis
+        centres = basis.centres.to(next_weights)
+        discount = self.discount * batch.follows.unsqueeze(-1)
+        positions = batch.reward.unsqueeze(-1) + discount * centres
+        moved = self.support.moved(basis, positions, next_weights)
+        if moved is not None:
+            next_weights.copy_(basis.convert(next_weights, moved))
+            self._move(moved)
+
+    def _move(self, basis: GaussianBasis) -> None:
+        self.field.move_to(basis)
+        self.target.move_to(basis)
+        for parameter in self.field.last_layer.parameters():
+            self.optimiser.state.pop(parameter, None)
+
+
+@dataclass
+class Curves:
+    """What happened: losses and supports by step, and the returns of episodes, if there are any."""
+
+    step: list[int] = field(default_factory=list)
+    loss: list[float] = field(default_factory=list)
+    support: list[tuple[float, float]] = field(default_factory=list)
+    episode_return: list[float] = field(default_factory=list)
+    diverged: bool = False
+
+    def note(self, step: int, loss: Tensor | None, learner: Learner) -> None:
+        """Take note of the state of things; a learner that diverged goes back to the last note."""
+        self.step.append(step)
+        self.loss.append(math.nan if loss is None else float(loss))
+        self.support.append((learner.field.basis.low, learner.field.basis.high))
+        if loss is not None:
+            self.diverged = not learner.keep_if_finite(loss)
+
+    def line(self, n_last: int = 1) -> str:
+        """Return a line on the last notes."""
+        low, high = self.support[-1]
+        parts = [
+            f"step {self.step[-1]}: loss {self.loss[-1]:.4f}",
+            f"support {low:.4g} to {high:.4g}",
+        ]
+        if last := self.episode_return[-n_last:]:
+            parts.append(f"return {sum(last) / len(last):.4g}")
+        return ", ".join([*parts, f"support {low:.4g} to {high:.4g}"])
+
+    def raise_if_diverged(self) -> None:
+        """Raise the error that says so."""
+        if self.diverged:
+            raise TrainingDivergedError(
+                f"training diverged before step {self.step[-1]}. The state of the report before is "
+                "kept; lower learning_rate.",
+                Record(self.step, self.loss),
+            )
+
+    def as_dict(self) -> dict[str, list[Any]]:
+        """Return the curves by name."""
+        curves: dict[str, list[Any]] = {
+            "step": self.step, "loss": self.loss, "support": self.support
+        }  # fmt: skip
+        return curves | ({"return": self.episode_return} if self.episode_return else {})
+
+
+def fit_to_table(
+    learner: Learner,
+    table: Batch,
+    n_steps: int,
+    batch_size: int,
+    generator: torch.Generator,
+    report: Callable[[str], None],
+) -> Curves:
+    """Take steps on rows of a table drawn at random, at a rate that falls to 0 along a cosine."""
+    curves = Curves()
+    note_at = {round(n_steps * (i + 1) / _N_REPORTS) for i in range(_N_REPORTS)}
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(learner.optimiser, n_steps)
+    with kept_if_interrupted():
+        for step in range(1, n_steps + 1):
+            size = (batch_size,)
+            rows = torch.randint(
+                len(table.action), size, generator=generator, device=generator.device
+            )
+            loss = learner.step(table.take(rows))
+            schedule.step()
+            if step in note_at:
+                curves.note(step, loss, learner)
+                report(curves.line())
+                if curves.diverged:
+                    break
+    return curves
+
+
+@contextmanager
+def kept_if_interrupted() -> Iterator[None]:
+    """Turn an interrupt from the keyboard into a warning: what was learned is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        warnings.warn(
+            "fit was interrupted; what was learned until then is kept.",
+            RuntimeWarning,
+            stacklevel=4,
+        )

@@ -1,0 +1,858 @@
+"""DistributionalValueEstimator: the laws of the returns of a Markov decision process."""
+
+from __future__ import annotations
+
+import copy
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, _fit_context
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from skbellman.devices import fork_devices, is_usable, resolve_device
+from skbellman.fields import DensityField
+from skbellman.returns.control import (
+    Controller,
+    ControlSettings,
+    Exploration,
+    Replay,
+    as_vector,
+    environment_space,
+)
+from skbellman.returns.encoding import DecisionSpace, check_rows
+from skbellman.returns.evaluation import (
+    encode,
+    policy_probabilities,
+    space_of,
+    warn_of_dead_ends,
+    with_next_actions,
+)
+from skbellman.returns.fields import BasisReturnField
+from skbellman.returns.laws import TabulatedLaws
+from skbellman.returns.learning import Curves, Learner, fit_to_table
+from skbellman.returns.support import Support
+from skbellman.returns.transitions import Transitions, joined_columns, read_transitions
+from skbellman.validation import check_count
+
+# Cells of a grid in a noise level, at which laws are tabulated.
+_CELLS = 4
+
+
+class ReturnLaws(BaseEstimator):
+    """Questions to the laws of returns, which a subclass knows by their densities."""
+
+    def predict(self, states: Any, actions: Any = None) -> np.ndarray:
+        """Return the expected returns.
+
+        Parameters
+        ----------
+        states : DataFrame or array-like of shape (n_states,) or (n_states, n_features)
+            As in fit.
+        actions : array-like of shape (n_states,), optional
+            First actions, after which the policy acts; one for all is enough. Without them the
+            policy takes the first one too.
+
+        Returns
+        -------
+        ndarray of shape (n_states,)
+            In units of the reward.
+
+        Raises
+        ------
+        ValueError
+            For states or actions that were not there in fit, or of another shape; if actions
+            are left out and the policy is known by its recorded actions alone.
+
+        Examples
+        --------
+        >>> from skbellman import DistributionalValueEstimator
+        >>> chain = {"state": [0, 1], "next_state": [1, 1], "reward": [1.0, 2.0],
+        ...          "terminated": [False, True]}
+        >>> value = DistributionalValueEstimator(gamma=0.5, n_steps=300, random_state=0)
+        >>> value.fit(chain).predict([0, 1]).round(1)
+        array([2., 2.])
+        """
+        return self._laws(states, actions).mean()
+
+    def sample(
+        self, states: Any, actions: Any = None, n_samples: int = 1, random_state: Any = None
+    ) -> np.ndarray:
+        """Draw returns.
+
+        Parameters
+        ----------
+        states, actions
+            As for `predict`.
+        n_samples : int, default=1
+        random_state : int, RandomState instance or None, default=None
+
+        Returns
+        -------
+        ndarray of shape (n_states, n_samples)
+
+        Raises
+        ------
+        ValueError
+            As for `predict`, and if n_samples is less than 1.
+
+        Examples
+        --------
+        >>> from skbellman import DistributionalValueEstimator
+        >>> chain = {"state": [0, 1], "next_state": [1, 1], "reward": [1.0, 2.0],
+        ...          "terminated": [False, True]}
+        >>> value = DistributionalValueEstimator(n_steps=20, random_state=0).fit(chain)
+        >>> value.sample([0, 1], n_samples=5, random_state=0).shape
+        (2, 5)
+        """
+        n_samples = check_count("n_samples", n_samples)
+        seed = int(check_random_state(random_state).randint(2**31))
+        return self._laws(states, actions).sample(n_samples, np.random.default_rng(seed))
+
+    def score_samples(self, states: Any, actions: Any = None, *, returns: Any) -> np.ndarray:
+        """Return the log-densities of observed returns, one for each state.
+
+        Parameters
+        ----------
+        states, actions
+            As for `predict`.
+        returns : array-like of shape (n_states,)
+
+        Returns
+        -------
+        ndarray of shape (n_states,)
+            Of the law seen at the noise level ``level_``; -inf where it has no density.
+
+        Raises
+        ------
+        ValueError
+            As for `predict`, and for returns that are not finite or of another length.
+
+        Examples
+        --------
+        >>> from skbellman import DistributionalValueEstimator
+        >>> chain = {"state": [0, 1], "next_state": [1, 1], "reward": [1.0, 2.0],
+        ...          "terminated": [False, True]}
+        >>> value = DistributionalValueEstimator(gamma=0.5, n_steps=300, random_state=0)
+        >>> near, far = value.fit(chain).score_samples([0, 0], returns=[2.0, 1.0])
+        >>> bool(near > far)
+        True
+        """
+        laws = self._laws(states, actions)
+        observed = check_rows("returns", returns, len(laws)).astype(np.float64)
+        if not np.isfinite(observed).all():
+            raise ValueError(f"returns must be finite, got {observed[~np.isfinite(observed)][0]}.")
+        with np.errstate(divide="ignore"):
+            return np.log(laws.density(observed))
+
+    def score(self, states: Any, actions: Any = None, *, returns: Any) -> float:
+        """Return the mean log-density of observed returns.
+
+        Parameters
+        ----------
+        states, actions, returns
+            As for `score_samples`.
+
+        Returns
+        -------
+        float
+            In natural logarithms of the density by units of the reward.
+
+        Raises
+        ------
+        ValueError
+            As for `score_samples`.
+
+        Examples
+        --------
+        >>> from skbellman import DistributionalValueEstimator
+        >>> chain = {"state": [0, 1], "next_state": [1, 1], "reward": [1.0, 2.0],
+        ...          "terminated": [False, True]}
+        >>> value = DistributionalValueEstimator(n_steps=20, random_state=0).fit(chain)
+        >>> isinstance(value.score([1], returns=[2.0]), float)
+        True
+        """
+        return float(self.score_samples(states, actions, returns=returns).mean())
+
+    def quantile(self, states: Any, actions: Any = None, *, q: Any) -> np.ndarray:
+        """Return quantiles of the returns.
+
+        Parameters
+        ----------
+        states, actions
+            As for `predict`.
+        q : float or array-like of shape (n_quantiles,)
+            Probabilities.
+
+        Returns
+        -------
+        ndarray of shape (n_states,) or (n_states, n_quantiles)
+
+        Raises
+        ------
+        ValueError
+            As for `predict`, and for q outside [0, 1].
+
+        Examples
+        --------
+        >>> from skbellman import DistributionalValueEstimator
+        >>> chain = {"state": [0, 1], "next_state": [1, 1], "reward": [1.0, 2.0],
+        ...          "terminated": [False, True]}
+        >>> value = DistributionalValueEstimator(n_steps=20, random_state=0).fit(chain)
+        >>> value.quantile([0, 1], q=[0.1, 0.5, 0.9]).shape
+        (2, 3)
+        """
+        probabilities = np.asarray(q, dtype=np.float64)
+        if not ((probabilities >= 0) & (probabilities <= 1)).all():
+            raise ValueError(f"q must be between 0 and 1, got {q}.")
+        laws = self._laws(states, actions)
+        found = laws.quantile(np.broadcast_to(probabilities, (len(laws), probabilities.size)))
+        return found[:, 0] if probabilities.ndim == 0 else found
+
+    def cdf(self, states: Any, actions: Any = None, *, returns: Any) -> np.ndarray:
+        """Return the probabilities that the returns are at most given ones.
+
+        Parameters
+        ----------
+        states, actions
+            As for `predict`.
+        returns : float or array-like of shape (n_returns,)
+
+        Returns
+        -------
+        ndarray of shape (n_states,) or (n_states, n_returns)
+
+        Raises
+        ------
+        ValueError
+            As for `predict`.
+
+        Examples
+        --------
+        >>> from skbellman import DistributionalValueEstimator
+        >>> chain = {"state": [0, 1], "next_state": [1, 1], "reward": [1.0, 2.0],
+        ...          "terminated": [False, True]}
+        >>> value = DistributionalValueEstimator(n_steps=20, random_state=0).fit(chain)
+        >>> value.cdf([0, 1], returns=[1.0, 4.0]).shape
+        (2, 2)
+        """
+        points = np.asarray(returns, dtype=np.float64)
+        laws = self._laws(states, actions)
+        found = laws.cdf(np.broadcast_to(points, (len(laws), points.size)))
+        return found[:, 0] if points.ndim == 0 else found
+
+    def cvar(self, states: Any, actions: Any = None, *, alpha: float = 0.1) -> np.ndarray:
+        """Return the conditional value at risk: the mean of the worst share of the returns.
+
+        Parameters
+        ----------
+        states, actions
+            As for `predict`.
+        alpha : float, default=0.1
+            The share. 1 is the expected return.
+
+        Returns
+        -------
+        ndarray of shape (n_states,)
+
+        Raises
+        ------
+        ValueError
+            As for `predict`, and for alpha outside (0, 1].
+
+        Examples
+        --------
+        >>> from skbellman import DistributionalValueEstimator
+        >>> chain = {"state": [0, 1], "next_state": [1, 1], "reward": [1.0, 2.0],
+        ...          "terminated": [False, True]}
+        >>> value = DistributionalValueEstimator(n_steps=20, random_state=0).fit(chain)
+        >>> bool((value.cvar([0, 1], alpha=0.1) < value.predict([0, 1])).all())
+        True
+        """
+        _check_alpha(alpha)
+        return self._laws(states, actions).cvar(alpha)
+
+    def _laws(self, states: Any, actions: Any) -> TabulatedLaws:
+        low, high, level = self._support()
+        edges = np.linspace(low, high, _CELLS * math.ceil((high - low) / level) + 1)
+        middles = (edges[1:] + edges[:-1]) / 2
+        return TabulatedLaws(edges, self._density(states, actions, middles))
+
+    @abstractmethod
+    def _support(self) -> tuple[float, float, float]:
+        """Return the least and the largest return with density, and the noise level."""
+
+    @abstractmethod
+    def _density(self, states: Any, actions: Any, x: np.ndarray) -> np.ndarray:
+        """Return the density of each law at x, of shape (m,): (n_states, m)."""
+
+
+class MixtureOfReturns(ReturnLaws):
+    """The laws of the returns where one of several policies is chosen at the start.
+
+    Laws are linear in that choice: they are the mixture of the laws of each policy.
+
+    Parameters
+    ----------
+    estimators : sequence of fitted estimators
+        Of the same process.
+    weights : array-like of shape (n_estimators,)
+        Probabilities of the choice; normalised.
+
+    Raises
+    ------
+    ValueError
+        If the weights do not fit.
+
+    Examples
+    --------
+    >>> from skbellman import DistributionalValueEstimator, MixtureOfReturns
+    >>> low, high = [
+    ...     DistributionalValueEstimator(n_steps=100, random_state=0).fit(
+    ...         {"state": [0, 0], "next_state": [0, 0], "reward": [r, r], "terminated": [1, 1]}
+    ...     )
+    ...     for r in (1.0, 2.0)
+    ... ]
+    >>> MixtureOfReturns([low, high], [0.5, 0.5]).predict([0]).round(1)
+    array([1.5])
+    """
+
+    def __init__(self, estimators: Sequence[ReturnLaws], weights: Any) -> None:
+        self.estimators = estimators
+        self.weights = weights
+        shares = np.asarray(weights, dtype=np.float64)
+        if shares.shape != (len(estimators),) or not (shares >= 0).all() or not shares.sum() > 0:
+            raise ValueError(
+                f"weights must be {len(estimators)} numbers, none negative, got {weights!r}."
+            )
+
+    def _support(self) -> tuple[float, float, float]:
+        lows, highs, levels = zip(*(e._support() for e in self.estimators), strict=True)
+        return min(lows), max(highs), min(levels)
+
+    def _density(self, states: Any, actions: Any, x: np.ndarray) -> np.ndarray:
+        shares = np.asarray(self.weights, dtype=np.float64) / np.sum(self.weights)
+        parts = [e._density(states, actions, x) for e in self.estimators]
+        return np.tensordot(shares, np.stack(parts), 1)
+
+
+class DistributionalValueEstimator(ReturnLaws):
+    r"""The law of the return of a Markov decision process, for each state and action.
+
+    The law of the discounted sum of rewards, not its mean alone, learned from a table of
+    transitions (policy evaluation) or in a gymnasium environment (control). Its density and
+    gradient field are linear in the law, and so is the Bellman backup: a regression of fields on
+    fields (arXiv 2410.01796). No least and largest return have to be given: the support moves
+    to where the laws are.
+
+    Laws are sums of Gaussians, seen at a noise level that is the spacing of their centres. That
+    costs no bias: with :math:`Z_\sigma = Z + N(0, \sigma^2)`, the law of :math:`Z_\sigma` is
+    that of :math:`r + e + \gamma Z'_\sigma`, :math:`e \sim N(0, \sigma^2 (1 - \gamma^2))`.
+
+    Parameters
+    ----------
+    policy : "table", "greedy", callable or array of shape (n_states, n_actions), \
+            default="table"
+        Whose returns. "table" is the policy that acted in the table; "greedy" the best one,
+        which is learned with its returns. A callable takes states and gives probabilities, of
+        shape (n, n_actions), or actions, (n,); an array has a row of probabilities for each
+        labelled state, in sorted order.
+    gamma : float, default=0.99
+        Discount. 1 only where episodes end.
+    n_basis : int, default=101
+        Number of Gaussians of a law.
+    gradient_weight : float, default=0.0
+        Weight of matching gradient fields beside the densities.
+    hidden_layer_sizes : tuple of int, default=(128, 128)
+        Of the network from states to laws.
+    n_steps : int or "auto", default="auto"
+        Steps of the optimiser from a table, "auto" 4000 to 10000 by gamma; steps in an
+        environment, "auto" 30000.
+    batch_size : int or "auto", default="auto"
+        "auto" is 256 from a table, 64 in an environment.
+    learning_rate : float or "auto", default="auto"
+        Of Adam. "auto" is 1e-3 from a table, falling to 0 along a cosine, and 5e-4 in an
+        environment.
+    target_rate : float or "auto", default="auto"
+        How far the slower network whose laws are backed up follows at each step. "auto" is 0.1
+        from a table, 0.005 in an environment.
+    multi_step : int, default=1
+        Steps in an environment that a backup spans.
+    exploration : float, default=0.05
+        Share of random actions in an environment, once it has fallen from 1.
+    exploration_fraction : float, default=0.2
+        Share of the steps over which it falls.
+    n_random_steps : int, default=1000
+        Steps in an environment before learning begins.
+    replay_size : int, default=50000
+        Transitions that are remembered.
+    target_return : float or None, default=None
+        Stop once the mean return of the last 20 episodes is this high.
+    device : str, default="auto"
+        "cpu", "cuda", ...; "auto" takes a GPU if there is one.
+    verbose : int, default=0
+        1 prints a line now and then.
+    random_state : int, RandomState instance or None, default=None
+        Seeds everything; the global random states are left alone.
+
+    Attributes
+    ----------
+    field_ : BasisReturnField
+        The laws, as fields.
+    space_ : DecisionSpace
+        How states and actions are read.
+    actions_ : ndarray of shape (n_actions,) or None
+        The actions, if there is a choice among labels.
+    support_ : tuple of float
+        Least and largest return that the laws reach.
+    level_ : float
+        Noise level at which the laws are seen, in units of the reward.
+    history_ : dict of list
+        Curves: "step", "loss", "support", and in an environment "return".
+    device_ : torch.device
+
+    See Also
+    --------
+    MixtureOfReturns : The laws under a choice among policies.
+
+    References
+    ----------
+    arXiv 2410.01796, section 3; for the projection of laws, arXiv 1707.06887.
+
+    Examples
+    --------
+    A chain of two states, whose second reward is 1 or 3:
+
+    >>> import numpy as np, pandas as pd
+    >>> from skbellman import DistributionalValueEstimator
+    >>> transitions = pd.DataFrame({
+    ...     "state": [0, 1, 0, 1], "reward": [0.0, 1.0, 0.0, 3.0],
+    ...     "next_state": [1, 1, 1, 1], "terminated": [False, True, False, True],
+    ... })
+    >>> value = DistributionalValueEstimator(gamma=0.5, n_steps=500, random_state=0)
+    >>> value.fit(transitions).predict([0, 1]).round(1)
+    array([1., 2.])
+    >>> value.quantile([1], q=[0.25, 0.75]).round(1)
+    array([[1., 3.]])
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "policy": [StrOptions({"table", "greedy"}), callable, "array-like"],
+        "gamma": [Interval(Real, 0, 1, closed="both")],
+        "n_basis": [Interval(Integral, 8, None, closed="left")],
+        "gradient_weight": [Interval(Real, 0, None, closed="left")],
+        "hidden_layer_sizes": ["array-like"],
+        "n_steps": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "target_rate": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="right")],
+        "multi_step": [Interval(Integral, 1, None, closed="left")],
+        "exploration": [Interval(Real, 0, 1, closed="both")],
+        "exploration_fraction": [Interval(Real, 0, 1, closed="both")],
+        "n_random_steps": [Interval(Integral, 0, None, closed="left")],
+        "replay_size": [Interval(Integral, 1, None, closed="left")],
+        "target_return": [Real, None],
+        "device": [str],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        *,
+        policy: Any = "table",
+        gamma: float = 0.99,
+        n_basis: int = 101,
+        gradient_weight: float = 0.0,
+        hidden_layer_sizes: Sequence[int] = (128, 128),
+        n_steps: int | str = "auto",
+        batch_size: int | str = "auto",
+        learning_rate: float | str = "auto",
+        target_rate: float | str = "auto",
+        multi_step: int = 1,
+        exploration: float = 0.05,
+        exploration_fraction: float = 0.2,
+        n_random_steps: int = 1000,
+        replay_size: int = 50_000,
+        target_return: float | None = None,
+        device: str = "auto",
+        verbose: int = 0,
+        random_state: Any = None,
+    ) -> None:
+        self.policy = policy
+        self.gamma = gamma
+        self.n_basis = n_basis
+        self.gradient_weight = gradient_weight
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.n_steps = n_steps
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.target_rate = target_rate
+        self.multi_step = multi_step
+        self.exploration = exploration
+        self.exploration_fraction = exploration_fraction
+        self.n_random_steps = n_random_steps
+        self.replay_size = replay_size
+        self.target_return = target_return
+        self.device = device
+        self.verbose = verbose
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any = None, *, n_steps: int | None = None) -> ReturnLaws:
+        """Learn the laws of the returns.
+
+        Parameters
+        ----------
+        X : DataFrame, mapping of arrays, Minari dataset, or gymnasium environment
+            Transitions have the parts state, reward, next_state and terminated, and action if
+            there is a choice; truncated and next_action if they are known. A part of several
+            columns has columns of a frame that begin with its name, as state_0, state_1, or is an
+            array of shape (n, d). States in one column of whole numbers, strings or booleans are
+            labels, others numbers. Without next_action, rows are in order, and the next action is
+            that of the next row. An environment, its name, or a vector environment is acted in.
+        y : None
+            Ignored.
+        n_steps : int, optional
+            In place of the parameter of that name.
+
+        Returns
+        -------
+        self : DistributionalValueEstimator
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            For transitions that lack a part, of different lengths, or with rewards that are not
+            finite; for gamma = 1 where no episode ends; for a policy that does not fit; for an
+            environment whose actions are not labels.
+        TypeError
+            If X is neither transitions nor an environment.
+        ImportError
+            For an environment, if gymnasium is not installed.
+        TrainingDivergedError
+            If training diverges. The estimator is then fitted with the last good state.
+
+        Warns
+        -----
+        UserWarning
+            If returns lead to labelled states of which no row tells more.
+        RuntimeWarning
+            If interrupted from the keyboard: what was learned is kept.
+
+        Examples
+        --------
+        >>> from skbellman import DistributionalValueEstimator
+        >>> value = DistributionalValueEstimator(
+        ...     policy="greedy", n_random_steps=100, random_state=0
+        ... )
+        >>> value.fit("CartPole-v1", n_steps=120).act([0.0, 0.0, 0.1, 0.0]) in (0, 1)
+        True
+        """
+        return self._fit(X, n_steps, again=False)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any = None, *, n_steps: int | None = None) -> ReturnLaws:
+        """Go on learning, with other transitions or in the environment.
+
+        Parameters
+        ----------
+        X : DataFrame, mapping of arrays, Minari dataset, or gymnasium environment
+            As for `fit`, with states and actions that were there in fit.
+        y : None
+            Ignored.
+        n_steps : int, optional
+            In place of the parameter of that name.
+
+        Returns
+        -------
+        self : DistributionalValueEstimator
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            As for `fit`, and for states or actions that were not there.
+
+        Examples
+        --------
+        >>> from skbellman import DistributionalValueEstimator
+        >>> chain = {"state": [0, 1], "next_state": [1, 1], "reward": [1.0, 2.0],
+        ...          "terminated": [False, True]}
+        >>> value = DistributionalValueEstimator(gamma=0.5, n_steps=300, random_state=0)
+        >>> value.fit(chain).partial_fit(chain, n_steps=100).predict([1]).round(1)
+        array([2.])
+        """
+        return self._fit(X, n_steps, again=hasattr(self, "field_"))
+
+    def act(self, observation: Any, risk: str | tuple[str, float] = "mean") -> Any:
+        """Return the best action in one state.
+
+        Parameters
+        ----------
+        observation : object
+            One state, as the environment or the table has it.
+        risk : "mean" or ("cvar", alpha), default="mean"
+            What is best: the largest expected return, or the largest mean of its worst share.
+
+        Returns
+        -------
+        int or object
+            As in fit.
+
+        Raises
+        ------
+        ValueError
+            If there is no choice of actions, the risk is none of these, or the state is of
+            another shape.
+
+        Examples
+        --------
+        >>> from skbellman import DistributionalValueEstimator
+        >>> choice = {"state": [0, 0], "action": ["a", "b"], "reward": [1.0, 2.0],
+        ...           "next_state": [0, 0], "terminated": [True, True]}
+        >>> value = DistributionalValueEstimator(n_steps=200, random_state=0).fit(choice)
+        >>> value.act(0)
+        'b'
+        """
+        check_is_fitted(self)
+        if self.actions_ is None:
+            raise ValueError("there is no choice of actions to act by.")
+        states = [observation] * len(self.actions_)
+        if risk == "mean":
+            worth = self.field_.means(self._inputs(states[:1], None)).cpu().numpy()[0]
+        elif isinstance(risk, tuple) and len(risk) == 2 and risk[0] == "cvar":
+            worth = self.cvar(states, self.actions_, alpha=risk[1])
+        else:
+            raise ValueError(f'risk must be "mean" or ("cvar", alpha), got {risk!r}.')
+        return self.actions_[int(worth.argmax())].item()
+
+    def law(self, state: Any, action: Any = None) -> DensityField:
+        """Return the density field of the return in one state.
+
+        For `skbellman.dynamics.bellman_dynamics`, and for arithmetic.
+
+        Parameters
+        ----------
+        state : object
+            One state.
+        action : object, optional
+            Needed if there is a choice.
+
+        Returns
+        -------
+        DensityField
+            Of one column. Its density may be negative by a little.
+
+        Raises
+        ------
+        ValueError
+            If the state or action is unknown.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from skbellman import DistributionalValueEstimator
+        >>> chain = {"state": [0, 1], "next_state": [1, 1], "reward": [1.0, 2.0],
+        ...          "terminated": [False, True]}
+        >>> value = DistributionalValueEstimator(gamma=0.5, n_steps=300, random_state=0)
+        >>> field = value.fit(chain).law(1)
+        >>> field.gradient(torch.tensor([[1.99], [2.01]]), sigma=0.0).sign().flatten()
+        tensor([ 1., -1.])
+        """
+        check_is_fitted(self)
+        actions = None if action is None else np.asarray([action])
+        inputs = self._inputs([state], actions)
+        with torch.no_grad():
+            return self.field_.law(inputs[0], int(self.space_.codes(actions, 1)[0]))
+
+    def _fit(self, X: Any, n_steps: int | None, again: bool) -> DistributionalValueEstimator:
+        random_state = check_random_state(self.random_state)
+        seeds = random_state.randint(2**31, size=2)
+        device = resolve_device(self.device)
+        steps = self.n_steps if n_steps is None else check_count("n_steps", n_steps)
+        with torch.random.fork_rng(fork_devices(device)):
+            torch.manual_seed(int(seeds[0]))
+            rng = np.random.default_rng(seeds[1])
+            if isinstance(X, str) or (hasattr(X, "reset") and hasattr(X, "step")):
+                self._fit_environment(X, steps, again, rng, device)
+            else:
+                self._fit_table(read_transitions(X), steps, again, rng, device)
+        return self
+
+    def _fit_table(
+        self,
+        table: Transitions,
+        n_steps: int | str,
+        again: bool,
+        rng: np.random.Generator,
+        device: torch.device,
+    ) -> None:
+        if self.gamma == 1 and not table.terminated.any():
+            raise ValueError("gamma=1 needs episodes that end, but no step of X is terminated.")
+        if isinstance(self.policy, str) and self.policy == "table":
+            table = with_next_actions(table)
+        space = self.space_ if again else space_of(table)
+        if self._is_greedy and space.actions is None:
+            raise ValueError('policy="greedy" needs labels as actions, of which one is the best.')
+        warn_of_dead_ends(table, space)
+        steps = encode(table, space, None if self._is_greedy else self.policy, device)
+        learner = self._learner(space, steps.reward, again, device, self.gamma, 1e-3, 0.1)
+        learner.cover(steps.reward[~steps.follows])
+        auto_steps = int(np.clip(100 / max(1 - self.gamma, 1e-3), 4000, 10_000))
+        curves = fit_to_table(
+            learner,
+            steps,
+            auto_steps if n_steps == "auto" else int(n_steps),
+            256 if self.batch_size == "auto" else int(self.batch_size),
+            torch.Generator(device).manual_seed(int(rng.integers(2**62))),
+            self._report,
+        )
+        self._keep(learner.field, space, device, curves)
+        curves.raise_if_diverged()
+
+    def _fit_environment(
+        self,
+        X: Any,
+        n_steps: int | str,
+        again: bool,
+        rng: np.random.Generator,
+        device: torch.device,
+    ) -> None:
+        if not self._is_greedy:
+            raise ValueError(
+                'in an environment the best policy is learned: set policy="greedy", or pass a '
+                "table of the transitions of the policy that is evaluated."
+            )
+        environment = as_vector(X)
+        space = environment_space(environment)
+        n_steps = 30_000 if n_steps == "auto" else int(n_steps)
+        discount = self.gamma**self.multi_step
+        learner = self._learner(space, torch.zeros(1), again, device, discount, 5e-4, 0.005)
+        settings = ControlSettings(
+            n_steps=n_steps,
+            n_random_steps=0 if again else self.n_random_steps,
+            batch_size=64 if self.batch_size == "auto" else int(self.batch_size),
+            multi_step=self.multi_step,
+            gamma=self.gamma,
+            exploration=Exploration(
+                self.exploration, 0 if again else round(self.exploration_fraction * n_steps)
+            ),
+            target_return=self.target_return,
+        )
+        replay = Replay(self.replay_size, space.n_inputs, rng, device)
+        controller = Controller(learner, replay, settings, rng)
+        controller.run(environment, space.features, int(rng.integers(2**31)), self._report)
+        if isinstance(X, str):
+            environment.close()
+        self._keep(learner.field, space, device, controller.curves)
+        controller.curves.raise_if_diverged()
+
+    def _learner(
+        self,
+        space: DecisionSpace,
+        rewards: torch.Tensor,
+        again: bool,
+        device: torch.device,
+        discount: float,
+        learning_rate: float,
+        target_rate: float,
+    ) -> Learner:
+        """Return what learns the field: the fitted one again, or a new one."""
+        support = Support(self.gamma, self.n_basis, self.gradient_weight)
+        basis = support.first(rewards)
+        hidden = [check_count("hidden_layer_sizes", n) for n in self.hidden_layer_sizes]
+        if again:
+            field = copy.deepcopy(self.field_).requires_grad_().to(device)
+        else:
+            field = BasisReturnField(space.n_inputs, space.n_actions, hidden, basis).to(device)
+        return Learner(
+            field,
+            support,
+            discount,
+            learning_rate if self.learning_rate == "auto" else float(self.learning_rate),
+            target_rate if self.target_rate == "auto" else float(self.target_rate),
+        )
+
+    def _keep(
+        self, field: BasisReturnField, space: DecisionSpace, device: torch.device, curves: Curves
+    ) -> None:
+        """Set the fitted attributes, all at once."""
+        self.field_ = field.eval().requires_grad_(False)
+        self.space_, self.device_ = space, device
+        self.actions_ = None if space.actions is None else space.actions.labels
+        low, high, self.level_ = field.support()
+        self.support_ = (low, high)
+        self.history_ = curves.as_dict()
+
+    @property
+    def _is_greedy(self) -> bool:
+        return isinstance(self.policy, str) and self.policy == "greedy"
+
+    def _report(self, line: str) -> None:
+        if self.verbose:
+            print(line)
+
+    def _inputs(self, states: Any, actions: Any) -> torch.Tensor:
+        """Return states as the network takes them, (n, n_inputs)."""
+        encoded = self.space_.inputs(joined_columns(states), actions)
+        return torch.as_tensor(encoded, dtype=torch.float32, device=self.device_)
+
+    def _support(self) -> tuple[float, float, float]:
+        check_is_fitted(self)
+        return self.field_.support()
+
+    def _density(self, states: Any, actions: Any, x: np.ndarray) -> np.ndarray:
+        check_is_fitted(self)
+        values = joined_columns(states)
+        if actions is not None:
+            actions = check_rows("actions", actions, len(values))
+        inputs = self._inputs(values, actions)
+        policy = torch.as_tensor(self._first_actions(values, actions, inputs)).to(inputs)
+        points = torch.as_tensor(x, device=self.device_)
+        with torch.no_grad():
+            return self.field_.density(inputs, policy, points).cpu().numpy()
+
+    def _first_actions(
+        self, states: np.ndarray, actions: np.ndarray | None, inputs: torch.Tensor
+    ) -> np.ndarray:
+        """Return the probabilities of the first actions, (n_states, n_actions)."""
+        n_actions = self.space_.n_actions
+        if actions is not None or n_actions == 1:
+            return np.eye(n_actions)[self.space_.codes(actions, len(states))]
+        if self._is_greedy:
+            return np.eye(n_actions)[self.field_.means(inputs).argmax(-1).cpu().numpy()]
+        if isinstance(self.policy, str):
+            raise ValueError(
+                "there is a choice of actions, and the policy is known by its recorded actions "
+                "alone: pass actions."
+            )
+        return policy_probabilities(self.policy, states, self.space_)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state with its tensors on the CPU, so that any machine can load it."""
+        state = dict(super().__getstate__())
+        if "field_" in state:
+            state["field_"] = copy.deepcopy(state["field_"]).cpu()
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore the state; tensors go where ``device`` resolves to on this machine."""
+        super().__setstate__(state)
+        if "field_" in state:
+            wanted = self.device_ if self.device != "auto" else None
+            usable = wanted if wanted is not None and is_usable(wanted) else None
+            self.device_ = usable or resolve_device("auto")
+            self.field_.to(self.device_)
+
+
+def _check_alpha(alpha: float) -> None:
+    if not 0 < alpha <= 1:
+        raise ValueError(f"alpha must be above 0 and at most 1, got {alpha!r}.")
