@@ -124,6 +124,10 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         Whether numeric columns on a grid (integers, prices) are recognised. They are fitted
         spread uniformly over a step, and sampled on the grid; an integer's score is a
         log-probability per unit.
+    atom_share : float, default=0.05
+        Of a numeric column that a value must hold to be an atom, with a probability in place of
+        a density (the zeros of a capital gain); it must also be there three times as often as the
+        values next to it. 1 for no atoms.
     device : str, default="auto"
         "cpu", "cuda", ...; "auto" takes a GPU if there is one.
     verbose : int, default=0
@@ -206,6 +210,7 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         "max_categories": [Interval(Integral, 2, None, closed="left")],
         "handle_unknown": [StrOptions({"zero_density", "error"})],
         "dequantize": ["boolean"],
+        "atom_share": [Interval(Real, 0, 1, closed="right")],
         "device": [str],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
@@ -239,6 +244,7 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         max_categories: int = 100,
         handle_unknown: str = "zero_density",
         dequantize: bool = True,
+        atom_share: float = 0.05,
         device: str = "auto",
         verbose: int = 0,
         random_state: Any = None,
@@ -268,6 +274,7 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         self.max_categories = max_categories
         self.handle_unknown = handle_unknown
         self.dequantize = dequantize
+        self.atom_share = atom_share
         self.device = device
         self.verbose = verbose
         self.random_state = random_state
@@ -313,7 +320,12 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         random_state = check_random_state(self.random_state)
         rng = np.random.default_rng(random_state.randint(2**31))
         encoder = TableEncoder(
-            self.categorical_features, self.max_categories, self.handle_unknown, self.dequantize
+            self.categorical_features,
+            self.max_categories,
+            self.handle_unknown,
+            self.dequantize,
+            # The paper's objectives take numbers only.
+            self.atom_share if self.objective == "denoising" else 1.0,
         ).fit(X)
         if self.objective != "denoising":
             _check_for_paper(encoder, self.objective)
@@ -606,8 +618,9 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         self, encoder: TableEncoder, X: Any, rng: np.random.Generator, device: torch.device
     ) -> Rows:
         """Encode the table and hold out some rows."""
-        n_draws = _GRID_DRAWS if encoder.has_grid() else 1
-        draws, log_measure = encoder.spread(encoder.read(X), n_draws, rng)
+        n_draws = _GRID_DRAWS if encoder.has_grid() or encoder.has_atoms() else 1
+        values = encoder.read(X)
+        draws, log_measure = encoder.spread(values, n_draws, rng)
         order = rng.permutation(draws.shape[1])
         n_validation = min(max(round(self.validation_fraction * len(order)), 1), len(order) - 1)
         held_out, kept = order[:n_validation], order[n_validation:]
@@ -618,6 +631,7 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         validation = draws[0, held_out] + blurred * noise
         present = ~np.isnan(validation)
         blur_measure = 0.5 * ((blurred > 0) * present * noise**2).sum(1)
+        encoder.veil_atoms(values, draws, rng)
 
         def tensor(values: np.ndarray) -> Tensor:
             return torch.tensor(values, dtype=torch.float32, device=device).contiguous()

@@ -82,7 +82,7 @@ class Rows:
     @cached_property
     def has_gaps(self) -> bool:
         """Whether any value is missing."""
-        return bool(torch.isnan(self.draws[0]).any() or torch.isnan(self.validation).any())
+        return bool(torch.isnan(self.draws).any() or torch.isnan(self.validation).any())
 
     @property
     def judges(self) -> Tensor:

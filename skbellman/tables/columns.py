@@ -16,6 +16,8 @@ from skbellman.tables.grids import grid_step
 # coordinates are sqrt(2) apart, seven of these to each side.
 CATEGORY_FLOOR = 0.1
 _TAILS = (np.inf, 8.0, 4.0, 2.0, 1.0, 0.5, 0.25)
+# How much more often than the values next to it an atom is there.
+_STANDING_OUT = 3
 # Mean log-likelihood per row that a heavier tail has to gain to be chosen.
 _TAIL_GAIN = 0.002
 # A logarithmic tail on top of a logarithm draws values beyond any bound: see `_stays_near`.
@@ -23,9 +25,23 @@ _REACH, _FARTHEST = 5.0, 100.0
 
 
 class Column(ABC):
-    """One column of a table: values to ``n_dims`` coordinates and back."""
+    """One column of a table, or a part of one: values to ``n_dims`` coordinates and back."""
 
     n_dims: int
+    holds_numbers: bool
+
+    @property
+    def parts(self) -> list[Column]:
+        """The parts that have coordinates of their own: the column itself, if it is not divided."""
+        return [self]
+
+    def divide(self, values: np.ndarray) -> list[np.ndarray]:
+        """Return the values of each part."""
+        return [values]
+
+    def join(self, decoded: list[np.ndarray]) -> np.ndarray:
+        """Return the values, or codes, of the column from those of its parts."""
+        return decoded[0]
 
     @abstractmethod
     def encode(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -62,7 +78,7 @@ class NumericColumn(Column):
         Relative rounding error of the values.
     """
 
-    n_dims = 1
+    n_dims, holds_numbers = 1, True
 
     def __init__(self, values: np.ndarray, dequantize: bool, precision: float) -> None:
         self.low = float(values.min())
@@ -94,7 +110,11 @@ class NumericColumn(Column):
     def decode(self, coordinates: np.ndarray) -> np.ndarray:
         y = _inverse_asinh(coordinates[:, 0] * self.scale + self.mean, self.tail)
         values = inverse_yeo_johnson(y, self.power) * self.unit + self.center
-        return self._on_grid(values) if self.step else values
+        values = self._on_grid(values) if self.step else values
+        # What was never negative is drawn no lower, and what was always positive stays so.
+        if self.low > 0:
+            return np.where(values > 0, values, self._least)
+        return np.maximum(values, 0.0) if self.low == 0 else values
 
     def _standardise(self, values: np.ndarray) -> None:
         t, _ = self._unscaled(values)
@@ -108,11 +128,20 @@ class NumericColumn(Column):
         return t, log_slope - np.log(self.unit)
 
     def _on_grid(self, values: np.ndarray) -> np.ndarray:
-        """Round to the grid; a column without negative values gets none."""
-        lowest = 0.0 if self.low >= 0 else -np.inf
         n_steps = np.rint((values - self.low) / self.step)
+        return self._grid_points(n_steps)
+
+    def _grid_points(self, n_steps: np.ndarray) -> np.ndarray:
         decimals = int(np.ceil(-np.log10(self.step))) + 6
-        return np.maximum((self.low + n_steps * self.step).round(decimals), lowest)
+        return (self.low + n_steps * self.step).round(decimals)
+
+    @property
+    def _least(self) -> float:
+        """The lowest positive value that is drawn where all values are positive."""
+        if not self.step:
+            return self.low
+        n_below = np.ceil(self.low / self.step - 1e-6) - 1
+        return float(self._grid_points(np.array(-n_below)))
 
 
 class CategoricalColumn(Column):
@@ -128,6 +157,8 @@ class CategoricalColumn(Column):
     levels : array of shape (K,)
         The values, in the order of their codes.
     """
+
+    holds_numbers = False
 
     def __init__(self, levels: np.ndarray) -> None:
         self.levels = levels
@@ -149,6 +180,75 @@ class CategoricalColumn(Column):
         """Return the code of each value, -1 for one that is no level."""
         index = {level: code for code, level in enumerate(self.levels.tolist())}
         return np.array([index.get(value, -1) for value in values.tolist()], dtype=np.int64)
+
+
+class AtomColumn(Column):
+    """A number with atoms: values that hold a share of the column each, and a density of the rest.
+
+    A category tells which atom holds, if any, and a number the value if none does; where an atom
+    holds, the number is not seen. So a row with an atom scores a probability, the others a density.
+
+    Parameters
+    ----------
+    atoms : array of shape (n_atoms,)
+    rest : NumericColumn or None
+        Of the other values; None if there are none.
+    """
+
+    holds_numbers = True
+
+    def __init__(self, atoms: np.ndarray, rest: NumericColumn | None) -> None:
+        self.atoms, self.rest = atoms, rest
+        n_levels = len(atoms) + (rest is not None)
+        self.which = CategoricalColumn(np.arange(n_levels, dtype=np.float64))
+        self.n_dims = self.which.n_dims + (rest is not None)
+
+    @property
+    def parts(self) -> list[Column]:
+        return [self.which] if self.rest is None else [self.rest, self.which]
+
+    def divide(self, values: np.ndarray) -> list[np.ndarray]:
+        code = np.full(len(values), np.nan if self.rest is None else float(len(self.atoms)))
+        for k, atom in enumerate(self.atoms):
+            code[values == atom] = k
+        missing = np.isnan(values)
+        # Without a rest, a value that is no atom is none that the column can take.
+        unknown = np.where(np.isnan(code), -1.0, code)
+        which = np.where(missing, np.nan, unknown)
+        if self.rest is None:
+            return [which]
+        return [np.where(code < len(self.atoms), np.nan, values), which]
+
+    def join(self, decoded: list[np.ndarray]) -> np.ndarray:
+        code = decoded[-1].astype(np.int64)
+        if self.rest is None:
+            return self.atoms[code]
+        return np.where(code < len(self.atoms), np.append(self.atoms, 0.0)[code], decoded[0])
+
+    def encode(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        raise TypeError("a column with atoms is encoded by its parts.")
+
+    def spread(self, values: np.ndarray, place: np.ndarray | float) -> np.ndarray:
+        raise TypeError("a column with atoms is spread by its parts.")
+
+    def decode(self, coordinates: np.ndarray) -> np.ndarray:
+        raise TypeError("a column with atoms is decoded by its parts.")
+
+
+def find_atoms(values: np.ndarray, least_share: float) -> np.ndarray:
+    """Return the values that stand out of a column: its atoms, ascending.
+
+    They hold at least that share of the column, and three times as much as the values next to
+    them. Where fewer than two values would be left, and of two values, every one is an atom.
+    """
+    if least_share >= 1:
+        return values[:0]
+    levels, counts = np.unique(values, return_counts=True)
+    beside = np.maximum(np.append(counts[1:], 0), np.insert(counts[:-1], 0, 0))
+    stands_out = (counts >= least_share * len(values)) & (counts >= _STANDING_OUT * beside)
+    if len(levels) == 2 or (~stands_out).sum() < 2:
+        return levels
+    return levels[stands_out]
 
 
 def yeo_johnson(u: np.ndarray, power: float) -> np.ndarray:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from skbellman.mixtures import best_mixture
-from skbellman.tables.columns import CATEGORY_FLOOR, CategoricalColumn, Column, NumericColumn
+from skbellman.tables.columns import (
+    CATEGORY_FLOOR,
+    AtomColumn,
+    CategoricalColumn,
+    Column,
+    NumericColumn,
+    find_atoms,
+)
 from skbellman.tables.containers import Container, is_missing, reader_of
 
 # Share of the variance of a column that the others must leave unexplained.
@@ -19,6 +26,14 @@ _LARGEST = 1e150
 _MIN_STRAIGHTENED = 50
 _MIXTURE_ROWS = 2000
 _SHOWN_LEVELS = 8
+
+
+class Piece(NamedTuple):
+    """A part of a column: the position of the column, that of the part in it, and the part."""
+
+    column: int
+    position: int
+    part: Column
 
 
 class TableEncoder:
@@ -32,16 +47,18 @@ class TableEncoder:
     max_categories : int
     handle_unknown : {"zero_density", "error"}
     dequantize : bool
+    atom_share : float
+        Of a numeric column that a value must hold to be an atom; 1 for no atoms.
 
     Attributes
     ----------
     columns_ : list of Column
         One for each column of the table.
     is_categorical_ : array of bool, shape (n_features,)
-    order_ : list of int
-        The table's columns in the order of their coordinates.
+    pieces_ : list of Piece
+        The parts of the columns in the order of their coordinates.
     blocks_ : array of int, shape (n_dims,)
-        The column that each coordinate belongs to, counting in that order those that have any.
+        The piece that each coordinate belongs to, counting those that have any.
     missing_rates_ : array of float, shape (n_features,)
         Share of the values of each column that were missing.
 
@@ -54,11 +71,13 @@ class TableEncoder:
         max_categories: int = 100,
         handle_unknown: str = "zero_density",
         dequantize: bool = True,
+        atom_share: float = 0.05,
     ) -> None:
         self.categorical_features = categorical_features
         self.max_categories = max_categories
         self.handle_unknown = handle_unknown
         self.dequantize = dequantize
+        self.atom_share = atom_share
 
     def fit(self, X: Any) -> TableEncoder:
         """Learn each column's map; warn of columns that are linear functions of others."""
@@ -70,14 +89,15 @@ class TableEncoder:
         self.missing_rates_ = np.array([is_missing(v).mean() for v in values])
         for j in range(len(values)):
             self._fit_column(X, j, values[j])
-        numeric = [j for j, c in enumerate(self.columns_) if isinstance(c, NumericColumn)]
-        if numeric:
-            matrix = np.column_stack([values[j] for j in numeric])
-            complete = list(matrix[~np.isnan(matrix).any(1)].T)
-            self._straighten(numeric, complete)
-            self._warn_collinear(numeric, complete)
-        self.order_ = numeric + [j for j in range(len(values)) if j not in numeric]
-        widths = [column.n_dims for column in self._ordered if column.n_dims]
+        smooth = [j for j, c in enumerate(self.columns_) if isinstance(c, NumericColumn)]
+        self._straighten(smooth, _complete(values, smooth))
+        numeric = [j for j, c in enumerate(self.columns_) if c.holds_numbers]
+        self._warn_collinear(numeric, _complete(values, numeric))
+        pieces = [
+            Piece(j, k, part) for j, c in enumerate(self.columns_) for k, part in enumerate(c.parts)
+        ]
+        self.pieces_ = sorted(pieces, key=lambda piece: not piece.part.holds_numbers)
+        widths = [piece.part.n_dims for piece in self.pieces_ if piece.part.n_dims]
         if not widths:
             raise ValueError("Every column of X is constant: there is no density to fit.")
         self.blocks_ = np.repeat(np.arange(len(widths)), widths)
@@ -90,13 +110,14 @@ class TableEncoder:
 
     def corners(self) -> list[np.ndarray]:
         """Return the points of each category that has coordinates, (K, K - 1) each."""
-        return [c.corners for c in self._ordered if isinstance(c, CategoricalColumn) and c.n_dims]
+        parts = [piece.part for piece in self.pieces_]
+        return [c.corners for c in parts if isinstance(c, CategoricalColumn) and c.n_dims]
 
     def floors(self, sigma_min: float) -> np.ndarray:
         """Return the lowest noise level of each coordinate, (n_dims,)."""
         floors = [
-            np.full(c.n_dims, CATEGORY_FLOOR if isinstance(c, CategoricalColumn) else sigma_min)
-            for c in self._ordered
+            np.full(part.n_dims, sigma_min if part.holds_numbers else CATEGORY_FLOOR)
+            for _, _, part in self.pieces_
         ]
         return np.concatenate(floors)
 
@@ -132,7 +153,7 @@ class TableEncoder:
     def check_holdable(self, values: list[np.ndarray]) -> None:
         """Refuse numbers that columns of the fitted table could not hold."""
         for j, column in enumerate(self.columns_):
-            if not isinstance(column, NumericColumn):
+            if not column.holds_numbers:
                 continue
             present = values[j][~is_missing(values[j])]
             self._check_magnitude(j, np.append(present, 0.0))
@@ -145,7 +166,7 @@ class TableEncoder:
 
     def nothing(self, j: int, n_rows: int) -> np.ndarray:
         """Return a column j whose values are missing."""
-        if isinstance(self.columns_[j], NumericColumn):
+        if self.columns_[j].holds_numbers:
             return np.full(n_rows, np.nan)
         return np.full(n_rows, None, dtype=object)
 
@@ -169,7 +190,7 @@ class TableEncoder:
 
     def coordinates_of(self, columns: Sequence[Any]) -> np.ndarray:
         """Return which coordinates belong to the columns of these names, (n_dims,)."""
-        with_any = [self.names[j] for j in self.order_ if self.columns_[j].n_dims]
+        with_any = [self.names[piece.column] for piece in self.pieces_ if piece.part.n_dims]
         return np.isin(self.blocks_, [k for k, name in enumerate(with_any) if name in columns])
 
     def spread(
@@ -179,9 +200,26 @@ class TableEncoder:
 
         Shapes (n_times, n, n_dims) and (n_times, n).
         """  # noqa: E501 - one sentence
-        places = (rng.random((len(values), len(values[0]))) for _ in range(n_times))
+        places = (rng.random((len(self.pieces_), len(values[0]))) for _ in range(n_times))
         draws = list(self._encode_at(values, places))
         return np.stack([z for z, _ in draws]), np.stack([log for _, log in draws])
+
+    def veil_atoms(
+        self, values: list[np.ndarray], matrix: np.ndarray, rng: np.random.Generator
+    ) -> None:
+        """Make coordinates, (n_times, n, n_dims), into what a density with atoms is learned from.
+
+        Where an atom holds, the number is unseen in a row that is scored, and any where one is
+        drawn: there it is filled with noise, independent of all else. Then it is hidden in half
+        of all rows, whether or not an atom holds in them: rows that are chosen by their
+        atoms would teach another share of them.
+        """
+        for k, (j, _, part) in enumerate(self.pieces_):
+            column = self.columns_[j]
+            if part.holds_numbers and isinstance(column, AtomColumn):
+                beside = np.isin(values[j], column.atoms)
+                matrix[:, beside, k] = rng.standard_normal((len(matrix), beside.sum()))
+                matrix[rng.random(matrix.shape[:2]) < 0.5, k] = np.nan
 
     def encode_cells(
         self, values: list[np.ndarray], n_places: int
@@ -191,7 +229,7 @@ class TableEncoder:
         The places are spread evenly over the cell of the grid, its centre the first of them, and
         the same for every row. Without a grid there is one.
         """
-        places = even_places(n_places if self.has_grid() else 1, len(values))
+        places = even_places(n_places if self.has_grid() else 1, len(self.pieces_))
         return self._encode_at(values, places)
 
     def decode(self, matrix: np.ndarray, given: list[np.ndarray] | None = None) -> list[np.ndarray]:
@@ -199,9 +237,11 @@ class TableEncoder:
 
         ``given`` holds the values of each column, missing where they are to be decoded.
         """
-        ends = np.cumsum([c.n_dims for c in self._ordered])[:-1]
-        parts = dict(zip(self.order_, np.split(matrix, ends, axis=1), strict=True))
-        decoded = [column.decode(parts[j]) for j, column in enumerate(self.columns_)]
+        ends = np.cumsum([piece.part.n_dims for piece in self.pieces_])[:-1]
+        parts: list[list[np.ndarray]] = [[] for _ in self.columns_]
+        for (j, _, part), block in zip(self.pieces_, np.split(matrix, ends, axis=1), strict=True):
+            parts[j].append(part.decode(block))
+        decoded = [c.join(found) for c, found in zip(self.columns_, parts, strict=True)]
         if given is None:
             return decoded
         pairs = zip(given, decoded, self.codes(given), strict=True)
@@ -220,29 +260,30 @@ class TableEncoder:
 
     def has_grid(self) -> bool:
         """Say whether any column lies on a grid."""
-        return any(_is_on_grid(c) for c in self.columns_)
+        return any(_is_on_grid(piece.part) for piece in self.pieces_)
+
+    def has_atoms(self) -> bool:
+        """Say whether any column has atoms."""
+        return any(isinstance(c, AtomColumn) for c in self.columns_)
 
     def _encode_at(
         self, values: list[np.ndarray], places: Iterable[np.ndarray]
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Encode columns that were read, those on a grid moved to each place (or row to one)."""
-        columns, values = self._ordered, [values[j] for j in self.order_]
-        still = [
-            None if _is_on_grid(c) else _encoded(c, v) for c, v in zip(columns, values, strict=True)
-        ]
+        divided = [c.divide(v) for c, v in zip(self.columns_, values, strict=True)]
+        parts = [(part, divided[j][k]) for j, k, part in self.pieces_]
+        still = [None if _is_on_grid(part) else _encoded(part, v) for part, v in parts]
         for place in places:
             yield _joined(
                 [
-                    _encoded(c, c.spread(v, u)) if done is None else done
-                    for c, v, u, done in zip(columns, values, place, still, strict=True)
+                    _encoded(part, part.spread(v, u)) if done is None else done
+                    for (part, v), u, done in zip(parts, place, still, strict=True)
                 ]
             )
 
-    @property
-    def _ordered(self) -> list[Column]:
-        return [self.columns_[j] for j in self.order_]
-
     def _warn_collinear(self, numeric: list[int], values: list[np.ndarray]) -> None:
+        if not numeric:
+            return
         dependent = [numeric[k] for k in collinear(np.column_stack(values))]
         if dependent:
             warnings.warn(
@@ -258,7 +299,8 @@ class TableEncoder:
         reader = reader_of(X)  # an array may come after fitting a frame
         values = reader.values(X, position)
         column = self.columns_[j] if j < len(self.columns_) else None
-        if isinstance(column, NumericColumn) and values.dtype == object:
+        is_number = column is not None and column.holds_numbers
+        if is_number and values.dtype == object:
             held = next((v for v in values.tolist() if v is not None), None)
             if held is None:
                 return self.nothing(j, len(values))
@@ -268,7 +310,7 @@ class TableEncoder:
         if isinstance(column, CategoricalColumn) and self.handle_unknown == "error":
             remedy = ' Remove the row, or set handle_unknown="zero_density".'
             self._check_levels_known(j, column, values, remedy)
-        if isinstance(column, NumericColumn) and not np.isnan(values).all():
+        if is_number and not np.isnan(values).all():
             self._check_same_kind(j, reader.is_date(X, position))
         return values
 
@@ -293,9 +335,17 @@ class TableEncoder:
             self.palettes_.append(self.container_.palette(X, j, present[first]))
         else:
             self._check_magnitude(j, values[present])
-            precision = self.container_.precision(j)
-            self.columns_.append(NumericColumn(values[present], self.dequantize, precision))
+            self.columns_.append(self._number(values[present], self.container_.precision(j)))
             self.palettes_.append(None)
+
+    def _number(self, values: np.ndarray, precision: float) -> Column:
+        """Return a column of these values, with atoms if any stand out."""
+        atoms = find_atoms(values, self.atom_share)
+        rest = values[~np.isin(values, atoms)]
+        if not len(atoms):
+            return NumericColumn(values, self.dequantize, precision)
+        smooth = NumericColumn(rest, self.dequantize, precision) if len(rest) else None
+        return AtomColumn(atoms, smooth)
 
     def _straighten(self, numeric: list[int], values: list[np.ndarray]) -> None:
         """Shape the columns no more where a mixture explains the table better unshaped.
@@ -303,7 +353,7 @@ class TableEncoder:
         Each column's shape makes its own distribution normal. Where columns are skewed because
         the table has clusters, that bends the clusters instead.
         """
-        if len(values[0]) < _MIN_STRAIGHTENED:
+        if not numeric or len(values[0]) < _MIN_STRAIGHTENED:
             return
         rng = np.random.default_rng(0)
         shaped = [cast("NumericColumn", self.columns_[j]) for j in numeric]
@@ -350,6 +400,14 @@ def _mixture_evidence(columns: list[NumericColumn], values: list[np.ndarray]) ->
     """Return minus half the BIC of the best Gaussian mixture on the columns' coordinates."""
     matrix, log_measure = _joined([c.encode(v) for c, v in zip(columns, values, strict=True)])
     return float(log_measure.sum() - 0.5 * best_mixture(matrix, seed=0).bic(matrix))
+
+
+def _complete(values: list[np.ndarray], columns: list[int]) -> list[np.ndarray]:
+    """Return the columns of the rows in which none of them is missing."""
+    if not columns:
+        return []
+    matrix = np.column_stack([values[j] for j in columns])
+    return list(matrix[~np.isnan(matrix).any(1)].T)
 
 
 def _encoded(column: Column, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

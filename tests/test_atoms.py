@@ -1,0 +1,126 @@
+"""Columns with atoms: values that hold a share of a column, with a probability of their own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import norm
+
+from skbellman import BellmanDiffusionDensity
+from skbellman.tables import TableEncoder
+from skbellman.tables.columns import AtomColumn, NumericColumn, find_atoms
+
+RNG = np.random.default_rng(0)
+N = 1500
+
+
+def gains() -> pd.DataFrame:
+    """Return a gain that is 0 in 60% of the rows, more often in group a, and 7 in 10%."""
+    group = RNG.choice(["a", "b"], N)
+    u = RNG.random(N)
+    zero = u < np.where(group == "a", 0.8, 0.4)
+    gain = np.select([zero, u > 0.9], [0.0, 7.0], 3 + RNG.normal(size=N))
+    return pd.DataFrame({"gain": gain, "group": group})
+
+
+TABLE = gains()
+
+
+@pytest.fixture(scope="module")
+def density():
+    return BellmanDiffusionDensity(n_steps=400, width=32, random_state=0).fit(TABLE)
+
+
+@pytest.mark.parametrize(
+    ("values", "atoms"),
+    [
+        (np.append(np.zeros(45), RNG.random(55)), [0.0]),
+        (np.concatenate([np.zeros(30), np.full(20, 5.0), RNG.random(50)]), [0.0, 5.0]),
+        (RNG.normal(size=200), []),
+        (RNG.poisson(3, 500).astype(float), []),  # often, but no more than the values beside
+        (np.append(RNG.integers(20, 60, 300), np.full(200, 40)).astype(float), [40.0]),
+        (np.repeat([0.0, 1.0], [10, 90]), [0.0, 1.0]),
+        (np.repeat([0.0, 1.0, 2.0], [90, 2, 8]), [0.0, 1.0, 2.0]),  # one value would be left
+        (np.append(np.zeros(4), RNG.random(96)), []),  # a share of 4%
+    ],
+)
+def test_atoms_are_the_values_that_stand_out(values, atoms):
+    np.testing.assert_array_equal(find_atoms(values, 0.05), atoms)
+    assert not len(find_atoms(values, 1.0))
+
+
+def test_the_share_is_adjustable_and_tells_numbers_from_atoms():
+    gain = TABLE[["gain"]]
+    columns = [TableEncoder(atom_share=s).fit(gain).columns_[0] for s in (0.05, 0.2, 1.0)]
+    assert [type(c) for c in columns] == [AtomColumn, AtomColumn, NumericColumn]
+    assert [c.atoms.tolist() for c in columns[:2]] == [[0.0, 7.0], [0.0]]
+
+
+def test_coordinates_round_trip_and_hide_the_number_where_an_atom_holds():
+    encoder = TableEncoder().fit(TABLE)
+    values = encoder.read(TABLE)
+    (matrix, log_measure), *_ = encoder.encode_cells(values, 1)
+    atom = TABLE.gain.isin([0.0, 7.0]).to_numpy()
+    np.testing.assert_array_equal(np.isnan(matrix[:, 0]), atom)
+    assert not np.isnan(matrix[:, 1:]).any()
+    assert np.isfinite(log_measure).all()
+    decoded = encoder.restore(encoder.decode(np.nan_to_num(matrix)))
+    pd.testing.assert_frame_equal(decoded, TABLE)
+    draws, _ = encoder.spread(values, 4, RNG)
+    np.testing.assert_array_equal(np.isnan(draws[:, :, 0]), np.tile(atom, (4, 1)))
+    encoder.veil_atoms(values, draws, RNG)
+    hidden = np.isnan(draws[:, :, 0])
+    for rows in (atom, ~atom):  # as often in rows with an atom as in others
+        assert hidden[:, rows].mean() == pytest.approx(0.5, abs=0.05)
+    assert np.nanstd(draws[:, atom, 0]) == pytest.approx(1, abs=0.1)
+
+
+def test_atoms_have_a_probability_and_the_rest_a_density(density):
+    asked = {"columns": ["gain"]}
+    x = np.linspace(-3, 9, 600)
+    on = np.exp(density.score_samples(pd.DataFrame({"gain": [0.0, 7.0]}), **asked))
+    off = np.exp(density.score_samples(pd.DataFrame({"gain": x}), **asked))
+    assert on.sum() + off.sum() * (x[1] - x[0]) == pytest.approx(1, abs=0.03)
+    np.testing.assert_allclose(on, [0.6, 0.1], atol=0.06)
+    np.testing.assert_allclose(off, 0.3 * norm(3, 1).pdf(x), atol=0.04)
+
+
+def test_atoms_depend_on_other_columns(density):
+    frame = pd.DataFrame({"gain": [0.0, 0.0], "group": ["a", "b"]})
+    conditional = np.exp(density.score_samples(frame, columns=["gain"], given=["group"]))
+    np.testing.assert_allclose(conditional, [0.8, 0.4], atol=0.08)
+    backwards = np.exp(density.score_samples(frame, columns=["group"], given=["gain"]))
+    np.testing.assert_allclose(backwards, [2 / 3, 1 / 3], atol=0.08)
+
+
+def test_draws_repeat_atoms_and_given_ones_are_kept(density):
+    drawn = density.sample(3000, random_state=0)
+    shares = [(drawn.gain == value).mean() for value in (0.0, 7.0)]
+    np.testing.assert_allclose(shares, [0.6, 0.1], atol=0.05)
+    given = density.sample(500, random_state=0, given={"gain": 0.0})
+    assert (given.gain == 0).all()
+    assert (given.group == "a").mean() == pytest.approx(2 / 3, abs=0.1)
+    rest = density.sample(500, random_state=0, given={"group": "a"}).gain
+    assert (rest == 0).mean() == pytest.approx(0.8, abs=0.09)
+
+
+def test_columns_of_atoms_alone_keep_their_dtype_and_refuse_other_values():
+    frame = pd.DataFrame({"flag": RNG.integers(2, size=300), "x": RNG.normal(size=300)})
+    frame["x"] += 2 * frame.flag
+    density = BellmanDiffusionDensity(n_steps=60, width=16, random_state=0).fit(frame)
+    drawn = density.sample(200, random_state=0)
+    assert drawn.flag.dtype == frame.flag.dtype
+    assert set(drawn.flag) == {0, 1}
+    assert density.score_samples(frame[:1].assign(flag=2))[0] == -np.inf
+    asked = pd.DataFrame({"flag": [0, 1]})
+    chances = np.exp(density.score_samples(asked, columns=["flag"]))
+    assert chances.sum() == pytest.approx(1, abs=0.02)
+
+
+def test_what_was_never_negative_is_drawn_no_lower():
+    for low, least in ((0.0, 0.0), (1.0, 1.0), (3.0, 1.0)):
+        column = NumericColumn(np.arange(low, low + 9), True, 1e-16)
+        assert column.decode(np.array([[-50.0]]))[0] == least
+    assert NumericColumn(0.2 + RNG.random(50), False, 1e-16).decode(np.array([[-50.0]]))[0] > 0.2
+    assert NumericColumn(np.arange(-3.0, 9), True, 1e-16).decode(np.array([[-5.0]]))[0] < -3
