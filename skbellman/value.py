@@ -139,7 +139,7 @@ class ReturnLaws(BaseEstimator):
         >>> from skbellman import DistributionalValueEstimator
         >>> chain = {"state": [0, 1], "next_state": [1, 1], "reward": [1.0, 2.0],
         ...          "terminated": [False, True]}
-        >>> value = DistributionalValueEstimator(gamma=0.5, n_steps=300, random_state=0)
+        >>> value = DistributionalValueEstimator(gamma=0.5, n_steps=100, random_state=0)
         >>> near, far = value.fit(chain).score_samples([0, 0], returns=[2.0, 1.0])
         >>> bool(near > far)
         True
@@ -435,7 +435,7 @@ class DistributionalValueEstimator(ReturnLaws):
     ...     "state": [0, 1, 0, 1], "reward": [0.0, 1.0, 0.0, 3.0],
     ...     "next_state": [1, 1, 1, 1], "terminated": [False, True, False, True],
     ... })
-    >>> value = DistributionalValueEstimator(gamma=0.5, n_steps=500, random_state=0)
+    >>> value = DistributionalValueEstimator(gamma=0.5, n_steps=300, random_state=0)
     >>> value.fit(transitions).predict([0, 1]).round(1)
     array([1., 2.])
     >>> value.quantile([1], q=[0.25, 0.75]).round(1)
@@ -586,8 +586,8 @@ class DistributionalValueEstimator(ReturnLaws):
         >>> from skbellman import DistributionalValueEstimator
         >>> chain = {"state": [0, 1], "next_state": [1, 1], "reward": [1.0, 2.0],
         ...          "terminated": [False, True]}
-        >>> value = DistributionalValueEstimator(gamma=0.5, n_steps=300, random_state=0)
-        >>> value.fit(chain).partial_fit(chain, n_steps=100).predict([1]).round(1)
+        >>> value = DistributionalValueEstimator(gamma=0.5, n_steps=100, random_state=0)
+        >>> value.fit(chain).partial_fit(chain, n_steps=50).predict([1]).round(1)
         array([2.])
         """
         return self._fit(X, n_steps, again=hasattr(self, "field_"))
@@ -632,7 +632,7 @@ class DistributionalValueEstimator(ReturnLaws):
             worth = self.cvar(states, self.actions_, alpha=risk[1])
         else:
             raise ValueError(f'risk must be "mean" or ("cvar", alpha), got {risk!r}.')
-        return self.actions_[int(worth.argmax())].item()
+        return self.actions_.tolist()[int(worth.argmax())]
 
     def law(self, state: Any, action: Any = None) -> DensityField:
         """Return the density field of the return in one state.
@@ -662,10 +662,10 @@ class DistributionalValueEstimator(ReturnLaws):
         >>> from skbellman import DistributionalValueEstimator
         >>> chain = {"state": [0, 1], "next_state": [1, 1], "reward": [1.0, 2.0],
         ...          "terminated": [False, True]}
-        >>> value = DistributionalValueEstimator(gamma=0.5, n_steps=300, random_state=0)
+        >>> value = DistributionalValueEstimator(gamma=0.5, n_steps=100, random_state=0)
         >>> field = value.fit(chain).law(1)
-        >>> field.gradient(torch.tensor([[1.99], [2.01]]), sigma=0.0).sign().flatten()
-        tensor([ 1., -1.])
+        >>> field.scalar(torch.tensor([[2.0]]), sigma=0.5).round(decimals=1)  # N(2, 0.25)
+        tensor([0.8000])
         """
         check_is_fitted(self)
         actions = None if action is None else np.asarray([action])

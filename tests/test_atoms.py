@@ -12,7 +12,7 @@ from skbellman.tables import TableEncoder
 from skbellman.tables.columns import AtomColumn, NumericColumn, find_atoms
 
 RNG = np.random.default_rng(0)
-N = 1500
+N = 1000
 
 
 def gains() -> pd.DataFrame:
@@ -29,7 +29,7 @@ TABLE = gains()
 
 @pytest.fixture(scope="module")
 def density():
-    return BellmanDiffusionDensity(n_steps=400, width=32, random_state=0).fit(TABLE)
+    return BellmanDiffusionDensity(n_steps=250, width=32, random_state=0).fit(TABLE)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_draws_repeat_atoms_and_given_ones_are_kept(density):
 def test_columns_of_atoms_alone_keep_their_dtype_and_refuse_other_values():
     frame = pd.DataFrame({"flag": RNG.integers(2, size=300), "x": RNG.normal(size=300)})
     frame["x"] += 2 * frame.flag
-    density = BellmanDiffusionDensity(n_steps=60, width=16, random_state=0).fit(frame)
+    density = BellmanDiffusionDensity(n_steps=30, width=16, random_state=0).fit(frame)
     drawn = density.sample(200, random_state=0)
     assert drawn.flag.dtype == frame.flag.dtype
     assert set(drawn.flag) == {0, 1}

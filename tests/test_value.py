@@ -79,7 +79,14 @@ def coin(reward_of, n_rows=2000, seed=0):
 
 
 @pytest.mark.parametrize(
-    ("scale", "shift"), [(1.0, 0.0), (1e-3, 0.0), (1e3, 0.0), (1.0, 20.0), (1.0, -20.0)]
+    ("scale", "shift"),
+    [
+        (1.0, 0.0),
+        pytest.param(1e-3, 0.0, marks=pytest.mark.slow),
+        (1e3, 0.0),
+        pytest.param(1.0, 20.0, marks=pytest.mark.slow),
+        pytest.param(1.0, -20.0, marks=pytest.mark.slow),
+    ],
 )
 def test_chain_of_gaussian_rewards(scale, shift):
     # Shifted rewards spread the states' returns over 40 deviations of each.
@@ -106,6 +113,7 @@ def test_states_of_numbers_and_the_sample_agree_with_the_labels_law():
     np.testing.assert_allclose(value.cdf(states, returns=0.5), laws.cdf(0.5)[:, 0], atol=0.06)
 
 
+@pytest.mark.slow
 def test_branching_process_has_a_law_of_two_modes():
     rng = np.random.default_rng(0)
     n = 3000
@@ -194,6 +202,7 @@ def test_next_actions_are_read_from_rows_in_order():
         assert value.predict(["a"], ["go"])[0] == pytest.approx(2.0, abs=0.05)
 
 
+@pytest.mark.slow
 def test_actions_that_are_numbers():
     rng = np.random.default_rng(0)
     action = rng.uniform(-1, 1, size=3000)
@@ -233,6 +242,7 @@ def test_mixture_of_policies_is_the_mixture_of_laws():
         MixtureOfReturns([low, high], [1.0])
 
 
+@pytest.mark.slow
 def test_partial_fit_follows_new_transitions_beyond_the_old_support():
     value = estimator().fit(chain())
     before = value.support_
@@ -391,6 +401,7 @@ def test_transitions_over_several_steps():
     assert list(pending.push(step(1))) == []  # what was cut off is forgotten
 
 
+@pytest.mark.slow
 def test_control_of_copies():
     from gymnasium.vector import SyncVectorEnv
 

@@ -15,6 +15,8 @@ from skbellman.returns.laws import BasisLaw
 
 # Noise levels beyond the outermost centre at which the density is taken to end.
 _TAIL = 4.0
+# Deviation of the first laws, in spacings, and size of the last layer's weights beside torch's.
+_FIRST_WIDTH, _FIRST_SCALE = 2.0, 0.1
 
 
 def perceptron(n_inputs: int, hidden: Sequence[int], n_outputs: int) -> nn.Sequential:
@@ -76,6 +78,20 @@ class BasisReturnField(ReturnField):
         super().__init__()
         self.n_actions, self.basis = n_actions, basis
         self.network = perceptron(n_inputs, hidden, n_actions * basis.size)
+        self._begin_in_the_middle()
+
+    @torch.no_grad()
+    def _begin_in_the_middle(self) -> None:
+        """Make every law at first about one narrow peak in the middle of the basis.
+
+        Laws without a place would be backed up from beyond the ends again and again, and drive
+        the support apart.
+        """
+        basis, last = self.basis, self.last_layer
+        peak = 0.5 * (basis.low + basis.high) + _FIRST_WIDTH * basis.spacing * torch.randn(1, 1000)
+        coordinates = basis.project(peak, torch.full_like(peak, 1e-3))
+        last.bias.copy_(coordinates.expand(self.n_actions, -1).flatten())
+        last.weight.mul_(_FIRST_SCALE)
 
     def forward(self, states: Tensor) -> Tensor:
         """Return coordinates u of mass 1, (n, n_actions, K)."""

@@ -21,9 +21,9 @@ from skbellman.training import Record, TrainingDivergedError
 
 # Steps between looks at where the backed-up laws lie: a look waits for the device.
 _LOOK_EVERY = 25
-_ADAM_EPS = 1e-8
-
 _N_REPORTS = 10
+# Share of the steps after which the support is no more drawn in: a finer law has to be learned.
+_SETTLED = 0.7
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,9 @@ class Learner:
         self.field, self.support = field, support
         self.discount, self.target_rate = discount, target_rate
         self.target = copy.deepcopy(field).requires_grad_(False)
-        self.optimiser = torch.optim.Adam(
-            field.parameters(), learning_rate, eps=_ADAM_EPS, fused=True
-        )
+        self.optimiser = torch.optim.Adam(field.parameters(), learning_rate, fused=True)
         self.n_steps = 0
+        self.is_settled = False
         self._good = copy.deepcopy(field.state_dict()), field.basis
 
     def step(self, batch: Batch) -> Tensor:
@@ -140,7 +139,7 @@ class Learner:
         centres = basis.centres.to(next_weights)
         discount = self.discount * batch.follows.unsqueeze(-1)
         positions = batch.reward.unsqueeze(-1) + discount * centres
-        moved = self.support.moved(basis, positions, next_weights)
+        moved = self.support.moved(basis, positions, next_weights, may_shrink=not self.is_settled)
         if moved is not None:
             next_weights.copy_(basis.convert(next_weights, moved))
             self._move(moved)
@@ -173,10 +172,7 @@ class Curves:
     def line(self, n_last: int = 1) -> str:
         """Return a line on the last notes."""
         low, high = self.support[-1]
-        parts = [
-            f"step {self.step[-1]}: loss {self.loss[-1]:.4f}",
-            f"support {low:.4g} to {high:.4g}",
-        ]
+        parts = [f"step {self.step[-1]}: loss {self.loss[-1]:.4f}"]
         if last := self.episode_return[-n_last:]:
             parts.append(f"return {sum(last) / len(last):.4g}")
         return ", ".join([*parts, f"support {low:.4g} to {high:.4g}"])
@@ -212,9 +208,9 @@ def fit_to_table(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(learner.optimiser, n_steps)
     with kept_if_interrupted():
         for step in range(1, n_steps + 1):
-            size = (batch_size,)
+            learner.is_settled = step > _SETTLED * n_steps
             rows = torch.randint(
-                len(table.action), size, generator=generator, device=generator.device
+                len(table.action), (batch_size,), generator=generator, device=generator.device
             )
             loss = learner.step(table.take(rows))
             schedule.step()

@@ -47,7 +47,8 @@ class Support:
         if high == low:
             room = 0.5 * abs(low) or 0.5
             low, high = low - room, high + room
-        return self._with_margin(low, high)
+        margin = _MARGIN * (high - low) / (self.size - 1 - 2 * _MARGIN)
+        return GaussianBasis(low - margin, high + margin, self.size, self.gradient_weight)
 
     def see(self, rewards: Tensor) -> None:
         """Take note of rewards, which bound the returns."""
@@ -55,15 +56,17 @@ class Support:
         self.most = max(self.most, float(rewards.max()))
 
     def moved(
-        self, basis: GaussianBasis, positions: Tensor, weights: Tensor
+        self, basis: GaussianBasis, positions: Tensor, weights: Tensor, may_shrink: bool = True
     ) -> GaussianBasis | None:
         """Return a basis for backed-up atoms, (n, K), if they lie beyond this one, else None.
 
-        It is never wider than the discounted rewards allow, and is drawn in where most of it is
+        It is never wider than the discounted rewards allow, and may be drawn in where most of it is
         empty.
         """
         low, high = self._widened(basis, positions, weights)
         if (low, high) == (basis.low, basis.high):
+            if not may_shrink:
+                return None
             low, high = _used(basis, positions, weights)
             if high - low > _SPARSE * (basis.high - basis.low):
                 return None
@@ -76,16 +79,19 @@ class Support:
         least, most = float(reward_sums.min()), float(reward_sums.max())
         if basis.low <= least and most <= basis.high:
             return None
-        return self._with_margin(min(basis.low, least), max(basis.high, most))
+        low, high = min(basis.low, least), max(basis.high, most)
+        margin = _MARGIN * (high - low) / basis.size
+        return replace(basis, low=low - margin, high=high + margin)
 
     def _widened(
         self, basis: GaussianBasis, positions: Tensor, weights: Tensor
     ) -> tuple[float, float]:
         low, high = basis.low, basis.high
         span, (least, most) = high - low, self._bounds()
-        if low > least and _share(positions < low, weights) > _BEYOND:
+        sure = max(_BEYOND, _noise(basis, weights))
+        if low > least and _share(positions < low, weights) > sure:
             low = max(low - _GROWTH * span, least)
-        if high < most and _share(positions > high, weights) > _BEYOND:
+        if high < most and _share(positions > high, weights) > sure:
             high = min(high + _GROWTH * span, most)
         return low, high
 
@@ -97,13 +103,15 @@ class Support:
         margin = _MARGIN * (high - low) / self.size if math.isfinite(high - low) else 0.0
         return low - margin, high + margin
 
-    def _with_margin(self, low: float, high: float) -> GaussianBasis:
-        margin = _MARGIN * (high - low) / (self.size - 1 - 2 * _MARGIN)
-        return GaussianBasis(low - margin, high + margin, self.size, self.gradient_weight)
-
 
 def _share(where: Tensor, weights: Tensor) -> float:
     return float(torch.where(where, weights, 0.0).sum(-1).mean().abs())
+
+
+def _noise(basis: GaussianBasis, weights: Tensor) -> float:
+    """Return the mass that errors of the laws may put anywhere: half of what they have below 0."""
+    density = basis.density(weights, basis.centres.to(weights)) * basis.spacing
+    return 0.5 * float(density.clamp(max=0).sum(-1).mean().abs())
 
 
 def _used(basis: GaussianBasis, positions: Tensor, weights: Tensor) -> tuple[float, float]:
@@ -111,7 +119,8 @@ def _used(basis: GaussianBasis, positions: Tensor, weights: Tensor) -> tuple[flo
     cell = ((positions - basis.low) / basis.spacing).round().long().clamp(0, basis.size - 1)
     mass = weights.new_zeros(basis.size).index_add_(0, cell.flatten(), weights.flatten())
     cumulative = (mass / len(weights)).cumsum(0)
-    inside = ((cumulative.abs() > _EMPTY) & ((1 - cumulative).abs() > _EMPTY)).nonzero()
+    sure = max(_EMPTY, _noise(basis, weights))
+    inside = ((cumulative.abs() > sure) & ((1 - cumulative).abs() > sure)).nonzero()
     if not len(inside):
         return basis.low, basis.high
     first, last = float(inside[0]) - 1, float(inside[-1]) + 1
