@@ -20,7 +20,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from skbellman.devices import fork_devices, is_usable, resolve_device
+from skbellman.devices import PortableMixin, fork_devices, resolve_device
 from skbellman.dynamics import Annealing, draw_given, draw_rows
 from skbellman.fields import ClosedFormField, DensityField
 from skbellman.fitting import FieldSettings, Rows, fit_field
@@ -42,7 +42,7 @@ _DOUBT = 0.06
 _CELL_PLACES = 32
 
 
-class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator):
+class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstimator):
     r"""Density of a table, as a gradient field and a scalar field learned from its rows.
 
     The fields are :math:`g = \nabla p_\sigma` and :math:`s = p_\sigma` at every noise level sigma
@@ -184,6 +184,7 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
     True
     """
 
+    _portable: ClassVar[tuple[str, ...]] = ("field_", "schedule_")
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "objective": [StrOptions({"denoising", "pairwise", "sliced"})],
         "bandwidth": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
@@ -717,24 +718,6 @@ class BellmanDiffusionDensity(CallbackSupportMixin, DensityMixin, BaseEstimator)
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the state with its tensors on the CPU, so that any machine can load it."""
-        state = dict(super().__getstate__())
-        for name in ("field_", "schedule_"):
-            if name in state:
-                state[name] = copy.deepcopy(state[name]).cpu()
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore the state; tensors go where ``device`` resolves to on this machine."""
-        super().__setstate__(state)
-        if "field_" in state:
-            wanted = self.device_ if self.device != "auto" else None
-            usable = wanted if wanted is not None and is_usable(wanted) else None
-            self.device_ = usable or resolve_device("auto")
-            self.field_.to(self.device_)
-            self.schedule_.to(self.device_)
 
 
 def _chunk_sizes(n_rows: int) -> list[int]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any, ClassVar
+
 import torch
 
 
@@ -26,3 +29,34 @@ def is_usable(device: torch.device) -> bool:
 def fork_devices(device: torch.device) -> list[torch.device]:
     """Return the devices whose random states `torch.random.fork_rng` is to keep."""
     return [device] if device.type == "cuda" else []
+
+
+class PortableMixin:
+    """Pickles of an estimator that any machine can load, whichever device fitted it.
+
+    Left of scikit-learn's base class. ``device`` is the parameter, ``device_`` where the fitted
+    modules are.
+    """
+
+    device: str
+    device_: torch.device
+    # Names of the fitted modules.
+    _portable: ClassVar[tuple[str, ...]]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state with its tensors on the CPU."""
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[assignment]
+        return state | {
+            name: copy.deepcopy(state[name]).cpu() for name in self._portable if name in state
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore the state; tensors go where ``device`` resolves to on this machine."""
+        super().__setstate__(state)  # type: ignore[misc]
+        if "device_" not in state:
+            return
+        wanted = self.device_ if self.device != "auto" else None
+        usable = wanted if wanted is not None and is_usable(wanted) else None
+        self.device_ = usable or resolve_device("auto")
+        for name in self._portable:
+            getattr(self, name).to(self.device_)

@@ -16,7 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skbellman.devices import fork_devices, is_usable, resolve_device
+from skbellman.devices import PortableMixin, fork_devices, resolve_device
 from skbellman.fields import DensityField
 from skbellman.returns.control import (
     Controller,
@@ -342,7 +342,7 @@ class MixtureOfReturns(ReturnLaws):
         return np.tensordot(shares, np.stack(parts), 1)
 
 
-class DistributionalValueEstimator(ReturnLaws):
+class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     r"""The law of the return of a Markov decision process, for each state and action.
 
     The law of the discounted sum of rewards, not its mean alone, learned from a table of
@@ -442,6 +442,7 @@ class DistributionalValueEstimator(ReturnLaws):
     array([[1., 3.]])
     """
 
+    _portable: ClassVar[tuple[str, ...]] = ("field_",)
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "policy": [StrOptions({"table", "greedy"}), callable, "array-like"],
         "gamma": [Interval(Real, 0, 1, closed="both")],
@@ -835,22 +836,6 @@ class DistributionalValueEstimator(ReturnLaws):
                 "alone: pass actions."
             )
         return policy_probabilities(self.policy, states, self.space_)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the state with its tensors on the CPU, so that any machine can load it."""
-        state = dict(super().__getstate__())
-        if "field_" in state:
-            state["field_"] = copy.deepcopy(state["field_"]).cpu()
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore the state; tensors go where ``device`` resolves to on this machine."""
-        super().__setstate__(state)
-        if "field_" in state:
-            wanted = self.device_ if self.device != "auto" else None
-            usable = wanted if wanted is not None and is_usable(wanted) else None
-            self.device_ = usable or resolve_device("auto")
-            self.field_.to(self.device_)
 
 
 def _check_alpha(alpha: float) -> None:

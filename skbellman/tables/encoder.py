@@ -210,16 +210,18 @@ class TableEncoder:
         """Make coordinates, (n_times, n, n_dims), into what a density with atoms is learned from.
 
         Where an atom holds, the number is unseen in a row that is scored, and any where one is
-        drawn: there it is filled with noise, independent of all else. Then it is hidden in half
-        of all rows, whether or not an atom holds in them: rows that are chosen by their
-        atoms would teach another share of them.
+        drawn: there it is filled with noise, independent of all else. Then it is hidden in half of
+        all rows but those of the first time, whether or not an atom holds in them: rows that
+        are chosen by their atoms would teach another share of them.
         """
         for k, (j, _, part) in enumerate(self.pieces_):
             column = self.columns_[j]
             if part.holds_numbers and isinstance(column, AtomColumn):
                 beside = np.isin(values[j], column.atoms)
                 matrix[:, beside, k] = rng.standard_normal((len(matrix), beside.sum()))
-                matrix[rng.random(matrix.shape[:2]) < 0.5, k] = np.nan
+                hidden = rng.random(matrix.shape[:2]) < 0.5
+                hidden[0] = False
+                matrix[hidden, k] = np.nan
 
     def encode_cells(
         self, values: list[np.ndarray], n_places: int
