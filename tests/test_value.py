@@ -83,7 +83,7 @@ def coin(reward_of, n_rows=2000, seed=0):
     [
         (1.0, 0.0),
         pytest.param(1e-3, 0.0, marks=pytest.mark.slow),
-        (1e3, 0.0),
+        pytest.param(1e3, 0.0, marks=pytest.mark.slow),
         pytest.param(1.0, 20.0, marks=pytest.mark.slow),
         pytest.param(1.0, -20.0, marks=pytest.mark.slow),
     ],
@@ -132,6 +132,7 @@ def test_branching_process_has_a_law_of_two_modes():
     assert mode - middle > 1.0
 
 
+@pytest.mark.slow
 def test_sparse_and_deterministic_returns():
     """One step in ten of an endless walk on the spot is paid, and ends it."""
     rng = np.random.default_rng(0)
@@ -157,6 +158,7 @@ def test_truncation_is_not_termination():
     assert ended.predict([0])[0] == pytest.approx(1 / (1 - 0.5 * 2 / 3), abs=0.03)
 
 
+@pytest.mark.slow
 def test_policies_given_as_table_array_and_function_agree():
     """The next action is 1 in 3 of 4 cases; it pays 2, action 0 nothing."""
     rng = np.random.default_rng(0)
@@ -409,6 +411,7 @@ def test_control_of_copies():
     np.testing.assert_allclose(value.predict([0, 2], [1, 1]), [0.81, 1.0], atol=0.08)
 
 
+@pytest.mark.slow
 def test_target_return_stops_the_fit():
     value = control(target_return=-1.0).fit(Corridor(), n_steps=500)
     assert len(value.history_["step"]) == 20
