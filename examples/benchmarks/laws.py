@@ -2,7 +2,7 @@
 
     cd examples/benchmarks && python laws.py --seeds 0 1 2 3 4
 
-W1 distance to the exact law in its deviations, the mean over the states and then over the seeds,
+W1 distance to the exact law in its deviations, the median over the states, its mean over the seeds
 with the deviation over the seeds, and the seconds of a fit. `DistributionalValueEstimator` with its
 defaults; C51 and quantile regression with as many atoms, the same network, batches, steps, rate and
 target. C51 is told the support. Quantile regression compares all pairs of quantiles, which takes
@@ -29,8 +29,11 @@ SIZE = 101
 
 
 def distance(found: np.ndarray, exact: np.ndarray) -> float:
-    """Return the mean W1 distance over the states, in deviations of each law."""
-    return float((np.abs(found - exact).mean(1) / exact.std(1)).mean())
+    """Return the median W1 distance over the states, in deviations of each law.
+
+    Not the mean: the deviation is nearly 0 in a state whose end is certain.
+    """
+    return float(np.median(np.abs(found - exact).mean(1) / exact.std(1)))
 
 
 def fit_ours(process: Process, seed: int) -> tuple[DistributionalValueEstimator, float]:

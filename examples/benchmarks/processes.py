@@ -153,7 +153,7 @@ def cart_pole(
     states = table["state"][rng.choice(open_rows, n_states)].astype(np.float64)
     returns = np.stack([_episodes(state, 1000, gamma, rng) for state in states])
     quantiles = np.quantile(returns, PROBABILITIES, axis=1).T
-    return Process(gamma, table, states, quantiles, (0.0, 60.0), _noisy_policy)
+    return Process(gamma, table, states, quantiles, (0.0, 100.0), _noisy_policy)
 
 
 _PARTS = ("state", "action", "reward", "next_state", "terminated", "truncated")
