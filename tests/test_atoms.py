@@ -109,6 +109,7 @@ def test_draws_repeat_atoms_and_given_ones_are_kept(density):
     assert (rest == 0).mean() == pytest.approx(ZERO_BY_GROUP["a"], abs=0.09)
 
 
+@pytest.mark.slow
 def test_columns_of_atoms_alone_keep_their_dtype_and_refuse_other_values():
     frame = pd.DataFrame({"flag": RNG.integers(2, size=300), "x": RNG.normal(size=300)})
     frame["x"] += 2 * frame.flag

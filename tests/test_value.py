@@ -228,6 +228,7 @@ def test_risk_decides_between_safe_and_daring():
     np.testing.assert_allclose(value.cvar([0, 0], [0, 1], alpha=0.1), [0.32, -3.0], atol=0.25)
 
 
+@pytest.mark.slow
 def test_mixture_of_policies_is_the_mixture_of_laws():
     low = estimator().fit(coin(lambda a, rng: a + 0.1 * rng.standard_normal(len(a))))
     high = estimator().fit(coin(lambda a, rng: 5 + a + 0.5 * rng.standard_normal(len(a))))
