@@ -829,7 +829,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         if actions is not None or n_actions == 1:
             return np.eye(n_actions)[self.space_.codes(actions, len(states))]
         if self._is_greedy:
-            return np.eye(n_actions)[self.field_.means(inputs).argmax(-1).cpu().numpy()]
+            return np.eye(n_actions)[self.field_.best(inputs).cpu().numpy()]
         if isinstance(self.policy, str):
             raise ValueError(
                 "there is a choice of actions, and the policy is known by its recorded actions "

@@ -283,6 +283,7 @@ BAD_TABLES = [
     ({"reward": [1.0, np.nan]}, "reward is nan in row 1"),
     ({"reward": ["a", "b"]}, "rewards must be numbers"),
     ({"terminated": [0.5, 1.0]}, "terminated must hold booleans"),
+    ({"terminated": ["no", "yes"]}, "terminated must hold booleans"),
     ({"state": [0.0, np.inf]}, "not finite"),
     ({"next_state": [0.5, 1.0]}, "state holds whole numbers, but next_state does not"),
     ({"next_state": [[0, 1], [1, 1]]}, "must be the same"),

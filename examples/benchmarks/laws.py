@@ -64,8 +64,7 @@ def fit_and_ask(
     torch.manual_seed(seed)
     peer = PEERS[name]((space.n_inputs, space.n_actions, SIZE), process.support)
     begin = time.perf_counter()
-    n_steps = int(np.clip(100 / (1 - process.gamma), 4000, 10_000))
-    fit_peer(peer, table, process.gamma, n_steps, 1e-3)
+    fit_peer(peer, table, process.gamma, value.history_["step"][-1], 1e-3)
     seconds = time.perf_counter() - begin
     states, shares = (
         torch.tensor(part, dtype=torch.float32)

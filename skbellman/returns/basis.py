@@ -96,9 +96,12 @@ class GaussianBasis:
         Nearest among those of the same mass, mean and variance: otherwise the ridge and the ends of
         the basis would take a little away at each backup.
         """
+        return self.nearest(self.moments(positions, weights), self.powers(positions, weights))
+
+    def powers(self, positions: Tensor, weights: Tensor) -> Tensor:
+        """Return the moments of order 0 to 2 of atoms, in the unit of `place`: (n, 3)."""
         places = self.place(positions)
-        powers = [(weights * places**k).sum(-1) for k in range(3)]
-        return self.nearest(self.moments(positions, weights), torch.stack(powers, -1))
+        return torch.stack([(weights * places**k).sum(-1) for k in range(3)], -1)
 
     def place(self, positions: Tensor) -> Tensor:
         """Return positions in the unit in which the basis reaches from -1 / 2 to 1 / 2."""
@@ -107,8 +110,8 @@ class GaussianBasis:
     def nearest(self, moments: Tensor, powers: Tensor) -> Tensor:
         """Return the coordinates, (n, K), of given products with the basis and given moments.
 
-        The moments of order 0 to 2 of the weights, (n, 3), are those of `place`. What lies beyond
-        the basis cannot be met, and is not chased.
+        The moments, (n, 3), are those of `powers`. What lies beyond the basis cannot be met, and is
+        not chased.
         """
         near = moments @ self.whitening.to(moments)
         across, inverse = (part.to(moments) for part in self._powers)
@@ -126,23 +129,30 @@ class GaussianBasis:
         """Return the weights w of coordinates u, (..., K)."""
         return coordinates @ self.whitening.to(coordinates)
 
+    @cached_property
+    def _mass(self) -> Tensor:
+        """The vector whose product with coordinates is the mass, (K,)."""
+        return self.whitening.sum(0)
+
     def with_unit_mass(self, coordinates: Tensor) -> Tensor:
         """Return the nearest coordinates whose density has mass 1."""
-        mass = self.whitening.sum(0).to(coordinates)  # w sums to mass . u
+        mass = self._mass.to(coordinates)
         gap = 1 - (coordinates @ mass).unsqueeze(-1)
         return coordinates + gap * mass / mass.square().sum()
 
+    def normals(self, x: Tensor, sigma: Tensor | float = 0.0) -> tuple[Tensor, Tensor]:
+        """Return the Gaussians with noise of deviation sigma at x, and their logarithmic slopes.
+
+        Shapes (m, K), for x of shape (m, 1).
+        """
+        variance = self.level**2 + torch.as_tensor(sigma).to(x).square()
+        offset = x - self.centres.to(x)
+        normals = torch.exp(-0.5 * offset.square() / variance) / (2 * math.pi * variance).sqrt()
+        return normals, -offset / variance
+
     def density(self, weights: Tensor, x: Tensor) -> Tensor:
         """Return the density of each law, weights of shape (n, K), at x of shape (m,): (n, m)."""
-        distance = (x - self.centres.to(x).unsqueeze(-1)) / self.level
-        normal = torch.exp(-0.5 * distance.square()) / (self.level * math.sqrt(2 * math.pi))
-        return weights.to(x) @ normal
-
-    def slope(self, weights: Tensor, x: Tensor) -> Tensor:
-        """Return the derivative of each density, weights of shape (n, K), at x: (n, m)."""
-        distance = (x - self.centres.to(x).unsqueeze(-1)) / self.level
-        normal = torch.exp(-0.5 * distance.square()) / (self.level * math.sqrt(2 * math.pi))
-        return weights.to(x) @ (-distance / self.level * normal)
+        return weights.to(x) @ self.normals(x.unsqueeze(-1))[0].T
 
     def convert(self, weights: Tensor, other: GaussianBasis) -> Tensor:
         """Return the weights, (n, K), of the same laws in another basis."""
@@ -156,7 +166,7 @@ class GaussianBasis:
         """
         atoms = self.centres.expand(self.size, -1)
         across = other.project(atoms, torch.eye(self.size, dtype=torch.float64)).T
-        mass = self.whitening.sum(0)
+        mass = self._mass
         shift = mass / mass.square().sum()
         unit = torch.eye(self.size, dtype=torch.float64) - shift[:, None] * mass[None, :]
         matrix = across @ self.whitening

@@ -108,10 +108,8 @@ def project_backup(
     shift = (reward - (1 - discount) * basis.low) / basis.spacing
     moments = _interpolated(next_weights @ _pushed_basis(basis, discount).to(ended), shift, basis)
     positions = atom + discount * basis.centres.to(atom)
-    powers = torch.stack(
-        [(next_weights * basis.place(positions) ** k).sum(-1) for k in range(3)], -1
-    )
-    return torch.where(follows.unsqueeze(-1), basis.nearest(moments, powers), ended)
+    onwards = basis.nearest(moments, basis.powers(positions, next_weights))
+    return torch.where(follows.unsqueeze(-1), onwards, ended)
 
 
 @lru_cache(maxsize=4)

@@ -287,19 +287,17 @@ class Controller:
         target, last = self.settings.target_return, self.curves.episode_return[-_REPORT_EVERY:]
         return target is not None and len(last) == _REPORT_EVERY and sum(last) >= target * len(last)
 
-    def greedy(self, states: np.ndarray) -> np.ndarray:
-        """Return the actions of the largest expected return, (n,)."""
-        with torch.no_grad():
-            inputs = torch.as_tensor(states, dtype=torch.float32, device=self.replay.device)
-            return self.learner.field.means(inputs).argmax(-1).cpu().numpy()
-
     def _act(self, states: np.ndarray) -> np.ndarray:
         share = self.settings.exploration(self.n_steps)
         if self.n_steps < self.settings.n_random_steps:
             share = 1.0
         explored = self.rng.random(len(states)) < share
         random = self.rng.integers(self.learner.field.n_actions, size=len(states))
-        return random if explored.all() else np.where(explored, random, self.greedy(states))
+        if explored.all():
+            return random
+        inputs = torch.as_tensor(states, dtype=torch.float32, device=self.replay.device)
+        with torch.no_grad():
+            return np.where(explored, random, self.learner.field.best(inputs).cpu().numpy())
 
     def _remember(self, pending: MultiStep, step: Step) -> None:
         learner = self.learner

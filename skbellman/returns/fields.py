@@ -42,6 +42,10 @@ class ReturnField(nn.Module, ABC):
     def means(self, states: Tensor) -> Tensor:
         """Return the expected returns, (n, n_actions)."""
 
+    def best(self, states: Tensor) -> Tensor:
+        """Return the actions of the largest expected return, (n,)."""
+        return self.means(states).argmax(-1)
+
     @abstractmethod
     def density(self, states: Tensor, policy: Tensor, x: Tensor) -> Tensor:
         """Return the density at x, of shape (m,), under actions of a policy, (n, n_actions): (n, m).

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -35,11 +33,11 @@ class BasisLaw(DensityField):
 
     def scalar(self, x: Tensor, sigma: Levels) -> Tensor:
         """Return s(x, sigma), shape (..., n), of either sign."""
-        return self._normals(x, sigma)[0] @ self.weights.to(x)
+        return self.basis.normals(x, sigma)[0] @ self.weights.to(x)
 
     def gradient(self, x: Tensor, sigma: Levels) -> Tensor:
         """Return g(x, sigma), shape (..., n, 1)."""
-        normals, slopes = self._normals(x, sigma)
+        normals, slopes = self.basis.normals(x, sigma)
         return ((normals * slopes) @ self.weights.to(x)).unsqueeze(-1)
 
     def log_scalar(self, x: Tensor, sigma: Levels) -> Tensor:
@@ -50,13 +48,6 @@ class BasisLaw(DensityField):
         """Return g / s, and 0 where s is not positive."""
         s = self.scalar(x, sigma).unsqueeze(-1)
         return torch.where(s > 0, self.gradient(x, sigma) / s.clamp(min=1e-300), 0.0)
-
-    def _normals(self, x: Tensor, sigma: Levels) -> tuple[Tensor, Tensor]:
-        """Return the densities of the basis at x, and their logarithmic slopes."""
-        variance = self.basis.level**2 + torch.as_tensor(sigma).to(x).square()
-        offset = x - self.basis.centres.to(x)
-        normals = torch.exp(-0.5 * offset.square() / variance) / (2 * math.pi * variance).sqrt()
-        return normals, -offset / variance
 
 
 class TabulatedLaws:

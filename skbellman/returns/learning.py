@@ -129,7 +129,7 @@ class Learner:
         weights = self.target.weights(batch.next_state)
         policy = batch.policy
         if policy is None:
-            best = self.field.means(batch.next_state).argmax(-1)
+            best = self.field.best(batch.next_state)
             return weights[torch.arange(len(best), device=best.device), best]
         return (policy.unsqueeze(1) @ weights).squeeze(1)
 

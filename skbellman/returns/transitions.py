@@ -190,7 +190,7 @@ def _finite_rewards(rewards: np.ndarray) -> np.ndarray:
 
 
 def _flags(values: np.ndarray, name: str) -> np.ndarray:
-    flags = values.astype(bool) if values.dtype != object else np.array(values, dtype=float) > 0
-    if values.ndim != 1 or not np.array_equal(flags, values):
+    flags = values == 1
+    if values.ndim != 1 or not (flags | (values == 0)).all():
         raise ValueError(f"{name} must hold booleans, or 0 and 1, one a row.")
     return flags

@@ -31,6 +31,11 @@ class Column(ABC):
     holds_numbers: bool
 
     @property
+    def only_levels(self) -> np.ndarray | None:
+        """The only values that the column takes, or None if it takes any number."""
+        return None
+
+    @property
     def parts(self) -> list[Column]:
         """The parts that have coordinates of their own: the column itself, if it is not divided."""
         return [self]
@@ -165,6 +170,10 @@ class CategoricalColumn(Column):
         self.n_dims = len(levels) - 1
         self.corners = _simplex(len(levels))
 
+    @property
+    def only_levels(self) -> np.ndarray:
+        return self.levels
+
     def encode(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         codes = self.codes(values)
         log_peak = 0.5 * self.n_dims * np.log(2 * np.pi * CATEGORY_FLOOR**2)
@@ -202,6 +211,10 @@ class AtomColumn(Column):
         n_levels = len(atoms) + (rest is not None)
         self.which = CategoricalColumn(np.arange(n_levels, dtype=np.float64))
         self.n_dims = self.which.n_dims + (rest is not None)
+
+    @property
+    def only_levels(self) -> np.ndarray | None:
+        return self.atoms if self.rest is None else None
 
     @property
     def parts(self) -> list[Column]:

@@ -171,18 +171,21 @@ class TableEncoder:
         return np.full(n_rows, None, dtype=object)
 
     def check_known(self, values: list[np.ndarray]) -> None:
-        """Refuse values that were not among the categories of their columns in fit."""
+        """Refuse values that were not there in fit in columns that take no others."""
         for j, column in enumerate(self.columns_):
-            if isinstance(column, CategoricalColumn):
-                self._check_levels_known(j, column, values[j])
+            self._check_levels_known(j, column, values[j])
 
     def _check_levels_known(
-        self, j: int, column: CategoricalColumn, values: np.ndarray, remedy: str = ""
+        self, j: int, column: Column, values: np.ndarray, remedy: str = ""
     ) -> None:
-        unknown = values[(column.codes(values) < 0) & ~is_missing(values)]
-        if len(unknown):
-            shown = ", ".join(map(repr, column.levels[:_SHOWN_LEVELS]))
-            more = ", ..." if len(column.levels) > _SHOWN_LEVELS else ""
+        levels = column.only_levels
+        if levels is None:
+            return
+        known = set(levels.tolist())
+        unknown = [v for v in values[~is_missing(values)].tolist() if v not in known]
+        if unknown:
+            shown = ", ".join(map(repr, levels[:_SHOWN_LEVELS].tolist()))
+            more = ", ..." if len(levels) > _SHOWN_LEVELS else ""
             raise ValueError(
                 f"Column {self.names[j]!r} holds {unknown[0]!r}, which was not there in fit, "
                 f"among {shown}{more}.{remedy}"
@@ -309,7 +312,7 @@ class TableEncoder:
             raise ValueError(
                 f"Column {self.names[j]!r} holds {held!r} but was numeric in fit: convert it."
             )
-        if isinstance(column, CategoricalColumn) and self.handle_unknown == "error":
+        if column is not None and self.handle_unknown == "error":
             remedy = ' Remove the row, or set handle_unknown="zero_density".'
             self._check_levels_known(j, column, values, remedy)
         if is_number and not np.isnan(values).all():
