@@ -19,7 +19,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from processes import PROBABILITIES, PROCESSES, Process
-from return_peers import Categorical, Quantile, fit_peer, quantiles
+from return_peers import Categorical, Peer, Quantile, fit_peer, quantiles
 
 from skbellman import DistributionalValueEstimator
 from skbellman.returns.evaluation import encode, policy_probabilities
@@ -45,7 +45,7 @@ def fit_ours(process: Process, seed: int) -> tuple[DistributionalValueEstimator,
     return value, time.perf_counter() - begin
 
 
-PEERS: dict[str, Callable[[tuple[int, int, int], tuple[float, float]], Categorical | Quantile]] = {
+PEERS: dict[str, Callable[[tuple[int, int, int], tuple[float, float]], Peer]] = {
     "C51, support given": lambda sizes, support: Categorical(*sizes, support),
     "QR, kappa 0": lambda sizes, support: Quantile(*sizes, 0.0),
     "QR, kappa 1": lambda sizes, support: Quantile(*sizes, 1.0),

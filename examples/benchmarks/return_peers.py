@@ -1,37 +1,67 @@
-"""C51 and quantile regression for the laws of returns of a table, in the library's own loop.
+"""C51, quantile regression and expected values, learned in the library's own loops.
 
-The same network, batches, optimiser, rate and slower target; only the representation of the law and
-its loss differ. C51 is told the support.
+The same network, batches, optimiser, slower target and choice of the next action; only the
+representation of the law and its loss differ. C51 is told the support.
 """
 
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import huber_loss
+from torch.nn.functional import huber_loss, one_hot
 
 from skbellman.returns.fields import perceptron
 from skbellman.returns.learning import Batch
 
 
-class Categorical(nn.Module):
+class Peer(nn.Module, ABC):
+    """A network with ``size`` outputs for each action, that say a law."""
+
+    def __init__(self, n_inputs: int, n_actions: int, size: int) -> None:
+        super().__init__()
+        self.n_actions, self.size = n_actions, size
+        self.network = perceptron(n_inputs, (128, 128), n_actions * size)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Return the outputs, (n, n_actions, size)."""
+        return self.network(states).unflatten(-1, (self.n_actions, self.size))
+
+    @abstractmethod
+    def means(self, states: Tensor) -> Tensor:
+        """Return the expected returns, (n, n_actions)."""
+
+    def best(self, states: Tensor) -> Tensor:
+        """Return the actions of the largest expected return, (n,)."""
+        return self.means(states).argmax(-1)
+
+    def support(self) -> tuple[float, float, float]:
+        """Return ends and noise level; a peer does not say them."""
+        return float("nan"), float("nan"), 0.0
+
+    @abstractmethod
+    def law(self, states: Tensor, policy: Tensor) -> tuple[Tensor, Tensor]:
+        """Return places and probabilities of the law under a policy, (n, m)."""
+
+    @abstractmethod
+    def loss(self, own: Tensor, places: Tensor, shares: Tensor) -> Tensor:
+        """Return the loss of outputs, (n, size), beside a law."""
+
+
+class Categorical(Peer):
     """C51 (arXiv 1707.06887): probabilities of atoms on a grid."""
 
     def __init__(self, n_inputs: int, n_actions: int, size: int, support: tuple[float, float]):
-        super().__init__()
-        self.network, self.shape = perceptron(n_inputs, (128, 128), n_actions * size), (
-            n_actions, size,
-        )  # fmt: skip
+        super().__init__(n_inputs, n_actions, size)
         self.atoms = torch.linspace(*support, size)
 
-    def forward(self, states: Tensor) -> Tensor:
-        return self.network(states).unflatten(-1, self.shape)
+    def means(self, states: Tensor) -> Tensor:
+        return self(states).softmax(-1) @ self.atoms
 
     def law(self, states: Tensor, policy: Tensor) -> tuple[Tensor, Tensor]:
-        """Return places and probabilities, (n, K)."""
         mixed = (policy.unsqueeze(1) @ self(states).softmax(-1)).squeeze(1)
         return self.atoms.expand_as(mixed), mixed
 
@@ -48,21 +78,17 @@ class Categorical(nn.Module):
         return -(goal * own.log_softmax(-1)).sum(-1).mean()
 
 
-class Quantile(nn.Module):
+class Quantile(Peer):
     """QR (arXiv 1710.10044) with the pinball loss, or Huber's with kappa 1."""
 
     def __init__(self, n_inputs: int, n_actions: int, size: int, kappa: float):
-        super().__init__()
-        self.network, self.shape = perceptron(n_inputs, (128, 128), n_actions * size), (
-            n_actions, size,
-        )  # fmt: skip
+        super().__init__(n_inputs, n_actions, size)
         self.kappa, self.levels = kappa, (torch.arange(size) + 0.5) / size
 
-    def forward(self, states: Tensor) -> Tensor:
-        return self.network(states).unflatten(-1, self.shape)
+    def means(self, states: Tensor) -> Tensor:
+        return self(states).mean(-1)
 
     def law(self, states: Tensor, policy: Tensor) -> tuple[Tensor, Tensor]:
-        """Return places and probabilities, (n, A K): of the mixture over actions."""
         places = self(states)
         shares = policy.unsqueeze(-1).expand_as(places) / places.shape[-1]
         return places.flatten(1), shares.flatten(1)
@@ -76,34 +102,62 @@ class Quantile(nn.Module):
         return ((tilt * size) @ shares.unsqueeze(-1)).sum(1).mean()
 
 
-def fit_peer(
-    peer: Categorical | Quantile, table: Batch, gamma: float, n_steps: int, rate: float
-) -> None:
-    """Train in place, as `skbellman.returns.learning.fit_to_table` does."""
-    target = copy.deepcopy(peer).requires_grad_(False)
-    optimiser = torch.optim.Adam(peer.parameters(), rate, eps=1e-8, fused=True)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, n_steps)
-    for _ in range(n_steps):
-        batch = table.take(torch.randint(len(table.action), (256,)))
+class Expected(Peer):
+    """The mean alone, as DQN has it (double: arXiv 1509.06461), with Huber's loss."""
+
+    def __init__(self, n_inputs: int, n_actions: int) -> None:
+        super().__init__(n_inputs, n_actions, 1)
+
+    def means(self, states: Tensor) -> Tensor:
+        return self(states).squeeze(-1)
+
+    def law(self, states: Tensor, policy: Tensor) -> tuple[Tensor, Tensor]:
+        mean = (policy * self.means(states)).sum(1, keepdim=True)
+        return mean, torch.ones_like(mean)
+
+    def loss(self, own: Tensor, places: Tensor, shares: Tensor) -> Tensor:
+        return huber_loss(own, (places * shares).sum(1, keepdim=True))
+
+
+class PeerLearner:
+    """Steps of a peer towards its target's backup, as `skbellman.returns.learning.Learner`'s."""
+
+    def __init__(self, peer: Peer, discount: float, rate: float, target_rate: float) -> None:
+        self.field, self.discount, self.target_rate = peer, discount, target_rate
+        self.target = copy.deepcopy(peer).requires_grad_(False)
+        self._slow_and_fast = list(self.target.parameters()), list(peer.parameters())
+        self.optimiser = torch.optim.Adam(peer.parameters(), rate, fused=True)
+
+    def step(self, batch: Batch) -> Tensor:
         with torch.no_grad():
-            places, shares = target.law(batch.next_state, batch.policy)
-            discount = gamma * batch.follows.unsqueeze(-1)
+            policy = batch.policy
+            if policy is None:
+                best = self.field.best(batch.next_state)
+                policy = one_hot(best, self.field.n_actions).to(batch.reward)
+            places, shares = self.target.law(batch.next_state, policy)
+            discount = self.discount * batch.follows.unsqueeze(-1)
             places = batch.reward.unsqueeze(-1) + discount * places
-        own = peer(batch.state)[torch.arange(256), batch.action]
-        loss = peer.loss(own, places, shares)
-        optimiser.zero_grad()
+        own = self.field(batch.state)[torch.arange(len(batch.action)), batch.action]
+        loss = self.field.loss(own, places, shares)
+        self.optimiser.zero_grad()
         loss.backward()
-        optimiser.step()
-        schedule.step()
+        self.optimiser.step()
         with torch.no_grad():
-            for slow, fast in zip(target.parameters(), peer.parameters(), strict=True):
-                slow.lerp_(fast, 0.1)
+            torch._foreach_lerp_(*self._slow_and_fast, self.target_rate)
+        return loss.detach()
+
+
+def fit_peer(peer: Peer, table: Batch, gamma: float, n_steps: int, rate: float) -> None:
+    """Train in place, as `skbellman.returns.learning.fit_to_table` does."""
+    learner = PeerLearner(peer, gamma, rate, 0.1)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(learner.optimiser, n_steps)
+    for _ in range(n_steps):
+        learner.step(table.take(torch.randint(len(table.action), (256,))))
+        schedule.step()
 
 
 @torch.no_grad()
-def quantiles(
-    peer: Categorical | Quantile, states: Tensor, policy: Tensor, q: np.ndarray
-) -> np.ndarray:
+def quantiles(peer: Peer, states: Tensor, policy: Tensor, q: np.ndarray) -> np.ndarray:
     """Return the quantiles of each law, (n, len(q)), of the atoms as they are."""
     places, shares = (part.double().numpy() for part in peer.law(states, policy))
     order = places.argsort(1)

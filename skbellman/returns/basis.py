@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -101,7 +101,8 @@ class GaussianBasis:
     def powers(self, positions: Tensor, weights: Tensor) -> Tensor:
         """Return the moments of order 0 to 2 of atoms, in the unit of `place`: (n, 3)."""
         places = self.place(positions)
-        return torch.stack([(weights * places**k).sum(-1) for k in range(3)], -1)
+        first = weights * places
+        return torch.stack([weights.sum(-1), first.sum(-1), (first * places).sum(-1)], -1)
 
     def place(self, positions: Tensor) -> Tensor:
         """Return positions in the unit in which the basis reaches from -1 / 2 to 1 / 2."""
@@ -113,32 +114,52 @@ class GaussianBasis:
         The moments, (n, 3), are those of `powers`. What lies beyond the basis cannot be met, and is
         not chased.
         """
-        near = moments @ self.whitening.to(moments)
-        across, inverse = (part.to(moments) for part in self._powers)
-        gap = (powers - near @ across.T).clamp(-_MAX_GAP, _MAX_GAP)
-        return near + gap @ inverse @ across
+        near = moments @ self._like(moments, "whitening")
+        gap = (powers - near @ self._like(moments, "_powers").T).clamp(-_MAX_GAP, _MAX_GAP)
+        return near + gap @ self._like(moments, "_mending")
 
     @cached_property
-    def _powers(self) -> tuple[Tensor, Tensor]:
-        """Matrix A from coordinates to moments, (3, K), and the inverse of A A^T."""
+    def _powers(self) -> Tensor:
+        """The matrix A from coordinates to moments, (3, K)."""
         place = self.place(self.centres)
-        across = torch.stack([place**k for k in range(3)]) @ self.whitening
-        return across, torch.linalg.inv(across @ across.T)
+        return torch.stack([place**k for k in range(3)]) @ self.whitening
+
+    @cached_property
+    def _mending(self) -> Tensor:
+        """The least coordinates of each unit moment, (3, K): A has the pseudo-inverse."""
+        return torch.linalg.pinv(self._powers).T
 
     def weights(self, coordinates: Tensor) -> Tensor:
         """Return the weights w of coordinates u, (..., K)."""
-        return coordinates @ self.whitening.to(coordinates)
+        return coordinates @ self._like(coordinates, "whitening")
+
+    def means(self, coordinates: Tensor) -> Tensor:
+        """Return the means of the laws, (...)."""
+        return coordinates @ self._like(coordinates, "_mean")
+
+    @cached_property
+    def _mean(self) -> Tensor:
+        """The vector whose product with coordinates is the mean, (K,)."""
+        return self.whitening @ self.centres
 
     @cached_property
     def _mass(self) -> Tensor:
         """The vector whose product with coordinates is the mass, (K,)."""
         return self.whitening.sum(0)
 
+    @cached_property
+    def _unit(self) -> Tensor:
+        """The least coordinates of mass 1, (K,)."""
+        return self._mass / self._mass.square().sum()
+
     def with_unit_mass(self, coordinates: Tensor) -> Tensor:
         """Return the nearest coordinates whose density has mass 1."""
-        mass = self._mass.to(coordinates)
-        gap = 1 - (coordinates @ mass).unsqueeze(-1)
-        return coordinates + gap * mass / mass.square().sum()
+        gap = 1 - coordinates @ self._like(coordinates, "_mass")
+        return coordinates + gap.unsqueeze(-1) * self._like(coordinates, "_unit")
+
+    def _like(self, tensor: Tensor, name: str) -> Tensor:
+        """Return an attribute with the type and device of a tensor."""
+        return _cast(self, name, tensor.dtype, tensor.device)
 
     def normals(self, x: Tensor, sigma: Tensor | float = 0.0) -> tuple[Tensor, Tensor]:
         """Return the Gaussians with noise of deviation sigma at x, and their logarithmic slopes.
@@ -166,8 +187,13 @@ class GaussianBasis:
         """
         atoms = self.centres.expand(self.size, -1)
         across = other.project(atoms, torch.eye(self.size, dtype=torch.float64)).T
-        mass = self._mass
-        shift = mass / mass.square().sum()
-        unit = torch.eye(self.size, dtype=torch.float64) - shift[:, None] * mass[None, :]
+        shift = self._unit
+        unit = torch.eye(self.size, dtype=torch.float64) - shift[:, None] * self._mass[None, :]
         matrix = across @ self.whitening
         return matrix @ unit, matrix @ shift
+
+
+@lru_cache(maxsize=64)
+def _cast(basis: GaussianBasis, name: str, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return an attribute cast once: steps of learning are made of many small operations."""
+    return getattr(basis, name).to(dtype=dtype, device=device)

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from skbellman.fields import Affine, DensityField, GaussianMixtureField, Mixture, Smoothed
 from skbellman.returns.basis import GaussianBasis
@@ -15,6 +16,13 @@ from skbellman.returns.basis import GaussianBasis
 # Places at which a backed-up law is tabulated, in a spacing, and beyond its ends in spacings.
 _PLACES = 6
 _REACH = 9
+# Lagrange's polynomials of x for the values at -1, 0, 1, 2, by powers of x.
+_CUBIC = (
+    (0.0, 1.0, 0.0, 0.0),
+    (-1 / 3, -1 / 2, 1.0, -1 / 6),
+    (1 / 2, -1.0, 1 / 2, 0.0),
+    (-1 / 6, 1 / 2, -1 / 2, 1 / 6),
+)
 
 
 def bellman_backup(
@@ -100,16 +108,16 @@ def project_backup(
     -------
     tensor of shape (n, K)
     """
-    atom = reward.unsqueeze(-1)
-    ended = basis.project(atom, torch.ones_like(atom))
-    if not discount:
-        return ended
+    # The end is an atom at the reward: the middle one of a law, with what it adds taken off.
+    middle = basis.size // 2
+    end = one_hot(torch.tensor(middle, device=reward.device), basis.size).to(reward)
+    weights = torch.where(follows.unsqueeze(-1), next_weights, end)
+    reward = torch.where(follows, reward, reward - discount * float(basis.centres[middle]))
     # With t = j - (r - (1 - gamma) low) / spacing the product with the basis function j is F(t).
     shift = (reward - (1 - discount) * basis.low) / basis.spacing
-    moments = _interpolated(next_weights @ _pushed_basis(basis, discount).to(ended), shift, basis)
-    positions = atom + discount * basis.centres.to(atom)
-    onwards = basis.nearest(moments, basis.powers(positions, next_weights))
-    return torch.where(follows.unsqueeze(-1), onwards, ended)
+    moments = _interpolated(weights @ _pushed_basis(basis, discount).to(weights), shift, basis)
+    positions = reward.unsqueeze(-1) + discount * basis.centres.to(reward)
+    return basis.nearest(moments, basis.powers(positions, weights))
 
 
 @lru_cache(maxsize=4)
@@ -135,16 +143,16 @@ def _interpolated(table: Tensor, shift: Tensor, basis: GaussianBasis) -> Tensor:
     """
     place = _PLACES * (_REACH - shift)
     base = place.floor()
-    x = (place - base).unsqueeze(-1)
-    steps = _PLACES * torch.arange(basis.size, device=shift.device)
-    first = base.clamp(-table.shape[1], 2 * table.shape[1]).long().unsqueeze(-1) + steps
-    factors = (
-        -x * (x - 1) * (x - 2) / 6,
-        (x + 1) * (x - 1) * (x - 2) / 2,
-        -(x + 1) * x * (x - 2) / 2,
-        (x + 1) * x * (x - 1) / 6,
-    )
-    value = torch.zeros_like(first, dtype=table.dtype)
-    for offset, factor in enumerate(factors, start=-1):
-        value += factor * table.gather(1, (first + offset).clamp(0, table.shape[1] - 1))
-    return value
+    powers = (place - base).unsqueeze(-1) ** torch.arange(4, device=shift.device)
+    factors = powers @ torch.tensor(_CUBIC, dtype=table.dtype, device=table.device)
+    # A place beyond the table is at its end: there all four neighbours are 0.
+    first = base.clamp(-table.shape[1], 2 * table.shape[1]).long().view(-1, 1, 1)
+    index = first + _neighbours(basis.size, table.device)
+    values = table.gather(1, index.clamp(0, table.shape[1] - 1).flatten(1))
+    return (factors.unsqueeze(1) @ values.view(-1, 4, basis.size)).squeeze(1)
+
+
+@lru_cache(maxsize=4)
+def _neighbours(size: int, device: torch.device) -> Tensor:
+    """Return the places of four neighbours for each of the basis functions, (4, K)."""
+    return torch.arange(-1, 3, device=device)[:, None] + _PLACES * torch.arange(size, device=device)

@@ -272,7 +272,7 @@ class Controller:
                 self._remember(pending[step.copy], step)
                 self.n_steps += 1
                 episode_returns[step.copy] += step.reward
-                loss = self._learn()
+                loss = self.learn()
                 if not (step.terminated or step.truncated):
                     continue
                 self.curves.episode_return.append(float(episode_returns[step.copy]))
@@ -307,7 +307,8 @@ class Controller:
             if not transition.follows:
                 learner.cover(torch.tensor([transition.reward]))
 
-    def _learn(self) -> torch.Tensor | None:
+    def learn(self) -> torch.Tensor | None:
+        """Take one step of learning, once there is something to learn from."""
         if self.n_steps <= self.settings.n_random_steps or not len(self.replay):
             return None
         return self.learner.step(self.replay.sample(self.settings.batch_size))

@@ -99,8 +99,15 @@ class BasisReturnField(ReturnField):
 
     def forward(self, states: Tensor) -> Tensor:
         """Return coordinates u of mass 1, (n, n_actions, K)."""
-        raw = self.network(states).unflatten(-1, (self.n_actions, self.basis.size))
-        return self.basis.with_unit_mass(raw)
+        return self.basis.with_unit_mass(self._raw(states))
+
+    def coordinates(self, states: Tensor, actions: Tensor) -> Tensor:
+        """Return the coordinates u of one action in each state, (n, K)."""
+        rows = torch.arange(len(actions), device=actions.device)
+        return self.basis.with_unit_mass(self._raw(states)[rows, actions])
+
+    def _raw(self, states: Tensor) -> Tensor:
+        return self.network(states).unflatten(-1, (self.n_actions, self.basis.size))
 
     def weights(self, states: Tensor) -> Tensor:
         """Return the weights w, (n, n_actions, K)."""
@@ -108,7 +115,7 @@ class BasisReturnField(ReturnField):
 
     def means(self, states: Tensor) -> Tensor:
         """Return the expected returns, exact for the density, (n, n_actions)."""
-        return self.weights(states) @ self.basis.centres.to(states)
+        return self.basis.means(self(states))
 
     def density(self, states: Tensor, policy: Tensor, x: Tensor) -> Tensor:
         """Return the density at x under actions of a policy, (n, m)."""

@@ -84,6 +84,7 @@ class Learner:
         self.discount, self.target_rate = discount, target_rate
         self.target = copy.deepcopy(field).requires_grad_(False)
         self.optimiser = torch.optim.Adam(field.parameters(), learning_rate, fused=True)
+        self._slow_and_fast = list(self.target.parameters()), list(field.parameters())
         self.n_steps = 0
         self.is_settled = False
         self._good = copy.deepcopy(field.state_dict()), field.basis
@@ -97,14 +98,13 @@ class Learner:
             goal = project_backup(
                 self.field.basis, batch.reward, self.discount, batch.follows, next_weights
             )
-        rows = torch.arange(len(batch.action), device=goal.device)
-        loss = (self.field(batch.state)[rows, batch.action] - goal).square().sum(-1).mean()
+        own = self.field.coordinates(batch.state, batch.action)
+        loss = (own - goal).square().sum(-1).mean()
         self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()
         with torch.no_grad():
-            for slow, fast in zip(self.target.parameters(), self.field.parameters(), strict=True):
-                slow.lerp_(fast, self.target_rate)
+            torch._foreach_lerp_(*self._slow_and_fast, self.target_rate)
         self.n_steps += 1
         return loss.detach()
 
@@ -126,12 +126,12 @@ class Learner:
 
     def _next_weights(self, batch: Batch) -> Tensor:
         """Return the weights of the laws at the next states, (n, K): linear in the policy."""
-        weights = self.target.weights(batch.next_state)
-        policy = batch.policy
+        states, policy = batch.next_state, batch.policy
         if policy is None:
-            best = self.field.best(batch.next_state)
-            return weights[torch.arange(len(best), device=best.device), best]
-        return (policy.unsqueeze(1) @ weights).squeeze(1)
+            coordinates = self.target.coordinates(states, self.field.best(states))
+        else:
+            coordinates = (policy.unsqueeze(1) @ self.target(states)).squeeze(1)
+        return self.target.basis.weights(coordinates)
 
     def _follow(self, batch: Batch, next_weights: Tensor) -> None:
         """Move the support to where the backed-up laws lie."""
@@ -165,7 +165,7 @@ class Curves:
         """Take note of the state of things; a learner that diverged goes back to the last note."""
         self.step.append(step)
         self.loss.append(math.nan if loss is None else float(loss))
-        self.support.append((learner.field.basis.low, learner.field.basis.high))
+        self.support.append(learner.field.support()[:2])
         if loss is not None:
             self.diverged = not learner.keep_if_finite(loss)
 

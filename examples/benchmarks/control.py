@@ -1,0 +1,250 @@
+"""Control in gymnasium environments: ours, C51, quantile regression, and expected values alone.
+
+    cd examples/benchmarks && python control.py --environments CartPole-v1 --seeds 0 1 2
+
+Steps until the greedy policy holds a score over three evaluations in a row, the median over the
+seeds with all of them, the mean score of all evaluations, and milliseconds a step. Every method has
+the same network, replay, exploration, batches and multi-step returns, and its own rate and rate of
+the target, chosen by --tune on other seeds. C51 is told the support. FrozenLake's policies are
+evaluated exactly, others by ten episodes that training does not see.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import gymnasium
+import numpy as np
+import torch
+from return_peers import Categorical, Expected, Peer, PeerLearner, Quantile
+
+from skbellman.returns.control import (
+    Controller,
+    ControlSettings,
+    Exploration,
+    Replay,
+    as_vector,
+    environment_space,
+)
+from skbellman.returns.encoding import DecisionSpace
+from skbellman.returns.fields import BasisReturnField
+from skbellman.returns.learning import Learner
+from skbellman.returns.support import Support
+
+SIZE = 51
+HELD = 3
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Task:
+    """An environment, the score to hold, and the support that a user of C51 picks by hand."""
+
+    name: str
+    goal: float
+    support: tuple[float, float]
+    n_steps: int
+    every: int
+    gamma: float = 0.99
+
+
+TASKS = {
+    task.name: task
+    for task in (
+        Task("FrozenLake-v1", 0.70, (0.0, 1.0), 15_000, 500),
+        Task("CartPole-v1", 475.0, (0.0, 100.0), 30_000, 1000),
+        Task("Acrobot-v1", -100.0, (-100.0, 0.0), 30_000, 2000),
+        Task("FrozenLake8x8-v1", 0.85, (0.0, 1.0), 60_000, 2000),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What is tuned for each method."""
+
+    rate: float = 5e-4
+    target_rate: float = 0.005
+    multi_step: int = 1
+
+
+class _Indifferent:
+    """The support of a peer, which it does not look for."""
+
+    def see(self, rewards: torch.Tensor) -> None:
+        pass
+
+
+class ControlledPeer(PeerLearner):
+    """A peer where the controller expects a learner."""
+
+    support = _Indifferent()
+
+    def cover(self, returns: torch.Tensor) -> None:
+        pass
+
+    def keep_if_finite(self, loss: torch.Tensor) -> bool:
+        return bool(torch.isfinite(loss))
+
+
+class Evaluated(Controller):
+    """A controller whose greedy policy is evaluated every so many steps."""
+
+    def __init__(self, *parts, every: int, evaluate: Callable[[], float]) -> None:
+        super().__init__(*parts)
+        self.every, self.evaluate = every, evaluate
+        self.scores: list[float] = []
+        self.seconds = 0.0
+
+    def learn(self) -> torch.Tensor | None:
+        begin = time.perf_counter()
+        loss = super().learn()
+        self.seconds += time.perf_counter() - begin
+        if self.n_steps % self.every == 0:
+            self.scores.append(self.evaluate())
+        return loss
+
+
+def ours(task: Task, preset: Preset, space: DecisionSpace) -> Learner:
+    support = Support(task.gamma, SIZE)
+    basis = support.first(torch.zeros(1))
+    field = BasisReturnField(space.n_inputs, space.n_actions, (128, 128), basis)
+    discount = task.gamma**preset.multi_step
+    return Learner(field, support, discount, preset.rate, preset.target_rate)
+
+
+def _peer(make: Callable[[Task, DecisionSpace], Peer]):
+    def learner(task: Task, preset: Preset, space: DecisionSpace) -> ControlledPeer:
+        discount = task.gamma**preset.multi_step
+        return ControlledPeer(make(task, space), discount, preset.rate, preset.target_rate)
+
+    return learner
+
+
+METHODS = {
+    "ours": ours,
+    "C51": _peer(lambda task, s: Categorical(s.n_inputs, s.n_actions, SIZE, task.support)),
+    "QR, kappa 0": _peer(lambda task, s: Quantile(s.n_inputs, s.n_actions, SIZE, 0.0)),
+    "DQN": _peer(lambda task, s: Expected(s.n_inputs, s.n_actions)),
+}
+PRESETS: dict[tuple[str, str], Preset] = {}
+
+
+def run(task: Task, method: str, preset: Preset, seed: int) -> tuple[list[float], float]:
+    """Return the scores of the evaluations, and the seconds of a step of learning."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    environment = as_vector(task.name)
+    space = environment_space(environment)
+    learner = METHODS[method](task, preset, space)
+    settings = ControlSettings(
+        n_steps=task.n_steps,
+        n_random_steps=1000,
+        batch_size=64,
+        multi_step=preset.multi_step,
+        gamma=task.gamma,
+        exploration=Exploration(0.05, task.n_steps // 5),
+        target_return=None,
+    )
+    controller = Evaluated(
+        learner, Replay(50_000, space.n_inputs, rng, _CPU), settings, rng,
+        every=task.every, evaluate=evaluator(task, learner, space, seed),
+    )  # fmt: skip
+    controller.run(environment, space.features, int(rng.integers(2**31)), lambda line: None)
+    return controller.scores, controller.seconds / task.n_steps
+
+
+def evaluator(task: Task, learner, space: DecisionSpace, seed: int) -> Callable[[], float]:
+    """Return what says how good the greedy policy is now."""
+    model = getattr(gymnasium.make(task.name).unwrapped, "P", None)
+    seeds = itertools.count(10_000 * (seed + 1))
+
+    def best(observations: np.ndarray) -> np.ndarray:
+        inputs = torch.as_tensor(space.features(observations), dtype=torch.float32)
+        with torch.no_grad():
+            return learner.field.best(inputs).numpy()
+
+    if model is not None:
+        return lambda: success(model, best(np.arange(len(model))))
+    return lambda: mean_return(task.name, best, next(seeds))
+
+
+def success(model: dict, actions: np.ndarray) -> float:
+    """Return the chance to reach the goal of a frozen lake in as many steps as there are."""
+    n_states, n_steps = len(model), 100 if len(model) == 16 else 200
+    chance = np.zeros(n_states)
+    for _ in range(n_steps):
+        chance = np.array(
+            [
+                sum(p * (r + (not ended) * chance[z]) for p, z, r, ended in model[s][actions[s]])
+                for s in range(n_states)
+            ]
+        )
+    return float(chance[0])
+
+
+def mean_return(name: str, best: Callable[[np.ndarray], np.ndarray], seed: int) -> float:
+    """Return the mean return of ten episodes."""
+    environment = gymnasium.make_vec(name, 10)
+    observations, _ = environment.reset(seed=seed)
+    returns, alive = np.zeros(10), np.ones(10, dtype=bool)
+    while alive.any():
+        observations, rewards, ended, cut, _ = environment.step(best(observations))
+        returns += rewards * alive
+        alive &= ~(ended | cut)
+    environment.close()
+    return float(returns.mean())
+
+
+def steps_to_hold(scores: list[float], task: Task) -> float:
+    """Return the steps until the first of three evaluations in a row that reach the goal."""
+    reached = np.array(scores) >= task.goal
+    for k in range(len(reached) - HELD + 1):
+        if reached[k : k + HELD].all():
+            return task.every * (k + 1)
+    return math.inf
+
+
+def report(task: Task, method: str, preset: Preset, seeds: list[int]) -> None:
+    runs = [run(task, method, preset, seed) for seed in seeds]
+    steps = [steps_to_hold(scores, task) / 1000 for scores, _ in runs]
+    area = [float(np.mean(scores)) for scores, _ in runs]
+    last = [scores[-1] for scores, _ in runs]
+    each = " ".join(f"{s:.3g}" for s in steps)
+    print(
+        f"| {task.name} | {method} | {np.median(steps):.4g}k ({each}) | "
+        f"{np.mean(area):.4g} +- {np.std(area):.2g} | {np.mean(last):.4g} | "
+        f"{1000 * np.mean([s for _, s in runs]):.2f} | {preset.rate:g}, {preset.target_rate:g}, "
+        f"{preset.multi_step} |",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--environments", nargs="+", default=["FrozenLake-v1", "CartPole-v1"])
+    parser.add_argument("--methods", nargs="+", default=["ours", "C51"], choices=list(METHODS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--tune", action="store_true", help="every preset, on seeds 100 and 101")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    grid = [Preset(*p) for p in itertools.product((2.5e-4, 1e-3), (0.005, 0.02), (1, 3))]
+    print("| environment | method | steps to hold | mean score | last | ms | rate, target, steps |")
+    for name, method in itertools.product(arguments.environments, arguments.methods):
+        task = TASKS[name]
+        task = replace(task, n_steps=arguments.steps or task.n_steps)
+        if arguments.tune:
+            for preset in grid:
+                report(task, method, preset, [100, 101])
+        else:
+            report(task, method, PRESETS.get((name, method), Preset()), arguments.seeds)
+
+
+if __name__ == "__main__":
+    main()
