@@ -113,7 +113,7 @@ class ReturnLaws(BaseEstimator):
         """
         n_samples = check_count("n_samples", n_samples)
         seed = int(check_random_state(random_state).randint(2**31))
-        return self._laws(states, actions).sample(n_samples, np.random.default_rng(seed))
+        return self._sharp_laws(states, actions).sample(n_samples, np.random.default_rng(seed))
 
     def score_samples(self, states: Any, actions: Any = None, *, returns: Any) -> np.ndarray:
         """Return the log-densities of observed returns, one for each state.
@@ -211,7 +211,7 @@ class ReturnLaws(BaseEstimator):
         probabilities = np.asarray(q, dtype=np.float64)
         if not ((probabilities >= 0) & (probabilities <= 1)).all():
             raise ValueError(f"q must be between 0 and 1, got {q}.")
-        laws = self._laws(states, actions)
+        laws = self._sharp_laws(states, actions)
         found = laws.quantile(np.broadcast_to(probabilities, (len(laws), probabilities.size)))
         return found[:, 0] if probabilities.ndim == 0 else found
 
@@ -243,7 +243,7 @@ class ReturnLaws(BaseEstimator):
         (2, 2)
         """
         points = np.asarray(returns, dtype=np.float64)
-        laws = self._laws(states, actions)
+        laws = self._sharp_laws(states, actions)
         found = laws.cdf(np.broadcast_to(points, (len(laws), points.size)))
         return found[:, 0] if points.ndim == 0 else found
 
@@ -276,13 +276,21 @@ class ReturnLaws(BaseEstimator):
         True
         """
         _check_alpha(alpha)
-        return self._laws(states, actions).cvar(alpha)
+        return self._sharp_laws(states, actions).cvar(alpha)
 
     def _laws(self, states: Any, actions: Any) -> TabulatedLaws:
-        low, high, level = self._support()
-        edges = np.linspace(low, high, _CELLS * math.ceil((high - low) / level) + 1)
+        """Return the laws at the noise level, whose densities are learned."""
+        edges = self._edges()
         middles = (edges[1:] + edges[:-1]) / 2
         return TabulatedLaws(edges, self._density(states, actions, middles))
+
+    def _sharp_laws(self, states: Any, actions: Any) -> TabulatedLaws:
+        """Return the laws without the noise."""
+        return self._laws(states, actions).without_noise(self._support()[2])
+
+    def _edges(self) -> np.ndarray:
+        low, high, level = self._support()
+        return np.linspace(low, high, _CELLS * math.ceil((high - low) / level) + 1)
 
     @abstractmethod
     def _support(self) -> tuple[float, float, float]:
@@ -337,9 +345,17 @@ class MixtureOfReturns(ReturnLaws):
         return min(lows), max(highs), min(levels)
 
     def _density(self, states: Any, actions: Any, x: np.ndarray) -> np.ndarray:
-        shares = np.asarray(self.weights, dtype=np.float64) / np.sum(self.weights)
         parts = [e._density(states, actions, x) for e in self.estimators]
-        return np.tensordot(shares, np.stack(parts), 1)
+        return np.tensordot(self._shares(), np.stack(parts), 1)
+
+    def _sharp_laws(self, states: Any, actions: Any) -> TabulatedLaws:
+        # Each part without its own noise: taking it out of the mixture would not be linear.
+        edges = self._edges()
+        parts = [e._sharp_laws(states, actions).on(edges) for e in self.estimators]
+        return TabulatedLaws(edges, np.tensordot(self._shares(), np.stack(parts), 1))
+
+    def _shares(self) -> np.ndarray:
+        return np.asarray(self.weights, dtype=np.float64) / np.sum(self.weights)
 
 
 class DistributionalValueEstimator(PortableMixin, ReturnLaws):

@@ -215,6 +215,21 @@ def test_readings_of_a_normal_law():
     assert stats.kstest(draws[1] - 1, "norm").pvalue > 1e-3
 
 
+def test_noise_is_taken_out_of_atoms_and_not_of_what_is_smooth():
+    edges, level = np.linspace(-6, 8, 281), 0.2
+    middle = (edges[1:] + edges[:-1]) / 2
+    atoms = 0.3 * stats.norm(0, level).pdf(middle) + 0.7 * stats.norm(1.9, level).pdf(middle)
+    smooth = stats.norm(1, np.hypot(1.5, level)).pdf(middle)
+    seen = TabulatedLaws(edges, np.stack([atoms, smooth]))
+    laws = seen.without_noise(level)
+    np.testing.assert_allclose(laws.mean(), seen.mean(), atol=1e-6)
+    q = (np.arange(500) + 0.5) / 500
+    exact = np.stack([np.where(q < 0.3, 0, 1.9), stats.norm(1, 1.5).ppf(q)])
+    before, after = (np.abs(of.quantile(np.stack([q, q])) - exact).mean(1) for of in (seen, laws))
+    assert after[0] < 0.4 * before[0]
+    assert after[1] < 0.015
+
+
 def test_negative_density_is_reported_and_taken_as_none():
     laws = TabulatedLaws(np.array([0.0, 1.0, 2.0]), np.array([[1.0, -0.25]]))
     assert laws.negative_mass[0] == pytest.approx(0.25)
