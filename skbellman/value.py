@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from abc import abstractmethod
@@ -748,8 +749,26 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
                 'in an environment the best policy is learned: set policy="greedy", or pass a '
                 "table of the transitions of the policy that is evaluated."
             )
-        environment = as_vector(X)
+        with contextlib.ExitStack() as stack:
+            environment = as_vector(X)
+            if isinstance(X, str):
+                stack.callback(environment.close)
+            self._act_and_learn(environment, n_steps, again, rng, device)
+
+    def _act_and_learn(
+        self,
+        environment: Any,
+        n_steps: int | str,
+        again: bool,
+        rng: np.random.Generator,
+        device: torch.device,
+    ) -> None:
         space = environment_space(environment)
+        if again and not space.agrees_with(self.space_):
+            raise ValueError(
+                "the estimator was fitted to other states or actions than the environment's: "
+                "use fit."
+            )
         n_steps = 30_000 if n_steps == "auto" else int(n_steps)
         discount = self.gamma**self.multi_step
         learner = self._learner(space, torch.zeros(1), again, device, discount, 5e-4, 0.005)
@@ -767,8 +786,6 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         replay = Replay(self.replay_size, space.n_inputs, rng, device)
         controller = Controller(learner, replay, settings, rng)
         controller.run(environment, space.features, int(rng.integers(2**31)), self._report)
-        if isinstance(X, str):
-            environment.close()
         self._keep(learner.field, space, device, controller.curves)
         controller.curves.raise_if_diverged()
 

@@ -287,6 +287,10 @@ BAD_TABLES = [
     ({"state": [0.0, np.inf]}, "not finite"),
     ({"next_state": [0.5, 1.0]}, "state holds whole numbers, but next_state does not"),
     ({"next_state": [[0, 1], [1, 1]]}, "must be the same"),
+    ({"state": [0.0, np.nan], "next_state": [0.5, 1.0]}, "state is nan in row 1"),
+    ({"next_state": [None, 1]}, "next_state is None in row 0"),
+    ({"state": np.array([0, "a"], dtype=object)}, "of one kind, but state has int, str"),
+    ({"action": np.array([0, "a"], dtype=object)}, "of one kind, but action has int, str"),
 ]
 
 
@@ -327,6 +331,17 @@ def test_bad_questions_and_parameters():
         estimator(n_steps=5).fit(
             {"state": [0, 0], "reward": [1.0, 1.0], "next_state": [9, 0], "terminated": [0, 1]}
         )
+
+
+def test_bad_environments():
+    value = estimator(n_steps=5, policy="greedy").fit(coin(lambda a, rng: a * 1.0, n_rows=50))
+    with pytest.raises(ValueError, match="fitted to other states or actions"):
+        value.partial_fit("CartPole-v1")
+    agent = estimator(policy="greedy", n_random_steps=5).fit("CartPole-v1", n_steps=10)
+    with pytest.raises(ValueError, match="not finite"):
+        agent.act([0.0, np.nan, 0.0, 0.0])
+    with pytest.raises(ValueError, match="an observation has shape"):
+        agent.act([0.0, 0.0])
 
 
 class Corridor(gymnasium.Env):

@@ -125,7 +125,7 @@ class PeerLearner:
     def __init__(self, peer: Peer, discount: float, rate: float, target_rate: float) -> None:
         self.field, self.discount, self.target_rate = peer, discount, target_rate
         self.target = copy.deepcopy(peer).requires_grad_(False)
-        self._slow_and_fast = list(self.target.parameters()), list(peer.parameters())
+        self._slow, self._fast = list(self.target.parameters()), list(peer.parameters())
         self.optimiser = torch.optim.Adam(peer.parameters(), rate, fused=True)
 
     def step(self, batch: Batch) -> Tensor:
@@ -143,7 +143,7 @@ class PeerLearner:
         loss.backward()
         self.optimiser.step()
         with torch.no_grad():
-            torch._foreach_lerp_(*self._slow_and_fast, self.target_rate)
+            torch._foreach_lerp_(self._slow, self._fast, self.target_rate)
         return loss.detach()
 
 

@@ -48,6 +48,9 @@ class BoxFeatures:
             raise ValueError(
                 f"observations have {flat.shape[1]} numbers, but the environment's {self.width}."
             )
+        if not np.isfinite(flat).all():
+            row = int((~np.isfinite(flat).all(1)).argmax())
+            raise ValueError(f"an observation is not finite: {rows[row]}.")
         return (flat - self.middle) / self.scale
 
 

@@ -81,8 +81,35 @@ class NumberFeatures:
 def features_of(states: np.ndarray) -> LabelFeatures | NumberFeatures:
     """Learn how states are read: one column of whole numbers, strings or booleans holds labels."""
     if states.size == len(states) and states.dtype.kind != "f":
-        return LabelFeatures(np.unique(states.reshape(-1)))
+        return LabelFeatures(sorted_labels("state", states.reshape(-1)))
     return NumberFeatures(states)
+
+
+def sorted_labels(name: str, values: np.ndarray) -> np.ndarray:
+    """Return the labels that there are, sorted.
+
+    Raises
+    ------
+    ValueError
+        If they are of kinds that have no order, as 1 and "a".
+    """
+    try:
+        return np.unique(values)
+    except TypeError as error:
+        kinds = sorted({type(value).__name__ for value in values.tolist()})
+        raise ValueError(
+            f"labels must be of one kind, but {name} has {', '.join(kinds)}: write all as strings."
+        ) from error
+
+
+def is_missing(values: np.ndarray) -> np.ndarray:
+    """Return which rows hold None or NaN, (n,)."""
+    if values.dtype.kind == "f":
+        missing = np.isnan(values)
+        return missing if values.ndim == 1 else missing.any(1)
+    if values.dtype == object:
+        return np.array([value is None or value != value for value in values])
+    return np.zeros(len(values), dtype=bool)
 
 
 def _as_numbers(states: np.ndarray) -> np.ndarray:
@@ -134,6 +161,11 @@ class DecisionSpace:
     def n_inputs(self) -> int:
         """Width of a network's input."""
         return self.features.width + (self.action_features.width if self.action_features else 0)
+
+    def agrees_with(self, other: DecisionSpace) -> bool:
+        """Return whether states and actions become the same numbers."""
+        same = type(self.features) is type(other.features)
+        return same and (self.n_inputs, self.n_actions) == (other.n_inputs, other.n_actions)
 
     def inputs(self, states: Any, actions: np.ndarray | None) -> np.ndarray:
         """Return what a network takes, (n, n_inputs)."""

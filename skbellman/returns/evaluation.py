@@ -15,6 +15,8 @@ from skbellman.returns.encoding import (
     LabelFeatures,
     NumberFeatures,
     features_of,
+    is_missing,
+    sorted_labels,
 )
 from skbellman.returns.learning import Batch
 from skbellman.returns.transitions import Transitions, along
@@ -31,12 +33,13 @@ def space_of(table: Transitions) -> DecisionSpace:
     if table.action is None:
         return DecisionSpace(features)
     known = [part for part in (table.action, table.next_action) if part is not None]
-    actions = np.concatenate([part[~_is_missing(part)] for part in known])
+    actions = np.concatenate([part[~is_missing(part)] for part in known])
     if actions.dtype.kind == "f":
         return DecisionSpace(features, action_features=NumberFeatures(actions))
     if actions.size != len(actions):
         raise ValueError("actions of several columns must be floating-point numbers.")
-    return DecisionSpace(features, LabelEncoder("action", np.unique(actions.reshape(-1))))
+    labels = sorted_labels("action", actions.reshape(-1))
+    return DecisionSpace(features, LabelEncoder("action", labels))
 
 
 def with_next_actions(table: Transitions) -> Transitions:
@@ -156,12 +159,3 @@ def _filled(next_actions: np.ndarray | None, table: Transitions) -> np.ndarray |
 def _same_rows(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     equal = a == b
     return equal if equal.ndim == 1 else equal.all(tuple(range(1, equal.ndim)))
-
-
-def _is_missing(values: np.ndarray) -> np.ndarray:
-    if values.dtype.kind == "f":
-        missing = np.isnan(values)
-        return missing if values.ndim == 1 else missing.any(1)
-    if values.dtype == object:
-        return np.array([value is None or value != value for value in values])
-    return np.zeros(len(values), dtype=bool)

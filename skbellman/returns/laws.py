@@ -14,7 +14,6 @@ from skbellman.fields import DensityField
 from skbellman.fields.base import Levels
 from skbellman.returns.basis import GaussianBasis
 
-
 # Steps of the deconvolution: an atom is then a third as wide as the noise.
 _SHARPENINGS = 50
 # Deviations to which the noise reaches.

@@ -84,7 +84,8 @@ class Learner:
         self.discount, self.target_rate = discount, target_rate
         self.target = copy.deepcopy(field).requires_grad_(False)
         self.optimiser = torch.optim.Adam(field.parameters(), learning_rate, fused=True)
-        self._slow_and_fast = list(self.target.parameters()), list(field.parameters())
+        self._slow: list[Tensor] = list(self.target.parameters())
+        self._fast: list[Tensor] = list(field.parameters())
         self.n_steps = 0
         self.is_settled = False
         self._good = copy.deepcopy(field.state_dict()), field.basis
@@ -104,7 +105,7 @@ class Learner:
         loss.backward()
         self.optimiser.step()
         with torch.no_grad():
-            torch._foreach_lerp_(*self._slow_and_fast, self.target_rate)
+            torch._foreach_lerp_(self._slow, self._fast, self.target_rate)
         self.n_steps += 1
         return loss.detach()
 

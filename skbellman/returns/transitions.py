@@ -9,6 +9,8 @@ from typing import Any
 import narwhals.stable.v2 as nw
 import numpy as np
 
+from skbellman.returns.encoding import is_missing
+
 _SCALARS = ("action", "reward", "terminated", "truncated", "next_action")
 _NEEDED = ("reward", "terminated")
 
@@ -148,9 +150,12 @@ def _checked(parts: dict[str, np.ndarray]) -> Transitions:
     reward = _finite_rewards(parts["reward"])
     terminated = _flags(parts["terminated"], "terminated")
     truncated = parts.get("truncated")
+    next_state = _following(parts["state"], parts["next_state"], terminated)
+    _check_known(parts["state"], "state")
+    _check_known(next_state, "next_state")
     return Transitions(
         state=parts["state"],
-        next_state=_following(parts["state"], parts["next_state"], terminated),
+        next_state=next_state,
         reward=reward,
         terminated=terminated,
         truncated=np.zeros_like(terminated)
@@ -169,6 +174,13 @@ def _following(state: np.ndarray, next_state: np.ndarray, terminated: np.ndarray
             raise ValueError("state holds whole numbers, but next_state does not.")
         return following.astype(state.dtype)  # a missing value makes floats of whole numbers
     return following
+
+
+def _check_known(states: np.ndarray, name: str) -> None:
+    unknown = is_missing(states)
+    if unknown.any():
+        row = int(unknown.argmax())
+        raise ValueError(f"{name} is {states[row]} in row {row}: drop or repair the row.")
 
 
 def along(flags: np.ndarray, values: np.ndarray) -> np.ndarray:
