@@ -379,7 +379,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         Whose returns. "table" is the policy that acted in the table; "greedy" the best one,
         which is learned with its returns. A callable takes states and gives probabilities, of
         shape (n, n_actions), or actions, (n,); an array has a row of probabilities for each
-        labelled state, in sorted order.
+        labelled state: for each whole number from 0 if states are such, else in sorted order.
     gamma : float, default=0.99
         Discount. 1 only where episodes end.
     n_basis : int, default=101
@@ -610,7 +610,12 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         """
         return self._fit(X, n_steps, again=hasattr(self, "field_"))
 
-    def act(self, observation: Any, risk: str | tuple[str, float] = "mean") -> Any:
+    def act(
+        self,
+        observation: Any,
+        risk: str | tuple[str, float] = "mean",
+        action_mask: Any = None,
+    ) -> Any:
         """Return the best action in one state.
 
         Parameters
@@ -619,6 +624,9 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
             One state, as the environment or the table has it.
         risk : "mean" or ("cvar", alpha), default="mean"
             What is best: the largest expected return, or the largest mean of its worst share.
+        action_mask : array-like of shape (n_actions,), optional
+            Which actions there are, 1 or True; all of them by default. In fit it is taken from the
+            environment's ``info["action_mask"]``.
 
         Returns
         -------
@@ -628,8 +636,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         Raises
         ------
         ValueError
-            If there is no choice of actions, the risk is none of these, or the state is of
-            another shape.
+            If there is no choice of actions, the mask leaves none or is of another length, the risk
+            is none of these, or the state is of another shape.
 
         Examples
         --------
@@ -650,6 +658,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
             worth = self.cvar(states, self.actions_, alpha=risk[1])
         else:
             raise ValueError(f'risk must be "mean" or ("cvar", alpha), got {risk!r}.')
+        if action_mask is not None:
+            worth = np.where(_checked_mask(action_mask, len(worth)), worth, -np.inf)
         return self.actions_.tolist()[int(worth.argmax())]
 
     def law(self, state: Any, action: Any = None) -> DensityField:
@@ -874,3 +884,10 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
 def _check_alpha(alpha: float) -> None:
     if not 0 < alpha <= 1:
         raise ValueError(f"alpha must be above 0 and at most 1, got {alpha!r}.")
+
+
+def _checked_mask(mask: Any, n_actions: int) -> np.ndarray:
+    flags = np.asarray(mask).astype(bool)
+    if flags.shape != (n_actions,) or not flags.any():
+        raise ValueError(f"action_mask must hold {n_actions} flags, one at least true, got {mask}.")
+    return flags

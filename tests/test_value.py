@@ -388,7 +388,7 @@ def test_steps_of_vector_environments_are_those_of_the_environment(mode):
 
     environment = SyncVectorEnv([Corridor, Corridor], autoreset_mode=AutoresetMode[mode])
     steps = run_episodes(
-        environment, lambda o: np.asarray(o)[:, None], lambda s: np.ones(len(s), int), seed=0
+        environment, lambda o: np.asarray(o)[:, None], lambda s, _: np.ones(len(s), int), seed=0
     )
     for copy in (0, 1) * 5:
         step = next(s for s in steps if s.copy == copy)
@@ -402,7 +402,7 @@ def test_transitions_over_several_steps():
 
     def step(k, terminated=False, truncated=False):
         at, after = np.array([k]), np.array([k + 1])
-        return Step(0, at, k % 2, 10.0**k, after, terminated, truncated)
+        return Step(0, at, k % 2, 10.0**k, after, terminated, truncated, None)
 
     pending = MultiStep(3, gamma=0.5)
     first = [t for k in range(4) for t in pending.push(step(k))]
@@ -418,6 +418,41 @@ def test_transitions_over_several_steps():
     ]
     assert list(pending.push(step(0, truncated=True))) == []
     assert list(pending.push(step(1))) == []  # what was cut off is forgotten
+
+
+class Gate(gymnasium.Env):
+    """Two places, that episodes begin in at random. Action 1 pays, but only who began at 1 has it."""
+
+    observation_space = gymnasium.spaces.Discrete(3)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.place = self.first = int(self.np_random.integers(2))
+        return self.place, {"action_mask": self._mask()}
+
+    def step(self, action):
+        assert self._mask()[action]
+        reward = 1.0 if action else -1.0
+        self.place += 1
+        return self.place, reward, self.place == 2, False, {"action_mask": self._mask()}
+
+    def _mask(self):
+        return np.array([1, self.first], dtype=np.int8)
+
+
+@pytest.mark.parametrize("mode", [pytest.param("NEXT_STEP", marks=pytest.mark.slow), "SAME_STEP"])
+def test_actions_that_there_are_not_are_neither_taken_nor_counted(mode):
+    from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+    environment = SyncVectorEnv([Gate, Gate], autoreset_mode=AutoresetMode[mode])
+    value = control(gamma=0.9).fit(environment, n_steps=600)
+    # Were action 1 counted, that of place 0 would be worth -.1.
+    np.testing.assert_allclose(value.predict([0, 1, 1], [0, 0, 1]), [-1.9, -1, 1], atol=0.15)
+    assert value.act(1, action_mask=[0, 1]) == 1
+    assert value.act(1, action_mask=[True, False]) == 0
+    with pytest.raises(ValueError, match="action_mask must hold 2 flags"):
+        value.act(1, action_mask=[0, 0])
 
 
 @pytest.mark.slow

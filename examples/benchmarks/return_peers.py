@@ -34,7 +34,7 @@ class Peer(nn.Module, ABC):
     def means(self, states: Tensor) -> Tensor:
         """Return the expected returns, (n, n_actions)."""
 
-    def best(self, states: Tensor) -> Tensor:
+    def best(self, states: Tensor, mask: None = None) -> Tensor:
         """Return the actions of the largest expected return, (n,)."""
         return self.means(states).argmax(-1)
 

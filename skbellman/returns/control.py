@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -80,7 +80,10 @@ class Exploration:
 
 
 class Step(NamedTuple):
-    """A step of one copy of an environment."""
+    """A step of one copy of an environment.
+
+    The mask says which actions there are in the next state; None where all are.
+    """
 
     copy: int
     state: np.ndarray
@@ -89,6 +92,7 @@ class Step(NamedTuple):
     next_state: np.ndarray
     terminated: bool
     truncated: bool
+    next_mask: np.ndarray | None
 
 
 class Transition(NamedTuple):
@@ -99,6 +103,7 @@ class Transition(NamedTuple):
     reward: float
     next_state: np.ndarray
     follows: bool
+    next_mask: np.ndarray | None = None
 
 
 class Replay:
@@ -120,6 +125,7 @@ class Replay:
         self._actions = np.zeros(capacity, dtype=np.int64)
         self._rewards = np.zeros(capacity, dtype=np.float32)
         self._follows = np.zeros(capacity, dtype=bool)
+        self._masks: np.ndarray | None = None
 
     def __len__(self) -> int:
         return min(self.n_seen, self.capacity)
@@ -131,13 +137,20 @@ class Replay:
         self._actions[at] = transition.action
         self._rewards[at] = transition.reward
         self._follows[at] = transition.follows
+        if transition.next_mask is not None:
+            if self._masks is None:
+                self._masks = np.ones((self.capacity, len(transition.next_mask)), dtype=bool)
+            self._masks[at] = transition.next_mask
         self.n_seen += 1
 
     def sample(self, batch_size: int) -> Batch:
         """Return transitions drawn with replacement; the next actions are the best."""
         rows = self.rng.integers(len(self), size=batch_size)
         parts = (self._states[0], self._states[1], self._actions, self._rewards, self._follows)
-        return Batch(*(torch.as_tensor(part[rows], device=self.device) for part in parts))
+        batch = Batch(*(torch.as_tensor(part[rows], device=self.device) for part in parts))
+        if self._masks is None:
+            return batch
+        return replace(batch, mask=torch.as_tensor(self._masks[rows], device=self.device))
 
 
 class MultiStep:
@@ -171,7 +184,9 @@ class MultiStep:
     def _first(self) -> Transition:
         total = sum(self.gamma**k * step.reward for k, step in enumerate(self._steps))
         last, first = self._steps[-1], self._steps.popleft()
-        return Transition(first.state, first.action, total, last.next_state, not last.terminated)
+        return Transition(
+            first.state, first.action, total, last.next_state, not last.terminated, last.next_mask
+        )
 
 
 @dataclass(frozen=True)
@@ -190,29 +205,42 @@ class ControlSettings:
 def run_episodes(
     environment: Any,
     features: Callable[[Any], np.ndarray],
-    act: Callable[[np.ndarray], np.ndarray],
+    act: Callable[[np.ndarray, np.ndarray | None], np.ndarray],
     seed: int,
 ) -> Iterator[Step]:
     """Yield the steps of the copies in a vector environment, without end.
 
-    Each is the number of the copy, state, action, reward, next state, terminated and truncated; the
-    next state is the one reached, also where an episode ends. The steps in which a copy only
-    resets itself are left out.
+    The next state is the one reached, also where an episode ends. The steps in which a copy only
+    resets itself are left out. Actions are chosen for states and masks, of shape (n, n_actions).
     """
     same_step = _resets_at_once(environment)
-    observations, _ = environment.reset(seed=seed)
+    observations, infos = environment.reset(seed=seed)
     states, resetting = features(observations), np.zeros(environment.num_envs, dtype=bool)
     while True:
-        actions = act(states)
+        actions = act(states, _masks(infos))
         observations, rewards, terminated, truncated, infos = environment.step(actions)
-        after, ended = features(observations), terminated | truncated
+        after, ended, masks = features(observations), terminated | truncated, _masks(infos)
         for k in np.flatnonzero(~resetting):
-            reached = features([infos["final_obs"][k]])[0] if ended[k] and same_step else after[k]
+            reached, mask = after[k], None if masks is None else masks[k]
+            if ended[k] and same_step:
+                reached, mask = features([infos["final_obs"][k]])[0], _last_mask(infos, int(k))
             yield Step(
                 int(k), states[k], int(actions[k]), float(rewards[k]), reached,
-                bool(terminated[k]), bool(truncated[k]),
+                bool(terminated[k]), bool(truncated[k]), mask,
             )  # fmt: skip
         states, resetting = after, ended & (not same_step)
+
+
+def _masks(infos: dict[str, Any]) -> np.ndarray | None:
+    """Return which actions there are in each copy, if the environment says so."""
+    mask = infos.get("action_mask")
+    return None if mask is None else np.stack(mask).astype(bool)
+
+
+def _last_mask(infos: dict[str, Any], k: int) -> np.ndarray | None:
+    """Return which actions there were in the last state of an episode."""
+    masks = _masks(infos.get("final_info", {}))
+    return None if masks is None else masks[k]
 
 
 def as_vector(environment: Any) -> Any:
@@ -290,17 +318,19 @@ class Controller:
         target, last = self.settings.target_return, self.curves.episode_return[-_REPORT_EVERY:]
         return target is not None and len(last) == _REPORT_EVERY and sum(last) >= target * len(last)
 
-    def _act(self, states: np.ndarray) -> np.ndarray:
+    def _act(self, states: np.ndarray, masks: np.ndarray | None) -> np.ndarray:
         share = self.settings.exploration(self.n_steps)
         if self.n_steps < self.settings.n_random_steps:
             share = 1.0
         explored = self.rng.random(len(states)) < share
-        random = self.rng.integers(self.learner.field.n_actions, size=len(states))
+        draws = self.rng.random((len(states), self.learner.field.n_actions))
+        random = (draws if masks is None else draws * masks).argmax(1)
         if explored.all():
             return random
         inputs = torch.as_tensor(states, dtype=torch.float32, device=self.replay.device)
+        mask = None if masks is None else torch.as_tensor(masks, device=self.replay.device)
         with torch.no_grad():
-            return np.where(explored, random, self.learner.field.best(inputs).cpu().numpy())
+            return np.where(explored, random, self.learner.field.best(inputs, mask).cpu().numpy())
 
     def _remember(self, pending: MultiStep, step: Step) -> None:
         learner = self.learner

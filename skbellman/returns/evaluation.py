@@ -82,11 +82,7 @@ def policy_probabilities(policy: Policy, states: np.ndarray, space: DecisionSpac
             return np.eye(space.n_actions)[space.codes(answer, len(states))]
     elif isinstance(space.features, LabelFeatures):
         answer = np.asarray(policy)
-        if len(answer) != space.features.width:
-            raise ValueError(
-                f"policy has {len(answer)} rows, but there are {space.features.width} states."
-            )
-        answer = answer[space.features.encoder.codes(states.reshape(-1))]
+        answer = answer[_policy_rows(len(answer), states.reshape(-1), space.features.encoder)]
     else:
         raise ValueError("policy is a table, but states are not labels: pass a function of states.")
     if answer.shape != (len(states), space.n_actions):
@@ -97,6 +93,19 @@ def policy_probabilities(policy: Policy, states: np.ndarray, space: DecisionSpac
     if (answer < 0).any() or not np.allclose(answer.sum(1), 1):
         raise ValueError("policy gives rows that are not probabilities.")
     return answer.astype(np.float64)
+
+
+def _policy_rows(n_rows: int, states: np.ndarray, encoder: LabelEncoder) -> np.ndarray:
+    """Return the row of a policy's table for each state.
+
+    There is a row for each whole number from 0, if states are such; else for each label, sorted.
+    """
+    codes, labels = encoder.codes(states), encoder.labels
+    if labels.dtype.kind in "iu" and labels.min() >= 0 and labels.max() < n_rows:
+        return states.astype(np.int64)
+    if n_rows != len(labels):
+        raise ValueError(f"policy has {n_rows} rows, but there are {len(labels)} states.")
+    return codes
 
 
 def encode(

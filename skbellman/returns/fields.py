@@ -42,9 +42,10 @@ class ReturnField(nn.Module, ABC):
     def means(self, states: Tensor) -> Tensor:
         """Return the expected returns, (n, n_actions)."""
 
-    def best(self, states: Tensor) -> Tensor:
-        """Return the actions of the largest expected return, (n,)."""
-        return self.means(states).argmax(-1)
+    def best(self, states: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the actions of the largest expected return, (n,), of those in a mask."""
+        means = self.means(states)
+        return (means if mask is None else means.masked_fill(~mask, -torch.inf)).argmax(-1)
 
     @abstractmethod
     def density(self, states: Tensor, policy: Tensor, x: Tensor) -> Tensor:

@@ -40,6 +40,8 @@ class Batch:
         Whether the return goes on from there.
     policy : tensor of shape (n, n_actions) or None
         Probabilities of the next actions; None takes the best.
+    mask : tensor of bool, shape (n, n_actions), or None
+        Which actions there are in the next state; None where all are.
     """
 
     state: Tensor
@@ -48,6 +50,7 @@ class Batch:
     reward: Tensor
     follows: Tensor
     policy: Tensor | None = None
+    mask: Tensor | None = None
 
     def take(self, rows: Tensor) -> Batch:
         """Return some of the rows."""
@@ -129,7 +132,7 @@ class Learner:
         """Return the weights of the laws at the next states, (n, K): linear in the policy."""
         states, policy = batch.next_state, batch.policy
         if policy is None:
-            coordinates = self.target.coordinates(states, self.field.best(states))
+            coordinates = self.target.coordinates(states, self.field.best(states, batch.mask))
         else:
             coordinates = (policy.unsqueeze(1) @ self.target(states)).squeeze(1)
         return self.target.basis.weights(coordinates)
