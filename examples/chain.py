@@ -51,7 +51,7 @@ def main():
         axis.set(title=f"state {state}: W1 {distance:.3f} sd", xlabel="return")
         print(f"state {state}: expected {value.predict([state])[0]:.3f}, exact {exact.mean():.3f}")
     axes[0].set_ylabel("density")
-    axes[0].legend()
+    axes[-1].legend()
     folder = Path(__file__).parent / "output"
     folder.mkdir(exist_ok=True)
     figure.savefig(folder / "chain.png", dpi=120)

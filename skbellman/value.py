@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skbellman.devices import PortableMixin, fork_devices, resolve_device
 from skbellman.fields import DensityField
+from skbellman.returns.basis import GaussianBasis
 from skbellman.returns.control import (
     Controller,
     ControlSettings,
@@ -27,6 +28,7 @@ from skbellman.returns.control import (
     as_vector,
     environment_space,
 )
+from skbellman.returns.direct import DirectLearner, DirectReturnField
 from skbellman.returns.encoding import DecisionSpace, check_rows
 from skbellman.returns.evaluation import (
     encode,
@@ -35,9 +37,9 @@ from skbellman.returns.evaluation import (
     warn_of_dead_ends,
     with_next_actions,
 )
-from skbellman.returns.fields import BasisReturnField
+from skbellman.returns.fields import BasisReturnField, ReturnField
 from skbellman.returns.laws import TabulatedLaws
-from skbellman.returns.learning import Curves, Learner, fit_to_table
+from skbellman.returns.learning import BasisLearner, Curves, Learner, fit_to_table
 from skbellman.returns.support import Support
 from skbellman.returns.transitions import Transitions, joined_columns, read_transitions
 from skbellman.validation import check_count
@@ -382,6 +384,10 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         labelled state: for each whole number from 0 if states are such, else in sorted order.
     gamma : float, default=0.99
         Discount. 1 only where episodes end.
+    form : {"basis", "networks"}, default="basis"
+        How laws are held. "basis": sums of Gaussians, whose inner products have closed forms.
+        "networks": the paper's form, where the return is an input of networks for the density and
+        its gradient; from tables only, slower and less exact, on the support found by the other.
     n_basis : int, default=101
         Number of Gaussians of a law.
     gradient_weight : float, default=0.0
@@ -463,6 +469,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "policy": [StrOptions({"table", "greedy"}), callable, "array-like"],
         "gamma": [Interval(Real, 0, 1, closed="both")],
+        "form": [StrOptions({"basis", "networks"})],
         "n_basis": [Interval(Integral, 8, None, closed="left")],
         "gradient_weight": [Interval(Real, 0, None, closed="left")],
         "hidden_layer_sizes": ["array-like"],
@@ -486,6 +493,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         *,
         policy: Any = "table",
         gamma: float = 0.99,
+        form: str = "basis",
         n_basis: int = 101,
         gradient_weight: float = 0.0,
         hidden_layer_sizes: Sequence[int] = (128, 128),
@@ -505,6 +513,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     ) -> None:
         self.policy = policy
         self.gamma = gamma
+        self.form = form
         self.n_basis = n_basis
         self.gradient_weight = gradient_weight
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -608,6 +617,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         >>> value.fit(chain).partial_fit(chain, n_steps=50).predict([1]).round(1)
         array([2.])
         """
+        if self.form != "basis":
+            raise ValueError('partial_fit needs form="basis", whose support moves; use fit.')
         return self._fit(X, n_steps, again=hasattr(self, "field_"))
 
     def act(
@@ -732,17 +743,26 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
             raise ValueError('policy="greedy" needs labels as actions, of which one is the best.')
         warn_of_dead_ends(table, space)
         steps = encode(table, space, None if self._is_greedy else self.policy, device)
-        learner = self._learner(space, steps.reward, again, device, self.gamma, 1e-3, 0.1)
-        learner.cover(steps.reward[~steps.follows])
-        auto_steps = int(np.clip(100 / max(1 - self.gamma, 1e-3), 4000, 10_000))
-        curves = fit_to_table(
-            learner,
-            steps,
-            auto_steps if n_steps == "auto" else int(n_steps),
-            256 if self.batch_size == "auto" else int(self.batch_size),
-            torch.Generator(device).manual_seed(int(rng.integers(2**62))),
-            self._report,
+        if n_steps == "auto":
+            n_steps = int(np.clip(100 / max(1 - self.gamma, 1e-3), 4000, 10_000))
+        generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
+
+        def learn(learner: Learner, n_steps: int, default_size: int) -> Curves:
+            size = default_size if self.batch_size == "auto" else int(self.batch_size)
+            return fit_to_table(learner, steps, n_steps, size, generator, self._report)
+
+        basis_learner = self._basis_learner(
+            space, steps.reward, again, device, self.gamma, (1e-3, 0.1)
         )
+        basis_learner.cover(steps.reward[~steps.follows])
+        learner: Learner = basis_learner
+        if self.form == "basis":
+            curves = learn(learner, int(n_steps), 256)
+        else:
+            # The support is found by the form that moves it.
+            learn(learner, max(int(n_steps) // 2, 1), 256)
+            learner = self._direct_learner(space, basis_learner.field.basis, device)
+            curves = learn(learner, int(n_steps), 64)
         self._keep(learner.field, space, device, curves)
         curves.raise_if_diverged()
 
@@ -759,6 +779,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
                 'in an environment the best policy is learned: set policy="greedy", or pass a '
                 "table of the transitions of the policy that is evaluated."
             )
+        if self.form != "basis":
+            raise ValueError('in an environment form must be "basis", whose support moves.')
         with contextlib.ExitStack() as stack:
             environment = as_vector(X)
             if isinstance(X, str):
@@ -781,7 +803,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
             )
         n_steps = 30_000 if n_steps == "auto" else int(n_steps)
         discount = self.gamma**self.multi_step
-        learner = self._learner(space, torch.zeros(1), again, device, discount, 5e-4, 0.005)
+        learner = self._basis_learner(space, torch.zeros(1), again, device, discount, (5e-4, 0.005))
         settings = ControlSettings(
             n_steps=n_steps,
             n_random_steps=0 if again else self.n_random_steps,
@@ -796,37 +818,49 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         replay = Replay(self.replay_size, space.n_inputs, rng, device)
         controller = Controller(learner, replay, settings, rng)
         controller.run(environment, space.features, int(rng.integers(2**31)), self._report)
-        self._keep(learner.field, space, device, controller.curves)
+        # The slower network: its policy is that of many steps, and does not waver.
+        self._keep(learner.target, space, device, controller.curves)
         controller.curves.raise_if_diverged()
 
-    def _learner(
+    def _basis_learner(
         self,
         space: DecisionSpace,
         rewards: torch.Tensor,
         again: bool,
         device: torch.device,
         discount: float,
-        learning_rate: float,
-        target_rate: float,
-    ) -> Learner:
+        rates: tuple[float, float],
+    ) -> BasisLearner:
         """Return what learns the field: the fitted one again, or a new one."""
         support = Support(self.gamma, self.n_basis, self.gradient_weight)
         basis = support.first(rewards)
-        hidden = [check_count("hidden_layer_sizes", n) for n in self.hidden_layer_sizes]
         if again:
-            field = copy.deepcopy(self.field_).requires_grad_().to(device)
+            field: Any = copy.deepcopy(self.field_).requires_grad_().to(device)
         else:
-            field = BasisReturnField(space.n_inputs, space.n_actions, hidden, basis).to(device)
-        return Learner(
-            field,
-            support,
-            discount,
+            sizes = space.n_inputs, space.n_actions, self._hidden()
+            field = BasisReturnField(*sizes, basis).to(device)
+        return BasisLearner(field, support, discount, *self._rates(*rates))
+
+    def _direct_learner(
+        self, space: DecisionSpace, basis: GaussianBasis, device: torch.device
+    ) -> DirectLearner:
+        sizes = space.n_inputs, space.n_actions, self._hidden()
+        field = DirectReturnField(*sizes, basis.low, basis.high).to(device)
+        rates = self._rates(1e-3, 0.1)
+        return DirectLearner(field, self.gamma, *rates, self.gradient_weight)
+
+    def _hidden(self) -> list[int]:
+        return [check_count("hidden_layer_sizes", n) for n in self.hidden_layer_sizes]
+
+    def _rates(self, learning_rate: float, target_rate: float) -> tuple[float, float]:
+        """Return the rates of learning and of the target, those given where they are "auto"."""
+        return (
             learning_rate if self.learning_rate == "auto" else float(self.learning_rate),
             target_rate if self.target_rate == "auto" else float(self.target_rate),
         )
 
     def _keep(
-        self, field: BasisReturnField, space: DecisionSpace, device: torch.device, curves: Curves
+        self, field: ReturnField, space: DecisionSpace, device: torch.device, curves: Curves
     ) -> None:
         """Set the fitted attributes, all at once."""
         self.field_ = field.eval().requires_grad_(False)

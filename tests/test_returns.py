@@ -16,7 +16,9 @@ from skbellman.returns import (
     bellman_backup,
     project_backup,
 )
+from skbellman.returns.direct import DirectReturnField, backed_up_fields
 from skbellman.returns.fields import BasisReturnField
+from skbellman.returns.learning import Batch
 from skbellman.returns.support import Support
 
 X = torch.linspace(-8, 8, 801, dtype=torch.float64)
@@ -156,6 +158,30 @@ def test_field_moves_to_a_wider_basis_without_forgetting(wider):
     converted = basis().convert(law_of(law, basis()), wider)
     exact = law.scalar(X[:, None], wider.level)
     torch.testing.assert_close(wider.density(converted, X)[0], exact, atol=1e-3, rtol=0)
+
+
+class NormalField(DirectReturnField):
+    """The law N(1, 4), seen at the level, in every state."""
+
+    variance = 4.0
+
+    def forward(self, states, x):
+        variance = self.variance + self.level**2
+        s = torch.exp(-0.5 * (x - 1).square() / variance) / (2 * np.pi * variance) ** 0.5
+        return s.unsqueeze(-1), (-(x - 1) / variance * s).unsqueeze(-1)
+
+
+def test_backup_of_the_papers_form_equals_the_closed_form():
+    field = NormalField(1, 1, [4], -12.0, 12.0)
+    reward, follows = torch.tensor([0.5, 2.0]), torch.tensor([True, False])
+    batch = Batch(torch.zeros(2, 1), torch.zeros(2, 1), torch.zeros(2).long(), reward, follows)
+    x = field.points(torch.zeros(2))
+    s, g = backed_up_fields(field, batch, torch.ones(2, 1), 0.7, x)
+    variance = torch.tensor([[0.49 * 4.0], [0.0]]) + field.level**2
+    offset = x - torch.tensor([[0.5 + 0.7], [2.0]])
+    exact = torch.exp(-0.5 * offset.square() / variance) / (2 * np.pi * variance).sqrt()
+    torch.testing.assert_close(s, exact, atol=2e-4, rtol=0)
+    torch.testing.assert_close(g, -offset / variance * exact, atol=2e-4, rtol=0)
 
 
 def test_support_widens_to_where_laws_are_and_no_further():

@@ -14,6 +14,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from skbellman import DistributionalValueEstimator, MixtureOfReturns
+from skbellman.fields import GaussianMixtureField
 
 gymnasium = pytest.importorskip("gymnasium")
 
@@ -421,7 +422,7 @@ def test_transitions_over_several_steps():
 
 
 class Gate(gymnasium.Env):
-    """Two places, that episodes begin in at random. Action 1 pays, but only who began at 1 has it."""
+    """Two places, that episodes begin in at random. Action 1 pays: who began at 1 has it."""
 
     observation_space = gymnasium.spaces.Discrete(3)
     action_space = gymnasium.spaces.Discrete(2)
@@ -464,6 +465,24 @@ def test_control_of_copies():
 
 
 @pytest.mark.slow
+def test_paper_form_learns_the_laws_of_the_chain():
+    value = estimator(gamma=0.8, form="networks", gradient_weight=1.0, n_steps=1500)
+    value.fit(chain())
+    assert distances(value, chain_laws(0.8)).max() < 0.1
+    law = value.law(0)
+    x = torch.linspace(*value.support_, 400)[:, None]
+    laws = chain_laws(0.8)
+    exact = GaussianMixtureField.normal(
+        torch.tensor(laws.mean()[0]), torch.tensor([[laws.var()[0, 0] + value.level_**2]])
+    )
+    for found, known in (
+        (law.scalar(x, 0.0), exact.scalar(x.double(), 0.0)),
+        (law.gradient(x, 0.0), exact.gradient(x.double(), 0.0)),
+    ):
+        assert (found - known).square().mean() < 0.03 * known.square().mean()
+
+
+@pytest.mark.slow
 def test_target_return_stops_the_fit():
     value = control(target_return=-1.0).fit(Corridor(), n_steps=500)
     assert len(value.history_["step"]) == 20
@@ -472,6 +491,8 @@ def test_target_return_stops_the_fit():
 def test_environments_that_cannot_be_controlled():
     with pytest.raises(ValueError, match='set policy="greedy"'):
         estimator().fit("CartPole-v1")
+    with pytest.raises(ValueError, match='form must be "basis"'):
+        control(form="networks").fit("CartPole-v1")
     with pytest.raises(ValueError, match="Discrete action space"):
         control().fit("Pendulum-v1")
     value = control().fit("CartPole-v1", n_steps=10)

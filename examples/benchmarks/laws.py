@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--processes", nargs="+", default=list(PROCESSES))
     parser.add_argument("--peers", nargs="*", choices=list(PEERS), default=["C51, support given"])
     arguments = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     print("| process | method | W1 / sd | seconds |")
     for name in arguments.processes:
         results = defaultdict(list)

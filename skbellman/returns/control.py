@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from skbellman.returns.encoding import DecisionSpace, LabelEncoder
-from skbellman.returns.learning import Batch, Curves, Learner, kept_if_interrupted
+from skbellman.returns.learning import BasisLearner, Batch, Curves, kept_if_interrupted
 
 # Episodes between reports, over which returns are averaged.
 _REPORT_EVERY = 20
@@ -268,7 +268,7 @@ class Controller:
 
     Parameters
     ----------
-    learner : Learner
+    learner : BasisLearner
     replay : Replay
     settings : ControlSettings
     rng : numpy Generator
@@ -277,7 +277,7 @@ class Controller:
 
     def __init__(
         self,
-        learner: Learner,
+        learner: BasisLearner,
         replay: Replay,
         settings: ControlSettings,
         rng: np.random.Generator,

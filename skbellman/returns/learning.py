@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -59,20 +60,75 @@ class Batch:
         )
 
 
-class Learner:
+class Learner(ABC):
     """An online field, a slower target field, and the steps of one towards the other's backup.
 
     Parameters
     ----------
-    field : BasisReturnField
+    field : ReturnField
         Trained in place.
-    support : Support
     discount : float
         Of the law at the next state.
     learning_rate : float
         Of Adam.
     target_rate : float
         How far the target moves towards the field at each step.
+    """
+
+    def __init__(
+        self, field: Any, discount: float, learning_rate: float, target_rate: float
+    ) -> None:
+        self.field, self.discount, self.target_rate = field, discount, target_rate
+        self.target = copy.deepcopy(field).requires_grad_(False)
+        self.optimiser = torch.optim.Adam(field.parameters(), learning_rate, fused=True)
+        self._slow: list[Tensor] = list(self.target.parameters())
+        self._fast: list[Tensor] = list(field.parameters())
+        self.n_steps = 0
+        self.is_settled = False
+        self._good = self._state()
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the distance of the field to the target's backup."""
+
+    def step(self, batch: Batch) -> Tensor:
+        """Take one step; return the loss without waiting for the device."""
+        loss = self.loss(batch)
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
+        with torch.no_grad():
+            torch._foreach_lerp_(self._slow, self._fast, self.target_rate)
+        self.n_steps += 1
+        return loss.detach()
+
+    def keep_if_finite(self, loss: Tensor) -> bool:
+        """Remember the field if its loss is finite, else go back to what is remembered."""
+        finite = bool(torch.isfinite(loss))
+        if finite:
+            self._good = self._state()
+        else:
+            self._restore(self._good)
+        return finite
+
+    def _state(self) -> Any:
+        return copy.deepcopy(self.field.state_dict())
+
+    def _restore(self, state: Any) -> None:
+        self.field.load_state_dict(state)
+        self.target.load_state_dict(state)
+
+
+class BasisLearner(Learner):
+    """Steps of regression on the projected backup, with a support that moves.
+
+    Parameters
+    ----------
+    field : BasisReturnField
+        Trained in place.
+    support : Support
+    discount, learning_rate, target_rate : float
+        As for `Learner`.
     """
 
     def __init__(
@@ -83,18 +139,11 @@ class Learner:
         learning_rate: float,
         target_rate: float,
     ) -> None:
-        self.field, self.support = field, support
-        self.discount, self.target_rate = discount, target_rate
-        self.target = copy.deepcopy(field).requires_grad_(False)
-        self.optimiser = torch.optim.Adam(field.parameters(), learning_rate, fused=True)
-        self._slow: list[Tensor] = list(self.target.parameters())
-        self._fast: list[Tensor] = list(field.parameters())
-        self.n_steps = 0
-        self.is_settled = False
-        self._good = copy.deepcopy(field.state_dict()), field.basis
+        super().__init__(field, discount, learning_rate, target_rate)
+        self.support = support
 
-    def step(self, batch: Batch) -> Tensor:
-        """Take one step; return the loss without waiting for the device."""
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the squared distance in coordinates, after a look at where the laws lie."""
         with torch.no_grad():
             next_weights = self._next_weights(batch)
             if self.n_steps % _LOOK_EVERY == 0:
@@ -103,14 +152,7 @@ class Learner:
                 self.field.basis, batch.reward, self.discount, batch.follows, next_weights
             )
         own = self.field.coordinates(batch.state, batch.action)
-        loss = (own - goal).square().sum(-1).mean()
-        self.optimiser.zero_grad()
-        loss.backward()
-        self.optimiser.step()
-        with torch.no_grad():
-            torch._foreach_lerp_(self._slow, self._fast, self.target_rate)
-        self.n_steps += 1
-        return loss.detach()
+        return (own - goal).square().sum(-1).mean()
 
     def cover(self, returns: Tensor) -> None:
         """Widen the support to returns, or rewards, that were seen."""
@@ -118,15 +160,13 @@ class Learner:
         if wider is not None:
             self._move(wider)
 
-    def keep_if_finite(self, loss: Tensor) -> bool:
-        """Remember the field if its loss is finite, else go back to what is remembered."""
-        finite = bool(torch.isfinite(loss))
-        if finite:
-            self._good = copy.deepcopy(self.field.state_dict()), self.field.basis
-        else:
-            state, self.field.basis = self._good
-            self.field.load_state_dict(state)
-        return finite
+    def _state(self) -> Any:
+        return super()._state(), self.field.basis
+
+    def _restore(self, state: Any) -> None:
+        weights, basis = state
+        self.field.basis = self.target.basis = basis
+        super()._restore(weights)
 
     def _next_weights(self, batch: Batch) -> Tensor:
         """Return the weights of the laws at the next states, (n, K): linear in the policy."""

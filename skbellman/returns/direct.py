@@ -1,0 +1,211 @@
+"""The paper's form of a return field: the return x is an input of two networks, g and s."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from skbellman.fields import DensityField
+from skbellman.fields.base import Levels
+from skbellman.returns.fields import ReturnField, perceptron
+from skbellman.returns.learning import Batch, Learner
+
+# Noise levels in the support, and waves of x that a network sees: enough for what is that fine.
+_N_LEVELS = 30
+_N_WAVES = 20
+# Noise levels beyond the ends at which the density is taken to end.
+_TAIL = 4.0
+_N_NODES = 3
+# Factor by which the mass of a backed-up density may be mended at once.
+_MAX_FACTOR = 2.0
+
+
+class DirectReturnField(ReturnField):
+    """Networks for the density s and its gradient g, functions of the return and of the state.
+
+    As the fields of arXiv 2410.01796, section 3: nothing ties g to the gradient of s, keeps s
+    positive or its integral 1. There is one noise level.
+
+    Parameters
+    ----------
+    n_inputs : int
+        Width of a state.
+    n_actions : int
+    hidden : sequence of int
+        Units of the hidden layers of both networks.
+    low, high : float
+        Where returns lie.
+    """
+
+    def __init__(
+        self, n_inputs: int, n_actions: int, hidden: Sequence[int], low: float, high: float
+    ) -> None:
+        super().__init__()
+        self.n_actions, self.low, self.high = n_actions, low, high
+        self.level = (high - low) / _N_LEVELS
+        width = n_inputs + 1 + 2 * _N_WAVES
+        self.scalar_network = perceptron(width, hidden, n_actions)
+        self.gradient_network = perceptron(width, hidden, n_actions)
+
+    def forward(self, states: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return s and g at returns x, (n, m), in states, (n, n_inputs): two of (n, m, A)."""
+        place = (2 * x - self.low - self.high) / (self.high - self.low)
+        phases = place.unsqueeze(-1) * math.pi * torch.arange(1, _N_WAVES + 1).to(x)
+        seen = states.unsqueeze(1).expand(-1, x.shape[1], -1)
+        inputs = torch.cat([seen, place.unsqueeze(-1), phases.sin(), phases.cos()], -1)
+        # Beyond its support a network knows nothing, and waves would repeat themselves.
+        inside = ((x > self._edges[0]) & (x < self._edges[1])).unsqueeze(-1)
+        s, g = self.scalar_network(inputs), self.gradient_network(inputs)
+        return inside * s / self.level, inside * g / self.level**2
+
+    @property
+    def _edges(self) -> tuple[float, float]:
+        return self.low - _TAIL * self.level, self.high + _TAIL * self.level
+
+    def points(self, offset: Tensor) -> Tensor:
+        """Return places a level apart from end to end, begun at a share of it: (n, m)."""
+        places = torch.arange(round(_N_LEVELS + 2 * _TAIL)).to(offset)
+        return self._edges[0] + self.level * (places + offset.unsqueeze(-1))
+
+    def means(self, states: Tensor) -> Tensor:
+        """Return the expected returns, (n, n_actions)."""
+        x = self.points(torch.full((len(states),), 0.5).to(states))
+        s, _ = self(states, x)
+        return (x.unsqueeze(-1) * s).sum(1) / s.sum(1)
+
+    def density(self, states: Tensor, policy: Tensor, x: Tensor) -> Tensor:
+        """Return the density at x under actions of a policy, (n, m)."""
+        s, _ = self(states, x.to(states).expand(len(states), -1))
+        return (s @ policy.unsqueeze(-1)).squeeze(-1)
+
+    def support(self) -> tuple[float, float, float]:
+        """Return where there is density, and the noise level."""
+        return *self._edges, self.level
+
+    def law(self, state: Tensor, action: int) -> DensityField:
+        """Return the law in one state, of shape (n_inputs,), after one action."""
+        return DirectLaw(self, state, action)
+
+
+class DirectLaw(DensityField):
+    """One law of a `DirectReturnField`, at its own level alone, which is called 0.
+
+    Parameters
+    ----------
+    field : DirectReturnField
+    state : tensor of shape (n_inputs,)
+    action : int
+    """
+
+    n_columns = 1
+
+    def __init__(self, field: DirectReturnField, state: Tensor, action: int) -> None:
+        super().__init__()
+        self.field, self.action = field, action
+        self.state: Tensor
+        self.register_buffer("state", state)
+
+    def scalar(self, x: Tensor, sigma: Levels) -> Tensor:
+        """Return s(x), shape (..., n), of either sign."""
+        return self._fields(x, sigma)[0]
+
+    def gradient(self, x: Tensor, sigma: Levels) -> Tensor:
+        """Return g(x), shape (..., n, 1)."""
+        return self._fields(x, sigma)[1].unsqueeze(-1)
+
+    def log_scalar(self, x: Tensor, sigma: Levels) -> Tensor:
+        """Return log s(x), -inf where s is not positive."""
+        return self.scalar(x, sigma).clamp(min=0).log()
+
+    def log_gradient(self, x: Tensor, sigma: Levels) -> Tensor:
+        """Return g / s, and 0 where s is not positive."""
+        s, g = (part.unsqueeze(-1) for part in self._fields(x, sigma))
+        return torch.where(s > 0, g / s.clamp(min=1e-300), 0.0)
+
+    def _fields(self, x: Tensor, sigma: Levels) -> tuple[Tensor, Tensor]:
+        if not (isinstance(sigma, float) and sigma == 0.0):
+            raise ValueError(f"this law has one level, which is called 0.0; got sigma={sigma}.")
+        fields = self.field(self.state.unsqueeze(0), x.reshape(1, -1).to(self.state))
+        s, g = (part[0, :, self.action].reshape(x.shape[:-1]).to(x) for part in fields)
+        return s, g
+
+
+class DirectLearner(Learner):
+    """Steps of gradient matching and identity matching towards the target's backup.
+
+    Parameters
+    ----------
+    field : DirectReturnField
+        Trained in place.
+    discount, learning_rate, target_rate : float
+        As for `Learner`.
+    gradient_weight : float
+        Of gradient matching beside identity matching.
+    """
+
+    def __init__(
+        self,
+        field: DirectReturnField,
+        discount: float,
+        learning_rate: float,
+        target_rate: float,
+        gradient_weight: float,
+    ) -> None:
+        super().__init__(field, discount, learning_rate, target_rate)
+        self.gradient_weight = gradient_weight
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the loss of a batch, without unit."""
+        field = self.field
+        x = field.points(torch.rand_like(batch.reward))
+        with torch.no_grad():
+            goals = backed_up_fields(self.target, batch, self._policy(batch), self.discount, x)
+        index = batch.action.view(-1, 1, 1).expand(-1, x.shape[1], 1)
+        own = (part.gather(2, index).squeeze(2) for part in field(batch.state, x))
+        scales = field.level, self.gradient_weight**0.5 * field.level**2
+        errors = (
+            (scale * (mine - goal)).square().sum(1).mean()
+            for scale, mine, goal in zip(scales, own, goals, strict=True)
+        )
+        return sum(errors, torch.zeros(()).to(x))
+
+    def _policy(self, batch: Batch) -> Tensor:
+        if batch.policy is not None:
+            return batch.policy
+        best = self.field.best(batch.next_state, batch.mask)
+        return nn.functional.one_hot(best, self.field.n_actions).to(batch.reward)
+
+
+def backed_up_fields(
+    field: DirectReturnField, batch: Batch, policy: Tensor, discount: float, x: Tensor
+) -> tuple[Tensor, Tensor]:
+    r"""Return the density and the gradient field of :math:`r + \gamma Z'` at x, (n, m).
+
+    As `skbellman.returns.bellman_backup`, for fields that are known at one level: the noise e that
+    keeps the level is integrated by quadrature,
+
+    .. math:: (T s)(x) = \sum_k w_k \frac{1}{\gamma} s\Big(\frac{x - r - e_k}{\gamma}\Big), \qquad
+        (T g)(x) = \sum_k w_k \frac{1}{\gamma^2} g\Big(\frac{x - r - e_k}{\gamma}\Big)
+
+    The mass of both is then mended by the sum over x, evenly spaced places.
+    """
+    reward, level = batch.reward.unsqueeze(-1), field.level
+    offset = x - reward
+    normal = torch.exp(-0.5 * (offset / level).square()) / (level * math.sqrt(2 * math.pi))
+    ended = normal, -offset / level**2 * normal
+    if not discount:
+        return ended
+    nodes, shares = (torch.as_tensor(a).to(x) for a in np.polynomial.hermite_e.hermegauss(_N_NODES))
+    noise = level * math.sqrt(1 - discount**2) * nodes
+    places = (offset.unsqueeze(-1) - noise) / discount
+    fields = field(batch.next_state, places.flatten(1))
+    s, g = ((part @ policy.unsqueeze(-1)).view_as(places) for part in fields)
+    s, g = s @ shares / shares.sum() / discount, g @ shares / shares.sum() / discount**2
+    mass = s.sum(1, keepdim=True) * (x[:, 1:2] - x[:, :1])
+    factor = 1 / mass.clamp(1 / _MAX_FACTOR, _MAX_FACTOR)
+    follows = batch.follows.unsqueeze(-1)
+    return torch.where(follows, factor * s, ended[0]), torch.where(follows, factor * g, ended[1])
