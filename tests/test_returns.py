@@ -202,8 +202,18 @@ def test_support_is_drawn_in_where_it_is_empty():
     support.see(torch.tensor([-20.0, 20.0]))
     weights = torch.zeros(2, 101)
     weights[:, 48:53] = 0.2
-    narrower = support.moved(wide, wide.centres.expand(2, -1), weights)
+    assert support.moved(wide, wide.centres.expand(2, -1), weights) is None
+    narrower = support.moved(wide, wide.centres.expand(2, -1), weights, sparse=0.6)
     assert -40 < narrower.low < -4 < 4 < narrower.high < 40
+
+
+def test_moved_supports_have_zero_and_the_extreme_reward_as_centres():
+    support, narrow = Support(gamma=0.9, size=101), GaussianBasis(-0.03, 0.4, 101)
+    support.see(torch.tensor([0.0, 1.0]))
+    wider = support.covering(narrow, torch.tensor([1.0]))
+    assert wider.low < 0 < 1 < wider.high < 1.2
+    for atom in (0.0, 1.0):
+        assert (wider.centres - atom).abs().min() < 1e-9
 
 
 def test_law_is_a_field_that_dynamics_draw_from():

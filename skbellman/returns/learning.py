@@ -23,8 +23,11 @@ from skbellman.training import Record, TrainingDivergedError
 # Steps between looks at where the backed-up laws lie: a look waits for the device.
 _LOOK_EVERY = 25
 _N_REPORTS = 10
-# Share of the steps after which the support is no more drawn in: a finer law has to be learned.
-_SETTLED = 0.7
+# Share of a support in use, below which it is drawn in: while laws still move, and once they hardly
+# do; and the shares of the steps after which they hardly do, and after which it is left alone, as
+# finer laws have to be learned.
+_SPARSE, _LESS_SPARSE = 0.6, 0.95
+_CALM, _SETTLED = 0.4, 0.7
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class Learner(ABC):
         self._slow: list[Tensor] = list(self.target.parameters())
         self._fast: list[Tensor] = list(field.parameters())
         self.n_steps = 0
-        self.is_settled = False
+        self.sparse = 0.0
         self._good = self._state()
 
     @abstractmethod
@@ -141,6 +144,7 @@ class BasisLearner(Learner):
     ) -> None:
         super().__init__(field, discount, learning_rate, target_rate)
         self.support = support
+        self.sparse = _SPARSE
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the squared distance in coordinates, after a look at where the laws lie."""
@@ -183,7 +187,7 @@ class BasisLearner(Learner):
         centres = basis.centres.to(next_weights)
         discount = self.discount * batch.follows.unsqueeze(-1)
         positions = batch.reward.unsqueeze(-1) + discount * centres
-        moved = self.support.moved(basis, positions, next_weights, may_shrink=not self.is_settled)
+        moved = self.support.moved(basis, positions, next_weights, self.sparse)
         if moved is not None:
             next_weights.copy_(basis.convert(next_weights, moved))
             self._move(moved)
@@ -252,7 +256,8 @@ def fit_to_table(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(learner.optimiser, n_steps)
     with kept_if_interrupted():
         for step in range(1, n_steps + 1):
-            learner.is_settled = step > _SETTLED * n_steps
+            if step > _CALM * n_steps:
+                learner.sparse = _LESS_SPARSE if step <= _SETTLED * n_steps else 0.0
             rows = torch.randint(
                 len(table.action), (batch_size,), generator=generator, device=generator.device
             )

@@ -13,10 +13,12 @@ from skbellman.returns.basis import GaussianBasis
 _GROWTH = 0.5
 # Of a batch's backed-up mass that may lie beyond an end.
 _BEYOND = 1e-3
-# Of a support that is in use, below which it is drawn in; mass that counts as none; room left.
-_SPARSE = 0.6
+# Mass that counts as none; room left beside the rest.
 _EMPTY = 3e-4
 _ROOM = 0.15
+# Least number of spacings between 0 and an extreme reward that is made a centre: with fewer, the
+# basis would be stretched by more than an eighth.
+_ATOMS_APART = 8
 # Room beyond the outermost returns, in spacings.
 _MARGIN = 2.0
 
@@ -56,21 +58,19 @@ class Support:
         self.most = max(self.most, float(rewards.max()))
 
     def moved(
-        self, basis: GaussianBasis, positions: Tensor, weights: Tensor, may_shrink: bool = True
+        self, basis: GaussianBasis, positions: Tensor, weights: Tensor, sparse: float = 0.0
     ) -> GaussianBasis | None:
         """Return a basis for backed-up atoms, (n, K), if they lie beyond this one, else None.
 
-        It is never wider than the discounted rewards allow, and may be drawn in where most of it is
-        empty.
+        It is never wider than the discounted rewards allow, and is drawn in where the share that is
+        in use is less than ``sparse``.
         """
         low, high = self._widened(basis, positions, weights)
         if (low, high) == (basis.low, basis.high):
-            if not may_shrink:
+            low, high = _used(basis, positions, weights) if sparse else (low, high)
+            if high - low >= sparse * (basis.high - basis.low):
                 return None
-            low, high = _used(basis, positions, weights)
-            if high - low > _SPARSE * (basis.high - basis.low):
-                return None
-        return replace(basis, low=low, high=high)
+        return self._with_atoms(basis, low, high)
 
     def covering(self, basis: GaussianBasis, reward_sums: Tensor) -> GaussianBasis | None:
         """Return a wider basis if returns that ended lie beyond this one, else None."""
@@ -81,7 +81,23 @@ class Support:
             return None
         low, high = min(basis.low, least), max(basis.high, most)
         margin = _MARGIN * (high - low) / basis.size
-        return replace(basis, low=low - margin, high=high + margin)
+        return self._with_atoms(basis, low - margin, high + margin)
+
+    def _with_atoms(self, basis: GaussianBasis, low: float, high: float) -> GaussianBasis:
+        """Return a basis from about low to high that has 0 and the extreme reward as centres.
+
+        Many a return is exactly that, and an atom between centres is held by weights of either
+        sign, which ring.
+        """
+        if low < 0 < high:
+            spacing = (high - low) / (basis.size - 1)
+            extreme = max(abs(self.least), abs(self.most))
+            n_between = math.floor(extreme / spacing)
+            if _ATOMS_APART <= n_between < basis.size:
+                spacing = extreme / n_between
+            low = spacing * math.floor(low / spacing)
+            high = low + spacing * (basis.size - 1)
+        return replace(basis, low=low, high=high)
 
     def _widened(
         self, basis: GaussianBasis, positions: Tensor, weights: Tensor
