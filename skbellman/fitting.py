@@ -30,7 +30,7 @@ from skbellman.matching import (
 )
 from skbellman.mixtures import best_mixture, normal_moments, stacking_weights
 from skbellman.schedule import NoiseSchedule, masked
-from skbellman.training import Plan, Record, TrainingDivergedError, train
+from skbellman.training import Plan, Record, TrainingDivergedError, train, train_in_rounds
 
 _GROUP = 8  # rows of a batch that share their levels: one factorisation for all of them
 _VALIDATION_ROWS = 400
@@ -252,7 +252,7 @@ def fit_gradient(
             held_out = denoising_loss(field, judged, judged_levels, noise.unsqueeze(1))
         return {"score": float(exact.mean() + log_measure), "validation_loss": float(held_out)}
 
-    return train(field.gradient_network, loss, plan, evaluate, report)
+    return train_in_rounds(field.gradient_network, loss, plan, evaluate, report)
 
 
 def fit_scalar(

@@ -6,7 +6,7 @@ import copy
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,9 @@ from torch.optim.swa_utils import AveragedModel
 _EMA_DECAY = 0.999
 _WARM_UP = 100
 _MAX_GRADIENT_NORM = 1.0
+ALL_DONE = "all steps done"
+# Of the score, nats a row, in the second half of a round that calls for another.
+_RISE = 0.1
 
 
 class TrainingDivergedError(RuntimeError):
@@ -64,6 +67,8 @@ class Plan:
         How often, evenly spaced, the averaged weights are scored.
     patience : int
         Stop after so many evaluations without a better score.
+    max_steps : int
+        Of all rounds together, see `train_in_rounds`; 0 is one round.
     """
 
     n_steps: int
@@ -71,6 +76,7 @@ class Plan:
     weight_decay: float = 0.0
     n_evaluations: int = 10
     patience: int = 4
+    max_steps: int = 0
 
 
 @dataclass
@@ -81,7 +87,52 @@ class Record:
     loss: list[float] = field(default_factory=list)
     scores: list[dict[str, float]] = field(default_factory=list)
     best_step: int = 0
-    ended: str = "all steps done"
+    ended: str = ALL_DONE
+
+    @property
+    def n_steps(self) -> int:
+        """Steps until the last evaluation."""
+        return self.step[-1] if self.step else 0
+
+
+def train_in_rounds(
+    module: nn.Module,
+    loss: Callable[[nn.Module], Tensor],
+    plan: Plan,
+    evaluate: Callable[[nn.Module], dict[str, float]],
+    report: Callable[[Record], bool] = lambda record: False,
+) -> Record:
+    """Train, and again with twice the steps while the score rises, as long as the plan allows.
+
+    How many steps a table asks for is not known before: some overfit where others, of as many rows,
+    have learned a half.
+
+    Parameters
+    ----------
+    module, loss, plan, evaluate, report
+        As for `train`; ``plan`` is that of the first round.
+
+    Returns
+    -------
+    Record
+        Of all rounds.
+    """
+    record = train(module, loss, plan, evaluate, report)
+    while (
+        record.ended == ALL_DONE
+        and record.n_steps + 2 * plan.n_steps <= plan.max_steps
+        and _still_rises(record, plan)
+    ):
+        plan = replace(plan, n_steps=2 * plan.n_steps)
+        record = train(module, loss, plan, evaluate, report, record)
+    return record
+
+
+def _still_rises(record: Record, plan: Plan) -> bool:
+    """Return whether the second half of the last round raised the score."""
+    scores = [figures["score"] for figures in record.scores[-plan.n_evaluations :]]
+    half = len(scores) // 2
+    return max(scores[half:]) - max(scores[:half], default=math.inf) > _RISE
 
 
 def train(
@@ -90,6 +141,7 @@ def train(
     plan: Plan,
     evaluate: Callable[[nn.Module], dict[str, float]],
     report: Callable[[Record], bool] = lambda record: False,
+    record: Record | None = None,
 ) -> Record:
     """Minimise the loss and leave in the module the averaged weights that scored best.
 
@@ -105,6 +157,8 @@ def train(
         is better) chooses the state.
     report : callable, optional
         Called with the record after each evaluation; a true answer stops the training.
+    record : Record, optional
+        Of a round before, which is continued.
 
     Returns
     -------
@@ -130,7 +184,8 @@ def train(
         fused=True,
     )
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _cosine(step, plan))
-    record = Record()
+    record = record or Record()
+    begun = record.n_steps
     evaluation_steps = _evaluation_steps(plan)
     losses: list[Tensor] = []
     try:
@@ -141,13 +196,13 @@ def train(
             if step not in evaluation_steps:
                 continue
             figures = evaluate(averaged.module)
-            record.step.append(step)
+            record.step.append(begun + step)
             record.loss.append(float(torch.stack(losses).mean()))
             record.scores.append(figures)
             losses.clear()
             _check_finite(record)
             if best.update(averaged.module, figures["score"]):
-                record.best_step = step
+                record.best_step = begun + step
             if report(record):
                 record.ended = "stopped by a callback"
                 break

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from skbellman.dynamics import Annealing, draw_rows
 from skbellman.fields import Affine, Mixture
 from skbellman.matching import antithetic_noise, denoising_loss, mixed_levels, shared_levels
-from skbellman.training import Plan, TrainingDivergedError, train
+from skbellman.training import Plan, TrainingDivergedError, train, train_in_rounds
 
 INF = torch.inf
 
@@ -96,6 +96,19 @@ def test_training_keeps_the_best_state():
     assert abs(module.slope.item() - best) < 0.1
     assert record.ended == "no better score in 5 evaluations"
     assert record.best_step < record.step[-1]
+
+
+@pytest.mark.parametrize(("gain", "n_steps"), [(0.03, 700), (0.01, 100)])
+def test_more_rounds_follow_while_the_score_rises(gain, n_steps):
+    scores = []
+
+    def evaluate(_):
+        scores.append(gain * len(scores))
+        return {"score": scores[-1]}
+
+    record = train_in_rounds(_Line(), squared_error, Plan(100, 0.01, max_steps=1000), evaluate)
+    assert record.step[-1] == record.best_step == n_steps  # 100 + 200 + 400; 800 more are too many
+    assert record.step == sorted(set(record.step))
 
 
 def test_divergence_is_an_error_and_leaves_the_last_good_state():
