@@ -338,7 +338,9 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         floor = torch.as_tensor(encoder.floors(self.sigma_min)).to(rows.draws)
         schedule = NoiseSchedule(floor, torch.full_like(floor, self.sigma_max))
         seed = int(rng.integers(2**62))
-        callbacks = self._init_callback_context(max_subtasks=Plan.n_evaluations)
+        # How many rounds there will be is not known before, unless the steps are given.
+        n_evaluations = None if self.n_steps == "auto" else Plan.n_evaluations
+        callbacks = self._init_callback_context(max_subtasks=n_evaluations)
         callbacks.call_on_fit_task_begin(estimator=self, X=X, y=y)
         try:
             with torch.random.fork_rng(fork_devices(device)):

@@ -368,7 +368,8 @@ class Corridor(gymnasium.Env):
 
 
 def control(**parameters):
-    return estimator(policy="greedy", n_random_steps=100, target_rate=0.05, **parameters)
+    rates = {"learning_rate": 5e-4, "target_rate": 0.05}
+    return estimator(policy="greedy", n_random_steps=100, **rates, **parameters)
 
 
 def test_control_learns_a_corridor_and_is_repeatable():
