@@ -102,7 +102,7 @@ def train_in_rounds(
     evaluate: Callable[[nn.Module], dict[str, float]],
     report: Callable[[Record], bool] = lambda record: False,
 ) -> Record:
-    """Train, and again with twice the steps while the score rises, as long as the plan allows.
+    """Train, and again with up to twice the steps while the score rises, as long as the plan allows.
 
     How many steps a table asks for is not known before: some overfit where others, of as many rows,
     have learned a half.
@@ -118,12 +118,11 @@ def train_in_rounds(
         Of all rounds.
     """
     record = train(module, loss, plan, evaluate, report)
-    while (
-        record.ended == ALL_DONE
-        and record.n_steps + 2 * plan.n_steps <= plan.max_steps
-        and _still_rises(record, plan)
-    ):
-        plan = replace(plan, n_steps=2 * plan.n_steps)
+    while record.ended == ALL_DONE and _still_rises(record, plan):
+        n_steps = min(2 * plan.n_steps, plan.max_steps - record.n_steps)
+        if n_steps < plan.n_steps:
+            break
+        plan = replace(plan, n_steps=n_steps)
         record = train(module, loss, plan, evaluate, report, record)
     return record
 

@@ -804,7 +804,9 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
             )
         n_steps = 30_000 if n_steps == "auto" else int(n_steps)
         discount = self.gamma**self.multi_step
-        learner = self._basis_learner(space, torch.zeros(1), again, device, discount, (1.25e-4, 0.02))
+        learner = self._basis_learner(
+            space, torch.zeros(1), again, device, discount, (1.25e-4, 0.02)
+        )
         settings = ControlSettings(
             n_steps=n_steps,
             n_random_steps=0 if again else self.n_random_steps,

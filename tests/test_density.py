@@ -325,3 +325,19 @@ def test_real_tables_fit_with_defaults(tables, name):
         density.fit(frame)
     assert np.isfinite(density.score_samples(frame)).all()
     assert list(density.sample(5).dtypes) == list(frame.dtypes)
+
+
+@pytest.mark.slow
+def test_fits_of_several_rounds_report_all_of_them(monkeypatch):
+    from sklearn.callback import ProgressBar
+
+    from skbellman import density, training
+
+    monkeypatch.setattr(training, "_RISE", -np.inf)
+    monkeypatch.setattr(density, "_MAX_STEPS", 500)
+    model = BellmanDiffusionDensity(width=16, patience=100, random_state=0)
+    model.set_callbacks(ProgressBar()).fit(FRAME[["x"]].iloc[:20])
+    steps = model.history_["step"]
+    assert len(steps) == 20
+    assert (np.diff(steps) > 0).all()
+    assert steps[-1] == pytest.approx(3 * steps[9], abs=2)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from skbellman.fields import DensityField
 from skbellman.fields.base import Levels
 from skbellman.returns.fields import ReturnField, perceptron
+from skbellman.returns.laws import SignedLaw
 from skbellman.returns.learning import Batch, Learner
 
 # Noise levels in the support, and waves of x that a network sees: enough for what is that fine.
@@ -91,7 +92,7 @@ class DirectReturnField(ReturnField):
         return DirectLaw(self, state, action)
 
 
-class DirectLaw(DensityField):
+class DirectLaw(SignedLaw):
     """One law of a `DirectReturnField`, at its own level alone, which is called 0.
 
     Parameters
@@ -100,8 +101,6 @@ class DirectLaw(DensityField):
     state : tensor of shape (n_inputs,)
     action : int
     """
-
-    n_columns = 1
 
     def __init__(self, field: DirectReturnField, state: Tensor, action: int) -> None:
         super().__init__()
@@ -116,15 +115,6 @@ class DirectLaw(DensityField):
     def gradient(self, x: Tensor, sigma: Levels) -> Tensor:
         """Return g(x), shape (..., n, 1)."""
         return self._fields(x, sigma)[1].unsqueeze(-1)
-
-    def log_scalar(self, x: Tensor, sigma: Levels) -> Tensor:
-        """Return log s(x), -inf where s is not positive."""
-        return self.scalar(x, sigma).clamp(min=0).log()
-
-    def log_gradient(self, x: Tensor, sigma: Levels) -> Tensor:
-        """Return g / s, and 0 where s is not positive."""
-        s, g = (part.unsqueeze(-1) for part in self._fields(x, sigma))
-        return torch.where(s > 0, g / s.clamp(min=1e-300), 0.0)
 
     def _fields(self, x: Tensor, sigma: Levels) -> tuple[Tensor, Tensor]:
         if not (isinstance(sigma, float) and sigma == 0.0):

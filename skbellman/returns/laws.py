@@ -20,19 +20,33 @@ _SHARPENINGS = 50
 _REACH = 5
 
 
-class BasisLaw(DensityField):
-    r"""One law :math:`\sum_k w_k N(c_k, h^2)` as a density field of one column.
+class SignedLaw(DensityField):
+    """One law whose density may be negative by a little: logarithms are those of its positive part.
 
-    Weights may be negative, and then so may the density, by a little: logarithms are those of its
-    positive part.
+    A subclass gives ``scalar`` and ``gradient``.
+    """
+
+    n_columns = 1
+
+    def log_scalar(self, x: Tensor, sigma: Levels) -> Tensor:
+        """Return log s(x, sigma), -inf where s is not positive."""
+        return self.scalar(x, sigma).clamp(min=0).log()
+
+    def log_gradient(self, x: Tensor, sigma: Levels) -> Tensor:
+        """Return g / s, and 0 where s is not positive."""
+        s = self.scalar(x, sigma).unsqueeze(-1)
+        return torch.where(s > 0, self.gradient(x, sigma) / s.clamp(min=1e-300), 0.0)
+
+
+class BasisLaw(SignedLaw):
+    r"""One law :math:`\sum_k w_k N(c_k, h^2)` as a density field of one column.
 
     Parameters
     ----------
     basis : GaussianBasis
     weights : tensor of shape (K,)
+        Of either sign.
     """
-
-    n_columns = 1
 
     def __init__(self, basis: GaussianBasis, weights: Tensor) -> None:
         super().__init__()
@@ -48,15 +62,6 @@ class BasisLaw(DensityField):
         """Return g(x, sigma), shape (..., n, 1)."""
         normals, slopes = self.basis.normals(x, sigma)
         return ((normals * slopes) @ self.weights.to(x)).unsqueeze(-1)
-
-    def log_scalar(self, x: Tensor, sigma: Levels) -> Tensor:
-        """Return log s(x, sigma), -inf where s is not positive."""
-        return self.scalar(x, sigma).clamp(min=0).log()
-
-    def log_gradient(self, x: Tensor, sigma: Levels) -> Tensor:
-        """Return g / s, and 0 where s is not positive."""
-        s = self.scalar(x, sigma).unsqueeze(-1)
-        return torch.where(s > 0, self.gradient(x, sigma) / s.clamp(min=1e-300), 0.0)
 
 
 class TabulatedLaws:
