@@ -102,7 +102,7 @@ def train_in_rounds(
     evaluate: Callable[[nn.Module], dict[str, float]],
     report: Callable[[Record], bool] = lambda record: False,
 ) -> Record:
-    """Train, and again with up to twice the steps while the score rises, as long as the plan allows.
+    """Train, and again with up to twice the steps while the score rises and the plan allows.
 
     How many steps a table asks for is not known before: some overfit where others, of as many rows,
     have learned a half.
