@@ -96,7 +96,9 @@ def test_score_is_a_float_and_the_mean(fitted):
     assert fitted.score(FRAME) == pytest.approx(fitted.score_samples(FRAME).mean())
 
 
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+@pytest.mark.parametrize(
+    "scale", [1.0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1e-3, 1e4))]
+)
 def test_the_density_integrates_to_one_in_the_units_of_the_table(scale):
     x = scale * np.concatenate([RNG.normal(-2, 0.3, 100), RNG.normal(1, 0.5, 200)])[:, None]
     density = BellmanDiffusionDensity(n_steps=150, random_state=0).fit(x)
@@ -115,7 +117,7 @@ def test_the_density_of_two_columns_integrates_to_one():
     assert mass == pytest.approx(1, abs=0.01)
 
 
-@pytest.mark.parametrize("n_rows", [200, 1000])
+@pytest.mark.parametrize("n_rows", [200, pytest.param(1000, marks=pytest.mark.slow)])
 def test_probabilities_of_categories_and_integers_sum_to_one(n_rows):
     rng = np.random.default_rng(0)
     frame = pd.DataFrame({"c": rng.choice(list("abc"), n_rows, p=[0.6, 0.3, 0.1])})
