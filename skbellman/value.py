@@ -391,7 +391,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     n_basis : int, default=101
         Number of Gaussians of a law.
     gradient_weight : float, default=0.0
-        Weight of matching gradient fields beside the densities.
+        Weight of matching gradient fields beside the densities, of form="basis".
     hidden_layer_sizes : tuple of int, default=(128, 128)
         Of the network from states to laws.
     n_steps : int or "auto", default="auto"
@@ -607,7 +607,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         Raises
         ------
         ValueError
-            As for `fit`, and for states or actions that were not there.
+            As for `fit`, for states or actions that were not there, and for form="networks".
 
         Examples
         --------
@@ -618,7 +618,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         >>> value.fit(chain).partial_fit(chain, n_steps=50).predict([1]).round(1)
         array([2.])
         """
-        if self.form != "basis":
+        if self.form != "basis" or isinstance(getattr(self, "field_", None), DirectReturnField):
             raise ValueError('partial_fit needs form="basis", whose support moves; use fit.')
         return self._fit(X, n_steps, again=hasattr(self, "field_"))
 
@@ -849,8 +849,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     ) -> DirectLearner:
         sizes = space.n_inputs, space.n_actions, self._hidden()
         field = DirectReturnField(*sizes, basis.low, basis.high).to(device)
-        rates = self._rates(1e-3, 0.1)
-        return DirectLearner(field, self.gamma, *rates, self.gradient_weight)
+        return DirectLearner(field, self.gamma, *self._rates(1e-3, 0.1))
 
     def _hidden(self) -> list[int]:
         return [check_count("hidden_layer_sizes", n) for n in self.hidden_layer_sizes]

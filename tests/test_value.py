@@ -467,8 +467,9 @@ def test_control_of_copies():
 
 @pytest.mark.slow
 def test_paper_form_learns_the_laws_of_the_chain():
-    value = estimator(gamma=0.8, form="networks", gradient_weight=1.0, n_steps=1500)
-    value.fit(chain())
+    value = estimator(gamma=0.8, form="networks", n_steps=1500).fit(chain())
+    with pytest.raises(ValueError, match='partial_fit needs form="basis"'):
+        value.partial_fit(chain())
     assert distances(value, chain_laws(0.8)).max() < 0.1
     law = value.law(0)
     x = torch.linspace(*value.support_, 400)[:, None]

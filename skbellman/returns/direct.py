@@ -127,26 +127,15 @@ class DirectLaw(SignedLaw):
 class DirectLearner(Learner):
     """Steps of gradient matching and identity matching towards the target's backup.
 
+    The two share no weights, so that neither has a weight beside the other.
+
     Parameters
     ----------
     field : DirectReturnField
         Trained in place.
     discount, learning_rate, target_rate : float
         As for `Learner`.
-    gradient_weight : float
-        Of gradient matching beside identity matching.
     """
-
-    def __init__(
-        self,
-        field: DirectReturnField,
-        discount: float,
-        learning_rate: float,
-        target_rate: float,
-        gradient_weight: float,
-    ) -> None:
-        super().__init__(field, discount, learning_rate, target_rate)
-        self.gradient_weight = gradient_weight
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the loss of a batch, without unit."""
@@ -156,7 +145,7 @@ class DirectLearner(Learner):
             goals = backed_up_fields(self.target, batch, self._policy(batch), self.discount, x)
         index = batch.action.view(-1, 1, 1).expand(-1, x.shape[1], 1)
         own = (part.gather(2, index).squeeze(2) for part in field(batch.state, x))
-        scales = field.level, self.gradient_weight**0.5 * field.level**2
+        scales = field.level, field.level**2
         errors = (
             (scale * (mine - goal)).square().sum(1).mean()
             for scale, mine, goal in zip(scales, own, goals, strict=True)
