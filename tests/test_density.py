@@ -335,6 +335,8 @@ def test_fits_of_several_rounds_report_all_of_them(monkeypatch):
 
     from skbellman import density, training
 
+    pytest.importorskip("rich")  # which the progress bar draws with
+
     monkeypatch.setattr(training, "_RISE", -np.inf)
     monkeypatch.setattr(density, "_MAX_STEPS", 500)
     model = BellmanDiffusionDensity(width=16, patience=100, random_state=0)
