@@ -2,11 +2,13 @@
 
     cd examples/benchmarks && python laws.py --seeds 0 1 2 3 4
 
-W1 distance to the exact law in its deviations, the median over the states, its mean over the seeds
-with the deviation over the seeds, and the seconds of a fit. `DistributionalValueEstimator` with its
-defaults; C51 and quantile regression with as many atoms, the same network, batches, steps, rate and
-target. C51 is told the support. Quantile regression compares all pairs of quantiles, which takes
-minutes here: ask for it by --peers.
+Medians over the states, their means over the seeds with the deviation of the first over the seeds:
+W1, Cramer's distance (by how much the CRPS of a forecast of the return is above that of the exact
+law), the error of CVaR of the worst tenth, all in deviations of the law; the greatest distance of
+the distribution of F(return) from a uniform one (PIT), where laws have no atoms; the seconds of a
+fit. `DistributionalValueEstimator` has its defaults; C51 and quantile regression have as many
+atoms, the same network, batches, steps, rate and target. C51 is told the support. "The table
+itself" is the exact law of the process that the rows say, where it is known.
 """
 
 from __future__ import annotations
@@ -28,12 +30,36 @@ from skbellman.returns.transitions import read_transitions
 SIZE = 101
 
 
-def distance(found: np.ndarray, exact: np.ndarray) -> float:
-    """Return the median W1 distance over the states, in deviations of each law.
+def distances(found: np.ndarray, exact: np.ndarray) -> tuple[float, float, float, float]:
+    """Return W1, Cramer's distance and the error of CVaR in deviations, and that of PIT.
 
-    Not the mean: the deviation is nearly 0 in a state whose end is certain.
+    Medians over the states, not means: the deviation is nearly 0 where the end is certain.
     """
-    return float(np.median(np.abs(found - exact).mean(1) / exact.std(1)))
+    sd, n_worst = exact.std(1), exact.shape[1] // 10
+    w1 = np.abs(found - exact).mean(1)
+    cramer = [_cramer(*pair) for pair in zip(found, exact, strict=True)]
+    worst = np.abs(found[:, :n_worst].mean(1) - exact[:, :n_worst].mean(1))
+    pit = [_pit_error(*pair) for pair in zip(found, exact, strict=True)]
+    errors = w1 / sd, np.array(cramer) / sd, worst / sd, np.array(pit)
+    return tuple(float(np.median(error[~np.isnan(error)])) for error in errors)
+
+
+def _cramer(found: np.ndarray, exact: np.ndarray) -> float:
+    """Return the integral of the squared difference of the distribution functions."""
+    x = np.sort(np.concatenate([found, exact]))
+    gap = _share_below(found, x[:-1]) - _share_below(exact, x[:-1])
+    return float((gap**2 * np.diff(x)).sum())
+
+
+def _pit_error(found: np.ndarray, exact: np.ndarray) -> float:
+    """Return the greatest distance of the law of F(return) from the uniform one; nan for atoms."""
+    if np.unique(exact, return_counts=True)[1].max() > 0.05 * len(exact):
+        return np.nan
+    return float(np.abs(_share_below(found, exact) - PROBABILITIES).max())
+
+
+def _share_below(law: np.ndarray, x: np.ndarray) -> np.ndarray:
+    return np.searchsorted(law, x, side="right") / len(law)
 
 
 def fit_ours(process: Process, seed: int) -> tuple[DistributionalValueEstimator, float]:
@@ -80,22 +106,33 @@ def main() -> None:
     parser.add_argument("--peers", nargs="*", choices=list(PEERS), default=["C51, support given"])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    print("| process | method | W1 / sd | seconds |")
+    print("| process | law | W1 / sd | Cramer / sd | CVaR .1 / sd | PIT | seconds |")
     for name in arguments.processes:
         results = defaultdict(list)
         for seed in arguments.seeds:
             process = PROCESSES[name](np.random.default_rng(seed))
-            value, seconds = fit_ours(process, seed)
-            found = {"ours": (value.quantile(process.states, q=PROBABILITIES), seconds)}
-            found |= {peer: fit_and_ask(peer, process, value, seed) for peer in arguments.peers}
-            for method, (quantile, taken) in found.items():
-                results[method].append((distance(quantile, process.quantiles), taken))
+            for method, (found, taken) in learned(process, arguments.peers, seed).items():
+                results[method].append((*distances(found, process.quantiles), taken))
         for method, figures in results.items():
-            w1, taken = np.array(figures).T
-            print(
-                f"| {name} | {method} | {w1.mean():.3f} +- {w1.std():.3f} | {taken.mean():.0f} |",
-                flush=True,
-            )
+            print(f"| {name} | {method} | {line(np.array(figures))} |", flush=True)
+
+
+def learned(process: Process, peers: list[str], seed: int) -> dict[str, tuple[np.ndarray, float]]:
+    """Return quantiles and seconds of each method, and those of the table itself."""
+    value, seconds = fit_ours(process, seed)
+    found = {"ours": (value.quantile(process.states, q=PROBABILITIES), seconds)}
+    found |= {peer: fit_and_ask(peer, process, value, seed) for peer in peers}
+    if process.of_table is not None:
+        found["the table itself"] = process.of_table, np.nan
+    return found
+
+
+def line(figures: np.ndarray) -> str:
+    """Return the means over the seeds as cells of a table."""
+    w1, cramer, cvar, pit, seconds = figures.mean(0)
+    spread = figures[:, 0].std()
+    cells = f"{w1:.3f} ({spread:.3f}) | {cramer:.4f} | {cvar:.3f} | {pit:.3f} | {seconds:.0f}"
+    return cells.replace("nan", "-")
 
 
 if __name__ == "__main__":

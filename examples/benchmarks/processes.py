@@ -17,7 +17,8 @@ class Process:
     """Transitions under a policy, and the quantiles of the returns from some states.
 
     ``support`` is what a user of C51 would pick by hand, knowing the laws. ``policy`` is None where
-    there is no choice of actions.
+    there is no choice of actions. ``of_table`` are the exact quantiles of the process that the rows
+    themselves say, where it is known: no method can tell more than they do.
     """
 
     gamma: float
@@ -26,6 +27,7 @@ class Process:
     quantiles: np.ndarray
     support: tuple[float, float]
     policy: Callable[[np.ndarray], np.ndarray] | None = None
+    of_table: np.ndarray | None = None
 
 
 def chain(rng: np.random.Generator, n_rows: int = 50_000, gamma: float = 0.9) -> Process:
@@ -44,6 +46,19 @@ def chain(rng: np.random.Generator, n_rows: int = 50_000, gamma: float = 0.9) ->
         "terminated": state == 4,
     }
     return Process(gamma, table, np.arange(5), quantiles, (-4.0, 7.0))
+
+
+def endless(rng: np.random.Generator, n_rows: int = 50_000, gamma: float = 0.9) -> Process:
+    """Two states that lead to one another for ever, with Gaussian rewards."""
+    means, deviations = np.array([1.0, -0.5]), np.array([0.6, 1.0])
+    state = rng.integers(2, size=n_rows)
+    reward = means[state] + deviations[state] * rng.standard_normal(n_rows)
+    mean = (means + gamma * means[::-1]) / (1 - gamma**2)
+    sd = np.sqrt((deviations**2 + gamma**2 * deviations[::-1] ** 2) / (1 - gamma**4))
+    quantiles = stats.norm(mean[:, None], sd[:, None]).ppf(PROBABILITIES)
+    never = np.zeros(n_rows, dtype=bool)
+    table = {"state": state, "reward": reward, "next_state": 1 - state, "terminated": never}
+    return Process(gamma, table, np.arange(2), quantiles, (-4.0, 9.0))
 
 
 def branching(rng: np.random.Generator, n_rows: int = 50_000, gamma: float = 0.9) -> Process:
@@ -101,13 +116,14 @@ def frozen_lake(
         "state": s[rows], "action": a[rows], "reward": reward[rows].astype(float),
         "next_state": after[rows], "terminated": ended[rows],
     }  # fmt: skip
-    weight = p * policy[s, a]
-    arrival = np.zeros(16)
-    np.add.at(arrival, s, weight * (reward > 0))
-    onwards = np.zeros((16, 16))
-    np.add.at(onwards, (s, after), weight * ~ended)
-    quantiles = _arrival_quantiles(arrival, onwards, gamma)[states]
-    return Process(gamma, table, states, quantiles, (0.0, 1.0), lambda z: policy[z])
+    quantiles = _arrival_quantiles(s, after, p * policy[s, a], reward, ended, gamma)[states]
+    s, a, after, reward, ended = (part[rows] for part in (s, a, after, reward, ended))
+    n_tried = np.bincount(4 * s + a, minlength=64).reshape(16, 4)
+    weight = policy[s, a] / n_tried[s, a]
+    of_table = _arrival_quantiles(s, after, weight, reward, ended, gamma)[states]
+    return Process(
+        gamma, table, states, quantiles, (0.0, 1.0), lambda z: policy[z], of_table
+    )  # fmt: skip
 
 
 def _best_actions(s, a, p, after, reward, ended, gamma: float) -> np.ndarray:
@@ -119,8 +135,11 @@ def _best_actions(s, a, p, after, reward, ended, gamma: float) -> np.ndarray:
     return worth.argmax(1)
 
 
-def _arrival_quantiles(arrival: np.ndarray, onwards: np.ndarray, gamma: float) -> np.ndarray:
+def _arrival_quantiles(s, after, weight, reward, ended, gamma: float) -> np.ndarray:
     """Return the quantiles of gamma^T, T the time of arrival, 0 if it never comes."""
+    arrival, onwards = np.zeros(16), np.zeros((16, 16))
+    np.add.at(arrival, s, weight * (reward > 0))
+    np.add.at(onwards, (s, after), weight * ~ended)
     horizon, walk, chance = 3000, np.eye(len(arrival)), []
     for _ in range(horizon):
         chance.append(walk @ arrival)
@@ -198,6 +217,7 @@ def _cart_pole_step(x: np.ndarray, action: np.ndarray) -> np.ndarray:
 
 PROCESSES: dict[str, Callable[[np.random.Generator], Process]] = {
     "chain": chain,
+    "two states for ever": endless,
     "branching": branching,
     "FrozenLake, best policy": frozen_lake,
     "FrozenLake, uniform, gamma .95": lambda rng: frozen_lake(rng, gamma=0.95, greedy=False),

@@ -46,6 +46,10 @@ class Peer(nn.Module, ABC):
     def law(self, states: Tensor, policy: Tensor) -> tuple[Tensor, Tensor]:
         """Return places and probabilities of the law under a policy, (n, m)."""
 
+    def next_law(self, states: Tensor, policy: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the law that is learned from."""
+        return self.law(states, policy)
+
     @abstractmethod
     def loss(self, own: Tensor, places: Tensor, shares: Tensor) -> Tensor:
         """Return the loss of outputs, (n, size), beside a law."""
@@ -93,6 +97,12 @@ class Quantile(Peer):
         shares = policy.unsqueeze(-1).expand_as(places) / places.shape[-1]
         return places.flatten(1), shares.flatten(1)
 
+    def next_law(self, states: Tensor, policy: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the law of one action drawn: pairs with the quantiles of all would be too many."""
+        drawn = torch.multinomial(policy, 1).squeeze(1)
+        places = self(states)[torch.arange(len(drawn)), drawn]
+        return places, torch.full_like(places, 1 / self.size)
+
     def loss(self, own: Tensor, places: Tensor, shares: Tensor) -> Tensor:
         gap = places.unsqueeze(1) - own.unsqueeze(2)
         size = gap.abs()
@@ -134,7 +144,7 @@ class PeerLearner:
             if policy is None:
                 best = self.field.best(batch.next_state)
                 policy = one_hot(best, self.field.n_actions).to(batch.reward)
-            places, shares = self.target.law(batch.next_state, policy)
+            places, shares = self.target.next_law(batch.next_state, policy)
             discount = self.discount * batch.follows.unsqueeze(-1)
             places = batch.reward.unsqueeze(-1) + discount * places
         own = self.field(batch.state)[torch.arange(len(batch.action)), batch.action]
