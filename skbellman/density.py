@@ -125,8 +125,8 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         a score: log-density -inf, or an error that names it.
     dequantize : bool, default=True
         Whether numeric columns on a grid (integers, prices) are recognised. They are fitted
-        spread uniformly over a step, and sampled on the grid; an integer's score is a
-        log-probability per unit.
+        spread uniformly over a step, or value by value where there are up to 24, and sampled on
+        the grid; an integer's score is a log-probability per unit.
     atom_share : float, default=0.05
         Of a numeric column that a value must hold to be an atom, with a probability in place of
         a density (the zeros of a capital gain); it must also be there three times as often as the

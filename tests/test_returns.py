@@ -205,6 +205,11 @@ def test_support_is_drawn_in_where_it_is_empty():
     assert support.moved(wide, wide.centres.expand(2, -1), weights) is None
     narrower = support.moved(wide, wide.centres.expand(2, -1), weights, sparse=0.6)
     assert -40 < narrower.low < -4 < 4 < narrower.high < 40
+    # Not beyond returns that ended, few as they are in a batch.
+    support.covering(wide, torch.tensor([30.0]))
+    kept = support.moved(wide, wide.centres.expand(2, -1), weights, sparse=0.6)
+    assert kept.low == pytest.approx(narrower.low, abs=2)
+    assert 30 < kept.high < 40
 
 
 def test_moved_supports_have_zero_and_the_extreme_reward_as_centres():

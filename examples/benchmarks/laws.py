@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import argparse
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from processes import PROBABILITIES, PROCESSES, Process
-from return_peers import Categorical, Peer, Quantile, fit_peer, quantiles
+from return_peers import Categorical, HuberQuantile, Peer, Quantile, fit_peer, quantiles
 
 from skbellman import DistributionalValueEstimator
 from skbellman.returns.evaluation import encode, policy_probabilities
@@ -41,7 +42,7 @@ def distances(found: np.ndarray, exact: np.ndarray) -> tuple[float, float, float
     worst = np.abs(found[:, :n_worst].mean(1) - exact[:, :n_worst].mean(1))
     pit = [_pit_error(*pair) for pair in zip(found, exact, strict=True)]
     errors = w1 / sd, np.array(cramer) / sd, worst / sd, np.array(pit)
-    return tuple(float(np.median(error[~np.isnan(error)])) for error in errors)
+    return tuple(float(np.nanmedian(error)) for error in errors)
 
 
 def _cramer(found: np.ndarray, exact: np.ndarray) -> float:
@@ -73,8 +74,8 @@ def fit_ours(process: Process, seed: int) -> tuple[DistributionalValueEstimator,
 
 PEERS: dict[str, Callable[[tuple[int, int, int], tuple[float, float]], Peer]] = {
     "C51, support given": lambda sizes, support: Categorical(*sizes, support),
-    "QR, kappa 0": lambda sizes, support: Quantile(*sizes, 0.0),
-    "QR, kappa 1": lambda sizes, support: Quantile(*sizes, 1.0),
+    "QR": lambda sizes, support: Quantile(*sizes),
+    "QR, kappa 1": lambda sizes, support: HuberQuantile(*sizes),
 }
 
 
@@ -103,9 +104,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--processes", nargs="+", default=list(PROCESSES))
-    parser.add_argument("--peers", nargs="*", choices=list(PEERS), default=["C51, support given"])
+    parser.add_argument(
+        "--peers", nargs="*", choices=list(PEERS), default=["C51, support given", "QR"]
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    warnings.filterwarnings("ignore", "All-NaN")
     print("| process | law | W1 / sd | Cramer / sd | CVaR .1 / sd | PIT | seconds |")
     for name in arguments.processes:
         results = defaultdict(list)

@@ -83,11 +83,11 @@ class Categorical(Peer):
 
 
 class Quantile(Peer):
-    """QR (arXiv 1710.10044) with the pinball loss, or Huber's with kappa 1."""
+    """QR (arXiv 1710.10044): quantiles at even probabilities, by the pinball loss."""
 
-    def __init__(self, n_inputs: int, n_actions: int, size: int, kappa: float):
+    def __init__(self, n_inputs: int, n_actions: int, size: int):
         super().__init__(n_inputs, n_actions, size)
-        self.kappa, self.levels = kappa, (torch.arange(size) + 0.5) / size
+        self.levels = (torch.arange(size) + 0.5) / size
 
     def means(self, states: Tensor) -> Tensor:
         return self(states).mean(-1)
@@ -97,6 +97,18 @@ class Quantile(Peer):
         shares = policy.unsqueeze(-1).expand_as(places) / places.shape[-1]
         return places.flatten(1), shares.flatten(1)
 
+    def loss(self, own: Tensor, places: Tensor, shares: Tensor) -> Tensor:
+        """Return what has the gradient of the pinball loss, F(quantile) - level, without pairs."""
+        places, order = places.sort(1)
+        cumulative = shares.gather(1, order).cumsum(1)
+        cumulative = torch.cat([torch.zeros_like(cumulative[:, :1]), cumulative], 1)
+        below = cumulative.gather(1, torch.searchsorted(places, own.detach().contiguous()))
+        return (own * (below - self.levels)).sum(1).mean()
+
+
+class HuberQuantile(Quantile):
+    """QR with Huber's loss of kappa 1, as libraries ship it."""
+
     def next_law(self, states: Tensor, policy: Tensor) -> tuple[Tensor, Tensor]:
         """Return the law of one action drawn: pairs with the quantiles of all would be too many."""
         drawn = torch.multinomial(policy, 1).squeeze(1)
@@ -105,9 +117,7 @@ class Quantile(Peer):
 
     def loss(self, own: Tensor, places: Tensor, shares: Tensor) -> Tensor:
         gap = places.unsqueeze(1) - own.unsqueeze(2)
-        size = gap.abs()
-        if self.kappa:
-            size = huber_loss(gap, torch.zeros_like(gap), reduction="none", delta=self.kappa)
+        size = huber_loss(gap, torch.zeros_like(gap), reduction="none")
         tilt = (self.levels.unsqueeze(-1) - (gap < 0).to(gap)).abs()
         return ((tilt * size) @ shares.unsqueeze(-1)).sum(1).mean()
 

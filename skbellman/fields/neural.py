@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -54,7 +55,11 @@ class NeuralField(DensityField):
         self.n_columns = n_columns
         self.reference = reference
         self.n_numbers = n_columns - sum(c.points.shape[1] for c in self._corners)
-        n_inputs = self.n_numbers + n_columns + n_level_features(n_columns)
+        widths = [c.points.shape[1] for c in self._corners]
+        # A number or category has one level, of all its coordinates: shown once.
+        first = accumulate(widths[:-1], initial=self.n_numbers) if widths else ()
+        self._pieces = [*range(self.n_numbers), *first]
+        n_inputs = self.n_numbers + n_columns + n_level_features(len(self._pieces))
         self.n_outputs = [self.n_numbers, *(len(c.points) for c in self._corners)]
         self.gradient_network = ResidualNetwork(
             n_inputs, sum(self.n_outputs), width, depth, dropout
@@ -104,7 +109,8 @@ class NeuralField(DensityField):
         scaled_x = torch.where(seen, x / (1 + finite.square()).sqrt(), 0.0)[..., : self.n_numbers]
         scaled_h0 = (finite * h0)[..., : self.n_numbers]
         expected = torch.where(seen, x + finite.square() * h0, 0.0)[..., self.n_numbers :]
-        levels = level_features(sigma, seen).expand(*x.shape[:-1], -1)
+        levels = level_features(sigma[..., self._pieces], seen[..., self._pieces])
+        levels = levels.expand(*x.shape[:-1], -1)
         return torch.cat([scaled_x, scaled_h0, expected, levels], -1)
 
 

@@ -19,6 +19,9 @@ _ROOM = 0.15
 # Least number of spacings between 0 and an extreme reward that is made a centre: with fewer, the
 # basis would be stretched by more than an eighth.
 _ATOMS_APART = 8
+# Quantiles of the returns that ended, between which the support stays: of all but outliers.
+_USUAL = (0.001, 0.999)
+_MAX_SORTED = 1_000_000
 # Room beyond the outermost returns, in spacings.
 _MARGIN = 2.0
 
@@ -41,6 +44,7 @@ class Support:
     gradient_weight: float = 0.0
     least: float = math.inf
     most: float = -math.inf
+    ended: tuple[float, float] = (math.inf, -math.inf)
 
     def first(self, rewards: Tensor) -> GaussianBasis:
         """Return a basis for the returns of single steps, from a sample of rewards."""
@@ -67,7 +71,7 @@ class Support:
         """
         low, high = self._widened(basis, positions, weights)
         if (low, high) == (basis.low, basis.high):
-            low, high = _used(basis, positions, weights) if sparse else (low, high)
+            low, high = self._drawn_in(basis, positions, weights) if sparse else (low, high)
             if high - low >= sparse * (basis.high - basis.low):
                 return None
         return self._with_atoms(basis, low, high)
@@ -77,6 +81,9 @@ class Support:
         if not len(reward_sums):
             return None
         least, most = float(reward_sums.min()), float(reward_sums.max())
+        some = reward_sums[:: 1 + len(reward_sums) // _MAX_SORTED].float()
+        usual = torch.quantile(some, torch.tensor(_USUAL).to(some))
+        self.ended = min(self.ended[0], float(usual[0])), max(self.ended[1], float(usual[1]))
         if basis.low <= least and most <= basis.high:
             return None
         low, high = min(basis.low, least), max(basis.high, most)
@@ -110,6 +117,18 @@ class Support:
         if high < most and _share(positions > high, weights) > sure:
             high = min(high + _GROWTH * span, most)
         return low, high
+
+    def _drawn_in(
+        self, basis: GaussianBasis, positions: Tensor, weights: Tensor
+    ) -> tuple[float, float]:
+        """Return the interval in use, with room for returns that ended.
+
+        Those are laws of their own, also where they are too rare to be in most batches.
+        """
+        low, high = _used(basis, positions, weights)
+        room = _MARGIN * basis.spacing
+        low, high = min(low, self.ended[0] - room), max(high, self.ended[1] + room)
+        return max(low, basis.low), min(high, basis.high)
 
     def _bounds(self) -> tuple[float, float]:
         """Return the least and largest return there can be, with a margin."""

@@ -164,6 +164,8 @@ class CategoricalColumn(Column):
     """
 
     holds_numbers = False
+    # Level of noise at which probabilities are read off.
+    floor = CATEGORY_FLOOR
 
     def __init__(self, levels: np.ndarray) -> None:
         self.levels = levels
@@ -176,14 +178,18 @@ class CategoricalColumn(Column):
 
     def encode(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         codes = self.codes(values)
-        log_peak = 0.5 * self.n_dims * np.log(2 * np.pi * CATEGORY_FLOOR**2)
-        return self.corners[codes], np.where(codes < 0, -np.inf, log_peak)
+        return self.corners[codes], np.where(codes < 0, -np.inf, self._log_peak)
 
     def spread(self, values: np.ndarray, place: np.ndarray | float) -> np.ndarray:
         return values
 
     def decode(self, coordinates: np.ndarray) -> np.ndarray:
         return (coordinates @ self.corners.T).argmax(1)
+
+    @property
+    def _log_peak(self) -> float:
+        """What turns the log-density at a corner into its log-probability."""
+        return 0.5 * self.n_dims * float(np.log(2 * np.pi * self.floor**2))
 
     def codes(self, values: np.ndarray) -> np.ndarray:
         """Return the code of each value, -1 for one that is no level."""

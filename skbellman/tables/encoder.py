@@ -10,7 +10,6 @@ import numpy as np
 
 from skbellman.mixtures import best_mixture
 from skbellman.tables.columns import (
-    CATEGORY_FLOOR,
     AtomColumn,
     CategoricalColumn,
     Column,
@@ -18,6 +17,8 @@ from skbellman.tables.columns import (
     find_atoms,
 )
 from skbellman.tables.containers import Container, is_missing, reader_of
+from skbellman.tables.grids import grid_step
+from skbellman.tables.tallied import CountedColumn, TalliedColumn, are_few, stands_apart
 
 # Share of the variance of a column that the others must leave unexplained.
 _COLLINEAR = 1e-6
@@ -48,7 +49,8 @@ class TableEncoder:
     handle_unknown : {"zero_density", "error"}
     dequantize : bool
     atom_share : float
-        Of a numeric column that a value must hold to be an atom; 1 for no atoms.
+        Of a numeric column that a value must hold to be an atom; 1 for no atoms, and no values on a
+        coarse grid that are modelled one by one.
 
     Attributes
     ----------
@@ -89,7 +91,8 @@ class TableEncoder:
         self.missing_rates_ = np.array([is_missing(v).mean() for v in values])
         for j in range(len(values)):
             self._fit_column(X, j, values[j])
-        smooth = [j for j, c in enumerate(self.columns_) if isinstance(c, NumericColumn)]
+        # Tallied columns have no other shape to choose.
+        smooth = [j for j, c in enumerate(self.columns_) if type(c) is NumericColumn]
         self._straighten(smooth, _complete(values, smooth))
         numeric = [j for j, c in enumerate(self.columns_) if c.holds_numbers]
         self._warn_collinear(numeric, _complete(values, numeric))
@@ -116,7 +119,7 @@ class TableEncoder:
     def floors(self, sigma_min: float) -> np.ndarray:
         """Return the lowest noise level of each coordinate, (n_dims,)."""
         floors = [
-            np.full(part.n_dims, sigma_min if part.holds_numbers else CATEGORY_FLOOR)
+            np.full(part.n_dims, part.floor if isinstance(part, CategoricalColumn) else sigma_min)
             for _, _, part in self.pieces_
         ]
         return np.concatenate(floors)
@@ -344,9 +347,15 @@ class TableEncoder:
             self.palettes_.append(None)
 
     def _number(self, values: np.ndarray, precision: float) -> Column:
-        """Return a column of these values, with atoms if any stand out."""
+        """Return a column of these values: counted, tallied, with atoms, or else smooth."""
         atoms = find_atoms(values, self.atom_share)
         rest = values[~np.isin(values, atoms)]
+        looks_at_values = self.dequantize and self.atom_share < 1 and len(rest)
+        step = grid_step(values, precision) if looks_at_values else 0.0
+        if are_few(values, step):
+            return CountedColumn(values, step)
+        if stands_apart(values, step):
+            return TalliedColumn(values, precision)
         if not len(atoms):
             return NumericColumn(values, self.dequantize, precision)
         smooth = NumericColumn(rest, self.dequantize, precision) if len(rest) else None

@@ -1,0 +1,152 @@
+"""Numbers on coarse grids, whose values are modelled one by one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import norm
+
+from skbellman import BellmanDiffusionDensity
+from skbellman.tables import TableEncoder
+from skbellman.tables.columns import NumericColumn
+from skbellman.tables.tallied import (
+    CountedColumn,
+    LevelsOnALine,
+    TalliedColumn,
+    are_few,
+    stands_apart,
+)
+
+RNG = np.random.default_rng(0)
+
+
+def hours(n=20_000):
+    """Return working hours: 40 in half of the rows, tens in others, any number in a few."""
+    kind = RNG.choice(3, n, p=[0.5, 0.3, 0.2])
+    tens = RNG.choice([20.0, 30.0, 50.0, 60.0], n)
+    return np.select([kind == 0, kind == 1], [40.0, tens], RNG.integers(1, 90, n).astype(float))
+
+
+@pytest.fixture(scope="module")
+def tallied():
+    values = hours()
+    return values, TalliedColumn(values, 1e-16)
+
+
+def test_each_value_has_the_room_of_its_share(tallied):
+    values, column = tallied
+    grid = np.arange(values.min() - 20, values.max() + 21)
+    within = (np.arange(2000) + 0.5) / 2000 - 0.5
+    z, log_slope = column.encode((grid[:, None] + within).ravel())
+    mass = np.exp(norm.logpdf(z[:, 0]) + log_slope).reshape(len(grid), -1).mean(1)
+    shares = (values[:, None] == grid).mean(0)
+    assert mass.sum() == pytest.approx(1, abs=2e-3)
+    np.testing.assert_allclose(mass, shares, atol=4e-3)
+    assert mass[40 - int(grid[0])] > 0.4  # the smooth shape gives .02
+    # Unseen, within and beyond the values that were seen: less usual, but not impossible.
+    assert (mass > 0).all()
+
+
+def test_log_measure_is_the_slope_and_draws_have_the_shares(tallied):
+    values, column = tallied
+    x = np.linspace(-30.25, 120.25, 2001)
+    step = 1e-5
+    slope = (column.encode(x + step)[0] - column.encode(x - step)[0])[:, 0] / (2 * step)
+    np.testing.assert_allclose(np.log(slope), column.encode(x)[1], atol=1e-4)
+    drawn = column.decode(RNG.standard_normal((40_000, 1)))
+    assert np.isin(drawn, np.arange(120.0)).all()
+    for hour in (20, 39, 40, 50):
+        assert (drawn == hour).mean() == pytest.approx((values == hour).mean(), abs=0.01)
+    seen = np.unique(values)
+    np.testing.assert_array_equal(column.decode(column.encode(seen)[0]), seen)
+
+
+def test_values_far_away_have_finite_scores(tallied):
+    _, column = tallied
+    z, log_measure = column.encode(np.array([-1e12, -1e3, 1e3, 1e12]))
+    assert np.isfinite(z).all()
+    assert np.isfinite(log_measure).all()
+    assert (np.diff(column.encode(np.linspace(-300, 400, 99))[0][:, 0]) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "answer"),
+    [
+        (hours(2000), True),
+        (RNG.normal(40, 12, 2000).round(), False),
+        (RNG.integers(0, 80, 200).astype(float), False),
+        (np.concatenate([RNG.normal(m, 3, 1000) for m in (10, 60)]).round(), False),  # two modes
+        (np.append(hours(2000), 1e6), False),  # too long a grid
+        (np.array([1.0, 2.0]), False),
+    ],
+)
+def test_values_stand_apart_from_those_beside_them(values, answer):
+    assert stands_apart(values, 1.0) is answer
+    assert not stands_apart(values, 0.0)
+
+
+def test_few_values_are_levels_in_their_order():
+    values = np.repeat([2.0, 2.5, 3.0, 4.0], [400, 5, 300, 200])
+    assert are_few(values, 0.5)
+    assert not are_few(values[::100], 0.5)
+    column = LevelsOnALine(values, 0.5)
+    np.testing.assert_array_equal(column.levels, [2.0, 2.5, 3.0, 3.5, 4.0])
+    points = column.corners[:, 0]
+    assert np.diff(points).min() > 7 * 2 * column.floor * 0.999
+    z, log_measure = column.encode(np.array([2.0, 2.5, 3.25, 4.0, 4.5, 5.0, np.nan]))
+    np.testing.assert_array_equal(column.decode(z)[[0, 1, 3]], [0, 1, 4])
+    # The probability of the last level is shared with all that lie beyond it.
+    peak = 0.5 * np.log(2 * np.pi * column.floor**2) - np.log(0.5)
+    assert log_measure[1] == pytest.approx(peak)
+    assert log_measure[2] == -np.inf  # off the grid
+    shares = np.exp(log_measure[3:6] - peak)
+    np.testing.assert_allclose(shares, [201 / 202, 201 / 202**2, 201 / 202**3])
+
+
+def test_the_encoder_chooses():
+    n = 3000
+    table = pd.DataFrame(
+        {
+            "hours": hours(n),
+            "children": RNG.poisson(1.5, n),
+            "weight": RNG.normal(70, 10, n),
+            "age": RNG.normal(40, 9, n).round(),
+        }
+    )
+    kinds = [TalliedColumn, CountedColumn, NumericColumn, NumericColumn]
+    assert [type(c) for c in TableEncoder().fit(table).columns_] == kinds
+    for plain in (TableEncoder(dequantize=False), TableEncoder(atom_share=1.0)):
+        assert not {TalliedColumn, CountedColumn} & {type(c) for c in plain.fit(table).columns_}
+
+
+def test_a_number_that_is_a_function_of_a_category():
+    n = 3000
+    code = RNG.choice(5, n, p=[0.4, 0.3, 0.15, 0.1, 0.05])
+    number = np.array([3, 1, 7, 4, 9])[code]
+    table = pd.DataFrame({"name": np.array(list("abcde"))[code], "number": number})
+    density = BellmanDiffusionDensity(n_steps=300, width=64, random_state=0).fit(table)
+    drawn = density.sample(2000, random_state=0)
+    assert drawn.dtypes.to_dict() == table.dtypes.to_dict()
+    right = drawn.number.to_numpy() == drawn.name.map(dict(zip("abcde", [3, 1, 7, 4, 9])))
+    assert right.mean() > 0.97
+    pairs = pd.MultiIndex.from_product([list("abcde"), range(1, 10)], names=["name", "number"])
+    every = pairs.to_frame(index=False)
+    probability = np.exp(density.score_samples(every))
+    assert probability.sum() == pytest.approx(1, abs=0.03)
+    of_rows = np.exp(density.score_samples(table.drop_duplicates()))
+    assert of_rows.sum() > 0.95
+    number_alone = np.exp(density.score_samples(every[["number"]][:9], columns=["number"]))
+    shares = [(number == k).mean() for k in range(1, 10)]
+    np.testing.assert_allclose(number_alone, shares, atol=0.03)
+
+
+def test_numbers_that_were_not_there_score_little_and_are_no_conditions():
+    table = pd.DataFrame({"quality": RNG.integers(3, 9, 500), "x": RNG.normal(size=500)})
+    density = BellmanDiffusionDensity(n_steps=50, width=32, random_state=0).fit(table)
+    rows = pd.DataFrame({"quality": [8, 9, 10], "x": 0.0})
+    scores = density.score_samples(rows)
+    assert np.isfinite(scores).all()
+    assert (np.diff(scores) < -3).all()
+    with pytest.raises(ValueError, match=r"'quality' holds 9.*not there in fit"):
+        density.sample(5, given={"quality": 9})
