@@ -232,15 +232,20 @@ def steps_to_hold(scores: list[float], task: Task) -> float:
 
 def report(task: Task, method: str, preset: Preset, seeds: list[int]) -> None:
     runs = [run(task, method, preset, seed) for seed in seeds]
+    chosen = f"{preset.rate:g}, {preset.target_rate:g}, {preset.multi_step}"
+    print_line(task, method, runs, chosen)
+
+
+def print_line(task: Task, method: str, runs: list[tuple[list[float], float]], chosen: str) -> None:
+    """Print a line of the table: scores and seconds a step of each run."""
     steps = [steps_to_hold(scores, task) / 1000 for scores, _ in runs]
     area = [float(np.mean(scores)) for scores, _ in runs]
-    last = [scores[-1] for scores, _ in runs]
     each = " ".join(f"{s:.3g}" for s in steps)
     print(
         f"| {task.name} | {method} | {np.median(steps):.4g}k ({each}) | "
-        f"{np.mean(area):.4g} +- {np.std(area):.2g} | {np.mean(last):.4g} | "
-        f"{1000 * np.mean([s for _, s in runs]):.2f} | {preset.rate:g}, {preset.target_rate:g}, "
-        f"{preset.multi_step} |",
+        f"{np.mean(area):.4g} +- {np.std(area):.2g} | "
+        f"{np.mean([scores[-1] for scores, _ in runs]):.4g} | "
+        f"{1000 * np.mean([s for _, s in runs]):.2f} | {chosen} |",
         flush=True,
     )
 
