@@ -542,8 +542,8 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
             values = encoder.read(validate_table(self, given, reset=False))
         if not len(values[0]):
             raise ValueError("given holds no row.")
-        encoder.check_known(values)
         encoder.check_holdable(values)
+        encoder.check_known(values)
         return values
 
     def _asked(

@@ -74,7 +74,7 @@ def test_points_are_exact_peaks_of_a_neural_field_at_low_levels():
     numbers = field.log_gradient(x, sigma)[:, 0]
     assert_close(numbers, numbers[:1].expand(5))
     trained, reference = field.log_gradient(x, 1.5), field.reference.log_gradient(x, 1.5)
-    assert ((trained - reference).abs()[:, 1:] > 1e-3).all()
+    assert ((trained - reference).abs()[:, 1:].amax(0) > 1e-3).all()
 
 
 def test_a_neural_field_ignores_an_unseen_category():

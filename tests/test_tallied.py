@@ -141,12 +141,17 @@ def test_a_number_that_is_a_function_of_a_category():
     np.testing.assert_allclose(number_alone, shares, atol=0.03)
 
 
-def test_numbers_that_were_not_there_score_little_and_are_no_conditions():
-    table = pd.DataFrame({"quality": RNG.integers(3, 9, 500), "x": RNG.normal(size=500)})
+def test_numbers_that_were_not_there_score_little():
+    quality = RNG.integers(3, 9, 500)
+    table = pd.DataFrame({"quality": quality, "half": quality / 2, "x": RNG.normal(size=500)})
     density = BellmanDiffusionDensity(n_steps=50, width=32, random_state=0).fit(table)
-    rows = pd.DataFrame({"quality": [8, 9, 10], "x": 0.0})
+    rows = pd.DataFrame({"quality": [8, 9, 10], "half": 4.0, "x": 0.0})
     scores = density.score_samples(rows)
     assert np.isfinite(scores).all()
     assert (np.diff(scores) < -3).all()
-    with pytest.raises(ValueError, match=r"'quality' holds 9.*not there in fit"):
-        density.sample(5, given={"quality": 9})
+    # As conditions, those beyond the ends are like the ends; there are none off the grid.
+    assert (density.sample(5, given={"quality": 9}, random_state=0).quality == 9).all()
+    with pytest.raises(ValueError, match="'quality' holds whole numbers"):
+        density.sample(5, given={"quality": 8.5})
+    with pytest.raises(ValueError, match=r"'half' holds 3.25, which was not there in fit"):
+        density.sample(5, given={"half": 3.25})

@@ -35,6 +35,13 @@ class Column(ABC):
         """The only values that the column takes, or None if it takes any number."""
         return None
 
+    def takes(self, values: np.ndarray) -> np.ndarray:
+        """Return which values, none of them missing, the column can take."""
+        if self.only_levels is None:
+            return np.ones(len(values), dtype=bool)
+        known = set(self.only_levels.tolist())
+        return np.array([value in known for value in values.tolist()], dtype=bool)
+
     @property
     def parts(self) -> list[Column]:
         """The parts that have coordinates of their own: the column itself, if it is not divided."""

@@ -181,12 +181,9 @@ class TableEncoder:
     def _check_levels_known(
         self, j: int, column: Column, values: np.ndarray, remedy: str = ""
     ) -> None:
-        levels = column.only_levels
-        if levels is None:
-            return
-        known = set(levels.tolist())
-        unknown = [v for v in values[~is_missing(values)].tolist() if v not in known]
-        if unknown:
+        present = values[~is_missing(values)]
+        unknown, levels = present[~column.takes(present)].tolist(), column.only_levels
+        if unknown and levels is not None:
             shown = ", ".join(map(repr, levels[:_SHOWN_LEVELS].tolist()))
             more = ", ..." if len(levels) > _SHOWN_LEVELS else ""
             raise ValueError(
@@ -293,6 +290,8 @@ class TableEncoder:
         if not numeric:
             return
         dependent = [numeric[k] for k in collinear(np.column_stack(values))]
+        # Levels have probabilities, whatever else they are a function of.
+        dependent = [j for j in dependent if self.columns_[j].parts[0].holds_numbers]
         if dependent:
             warnings.warn(
                 f"Columns {[self.names[j] for j in dependent]} are linear functions of other "

@@ -89,6 +89,10 @@ class CountedColumn(Column):
     def only_levels(self) -> np.ndarray:
         return self.which.levels
 
+    def takes(self, values: np.ndarray) -> np.ndarray:
+        """Return which values are on the grid: the levels at the ends stand for those beyond."""
+        return np.isfinite(self.which.encode(values)[1])
+
     @property
     def parts(self) -> list[Column]:
         return [self.which]
