@@ -382,6 +382,21 @@ def test_control_learns_a_corridor_and_is_repeatable():
     assert value.history_["return"] == again.history_["return"]
 
 
+class Treadmill(Corridor):
+    """Pays -1 at each step and never ends."""
+
+    def step(self, action):
+        self.place = (self.place + 1) % 4
+        return self.place, -1.0, False, False, {}
+
+
+def test_support_keeps_room_for_what_is_better_until_a_return_ends():
+    environment = gymnasium.wrappers.TimeLimit(Treadmill(), 20)
+    value = control(gamma=0.8).fit(environment, n_steps=600)
+    np.testing.assert_allclose(value.predict([0, 1], [0, 1]), -5, atol=0.3)
+    assert value.history_["support"][-1][1] > -1
+
+
 @pytest.mark.parametrize("mode", ["NEXT_STEP", "SAME_STEP"])
 def test_steps_of_vector_environments_are_those_of_the_environment(mode):
     from gymnasium.vector import AutoresetMode, SyncVectorEnv

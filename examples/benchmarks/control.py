@@ -152,6 +152,10 @@ PRESETS = {
     ("FrozenLake-v1", "C51"): Preset(1e-3, 0.02, 1),
     ("CartPole-v1", "ours"): Preset(6e-5, 0.02, 3),
     ("CartPole-v1", "C51"): Preset(2.5e-4, 0.02, 3),
+    ("Acrobot-v1", "ours"): Preset(2.5e-4, 0.02, 3),
+    ("Acrobot-v1", "C51"): Preset(2.5e-4, 0.02, 3),
+    ("FrozenLake8x8-v1", "ours"): Preset(1.25e-4, 0.02, 1),
+    ("FrozenLake8x8-v1", "C51"): Preset(1e-3, 0.02, 1),
 }
 
 

@@ -26,7 +26,7 @@ _N_REPORTS = 10
 # Share of a support in use, below which it is drawn in: while laws still move, and once they hardly
 # do; and the shares of the steps after which they hardly do, and after which it is left alone, as
 # finer laws have to be learned.
-_SPARSE, _LESS_SPARSE = 0.6, 0.95
+SPARSE, _LESS_SPARSE = 0.6, 0.95
 _CALM, _SETTLED = 0.4, 0.7
 
 
@@ -76,6 +76,11 @@ class Learner(ABC):
         Of Adam.
     target_rate : float
         How far the target moves towards the field at each step.
+
+    Attributes
+    ----------
+    sparse : float
+        Share of a support in use, below which it is drawn in; 0 leaves it as wide as it is.
     """
 
     def __init__(
@@ -144,7 +149,6 @@ class BasisLearner(Learner):
     ) -> None:
         super().__init__(field, discount, learning_rate, target_rate)
         self.support = support
-        self.sparse = _SPARSE
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the squared distance in coordinates, after a look at where the laws lie."""
@@ -256,8 +260,7 @@ def fit_to_table(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(learner.optimiser, n_steps)
     with kept_if_interrupted():
         for step in range(1, n_steps + 1):
-            if step > _CALM * n_steps:
-                learner.sparse = _LESS_SPARSE if step <= _SETTLED * n_steps else 0.0
+            learner.sparse = _sparse(step / n_steps)
             rows = torch.randint(
                 len(table.action), (batch_size,), generator=generator, device=generator.device
             )
@@ -269,6 +272,12 @@ def fit_to_table(
                 if curves.diverged:
                     break
     return curves
+
+
+def _sparse(share_of_steps: float) -> float:
+    if share_of_steps <= _CALM:
+        return SPARSE
+    return _LESS_SPARSE if share_of_steps <= _SETTLED else 0.0
 
 
 @contextmanager
