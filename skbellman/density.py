@@ -457,7 +457,14 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         """
         return float(self.score_samples(X).mean())
 
-    def sample(self, n_samples: int = 1, random_state: Any = None, *, given: Any = None) -> Any:
+    def sample(
+        self,
+        n_samples: int = 1,
+        random_state: Any = None,
+        *,
+        given: Any = None,
+        with_missing: bool = False,
+    ) -> Any:
         """Draw rows, or fill rows given some of their values.
 
         Parameters
@@ -470,6 +477,9 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
             Values that the rows are to have, which they have exactly: a mapping of column names
             (positions for an array) to values, or a table with some of the columns, in which
             missing values are drawn. The rest is drawn from its conditional distribution.
+        with_missing : bool, default=False
+            Leave values out as often as they were missing in the fitted table, together where they
+            were together there, but whatever the values are. Those given stay.
 
         Returns
         -------
@@ -499,10 +509,14 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         check_is_fitted(self)
         n_samples = check_count("n_samples", n_samples)
         seed = int(check_random_state(random_state).randint(2**31))
-        if given is None:
-            return self.encoder_.restore(self._draw(n_samples, seed))
-        values = [np.repeat(v, n_samples) for v in self._given_values(given)]
-        return self.encoder_.restore(self._fill(values, seed))
+        values = None
+        if given is not None:
+            values = [np.repeat(v, n_samples) for v in self._given_values(given)]
+        drawn = self._draw(n_samples, seed) if values is None else self._fill(values, seed)
+        table = self.encoder_.restore(drawn)
+        if not with_missing:
+            return table
+        return self.encoder_.with_gaps(table, values, np.random.default_rng(seed))
 
     def _draw(self, n_rows: int, seed: int) -> list[np.ndarray]:
         """Return numbers or codes of the columns of new rows."""
@@ -735,9 +749,7 @@ def _chunk_sizes(n_rows: int) -> list[int]:
 
 def _check_for_paper(encoder: TableEncoder, objective: str) -> None:
     """Refuse categories and missing values, and warn of more columns than kernels can fill."""
-    gaps = [
-        name for name, rate in zip(encoder.names, encoder.missing_rates_, strict=True) if rate > 0
-    ]
+    gaps = [name for name, any_ in zip(encoder.names, encoder.gaps_.any(0), strict=True) if any_]
     if gaps:
         raise ValueError(
             f"objective={objective!r} takes whole rows only, but columns {gaps} hold missing "

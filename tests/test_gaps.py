@@ -110,6 +110,24 @@ def test_a_given_category_shifts_the_numbers(fitted):
     assert means[1] < -0.35
 
 
+def test_draws_lack_what_the_table_lacked_if_asked():
+    frame = WHOLE.assign(n=WHOLE.n.astype("Int64"), d=pd.Timestamp("2026-01-01"))
+    frame.loc[RNG.random(N) < 0.3, ["x", "n", "c"]] = None  # together
+    density = BellmanDiffusionDensity(**QUICK).fit(frame)
+    drawn = density.sample(2000, random_state=0, with_missing=True)
+    assert list(drawn.dtypes) == list(frame.dtypes)
+    assert drawn.x.isna().mean() == pytest.approx(frame.x.isna().mean(), abs=0.04)
+    assert (drawn.x.isna() == drawn.n.isna()).all()
+    assert (drawn.x.isna() == drawn.c.isna()).all()
+    assert drawn[["y", "d"]].notna().all(axis=None)
+    whole = density.sample(2000, random_state=0)
+    seen = drawn.x.notna()
+    pd.testing.assert_frame_equal(drawn[seen], whole[seen])
+    held = density.sample(200, random_state=0, given={"c": "rare"}, with_missing=True)
+    assert (held.c == "rare").all()
+    assert 0 < held.x.isna().mean() < 1
+
+
 @pytest.mark.slow
 def test_arrays_and_polars_have_gaps_too():
     array = GAPS[["x", "y"]].to_numpy(float)
@@ -119,12 +137,17 @@ def test_arrays_and_polars_have_gaps_too():
     filled = density.sample(given=array, random_state=0)
     np.testing.assert_array_equal(filled[~np.isnan(array)], array[~np.isnan(array)])
     assert np.isfinite(filled).all()
+    lacking = np.isnan(density.sample(500, random_state=0, with_missing=True))
+    np.testing.assert_allclose(lacking.mean(0), np.isnan(array).mean(0), atol=0.08)
     assert set(density.sample(3, given={0: 2.0}, random_state=0)[:, 0]) == {2.0}
     frame = pl.from_pandas(GAPS)
     density = BellmanDiffusionDensity(**QUICK).fit(frame)
     filled = density.sample(given=frame[:20], random_state=0)
     assert filled.schema == frame.schema
     assert sum(filled.null_count().row(0)) == 0
+    lacking = density.sample(500, random_state=0, with_missing=True)
+    assert lacking.schema == frame.schema
+    assert all(0 < n < 200 for n in lacking.null_count().row(0))
 
 
 @pytest.mark.parametrize(("ask", "match"), [

@@ -69,6 +69,10 @@ class Container(ABC):
         """
 
     @abstractmethod
+    def with_gaps(self, table: Any, gaps: np.ndarray) -> Any:
+        """Return a table of `restore` whose values are missing where gaps, (n, n_features), are."""
+
+    @abstractmethod
     def palette(self, X: Any, j: int, rows: np.ndarray) -> Any:
         """Return the given rows of column j, as they are."""
 
@@ -113,6 +117,9 @@ class ArrayContainer(Container):
             for column, palette in zip(columns, palettes, strict=True)
         ]
         return np.column_stack(restored).astype(self.dtype)
+
+    def with_gaps(self, table: np.ndarray, gaps: np.ndarray) -> np.ndarray:
+        return np.where(gaps, np.nan, table).astype(self.dtype)
 
 
 class FrameContainer(Container):
@@ -187,6 +194,14 @@ class FrameContainer(Container):
             for j, column in enumerate(columns)
         ]
         return _frame_like(template, restored)
+
+    def with_gaps(self, table: Any, gaps: np.ndarray) -> Any:
+        frame = nw.from_native(table, eager_only=True)
+        if frame.implementation.is_pandas_like():
+            return table.mask(gaps)
+        seen = [nw.new_series("", ~column, backend=frame.implementation) for column in gaps.T]
+        pairs = zip(seen, frame.columns, strict=True)
+        return frame.select(nw.when(held).then(nw.col(name)) for held, name in pairs).to_native()
 
     def _number_series(self, j: int, values: np.ndarray) -> Any:
         template = nw.from_native(self.template, eager_only=True)[:, j]

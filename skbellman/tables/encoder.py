@@ -61,8 +61,10 @@ class TableEncoder:
         The parts of the columns in the order of their coordinates.
     blocks_ : array of int, shape (n_dims,)
         The piece that each coordinate belongs to, counting those that have any.
-    missing_rates_ : array of float, shape (n_features,)
-        Share of the values of each column that were missing.
+    gaps_ : array of bool, shape (n_patterns, n_features)
+        The sets of columns that were missing together in a row.
+    gap_shares_ : array of float, shape (n_patterns,)
+        The share of the rows that each of them had.
 
     Missing values are NaN among the coordinates, and have log-measure 0.
     """
@@ -88,7 +90,9 @@ class TableEncoder:
         self.columns_: list[Column] = []
         self.palettes_: list[Any] = []
         values = [self._values(X, j, j) for j in range(len(self.names))]
-        self.missing_rates_ = np.array([is_missing(v).mean() for v in values])
+        missing = np.column_stack([is_missing(v) for v in values])
+        self.gaps_, counts = np.unique(missing, axis=0, return_counts=True)
+        self.gap_shares_ = counts / len(missing)
         for j in range(len(values)):
             self._fit_column(X, j, values[j])
         # Tallied columns have no other shape to choose.
@@ -262,6 +266,16 @@ class TableEncoder:
     def restore(self, decoded: list[np.ndarray]) -> Any:
         """Return the table of numbers and codes, like the fitted one."""
         return self.container_.restore(decoded, self.palettes_)
+
+    def with_gaps(
+        self, table: Any, given: list[np.ndarray] | None, rng: np.random.Generator
+    ) -> Any:
+        """Return a restored table with gaps as often as in the fitted one, but where given."""
+        chosen = rng.choice(len(self.gaps_), size=len(table), p=self.gap_shares_)
+        gaps = self.gaps_[chosen]
+        if given is not None:
+            gaps = gaps & np.column_stack([is_missing(v) for v in given])
+        return self.container_.with_gaps(table, gaps)
 
     def has_grid(self) -> bool:
         """Say whether any column lies on a grid."""
