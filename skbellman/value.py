@@ -400,8 +400,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     batch_size : int or "auto", default="auto"
         "auto" is 256 from a table, 64 in an environment.
     learning_rate : float or "auto", default="auto"
-        Of Adam. "auto" is 1e-3 from a table, falling to 0 along a cosine, and 1.25e-4 in
-        an environment.
+        Of Adam, at first: it falls to 0 along a cosine. "auto" is 1e-3 from a table, 2.5e-4 in an
+        environment.
     target_rate : float or "auto", default="auto"
         How far the slower network whose laws are backed up follows at each step. "auto" is 0.1
         from a table, 0.02 in an environment.
@@ -805,7 +805,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         n_steps = 30_000 if n_steps == "auto" else int(n_steps)
         discount = self.gamma**self.multi_step
         learner = self._basis_learner(
-            space, torch.zeros(1), again, device, discount, (1.25e-4, 0.02)
+            space, torch.zeros(1), again, device, discount, (2.5e-4, 0.02)
         )
         settings = ControlSettings(
             n_steps=n_steps,

@@ -4,10 +4,10 @@
 
 Steps until the greedy policy holds a score over three evaluations in a row, the median over the
 seeds with all of them, the mean score of all evaluations, and milliseconds a step. Every method has
-the same network, replay, exploration and batches, and its own rate, rate of the target and steps of
-a return, chosen by --tune on other seeds. C51 is told the support. The greedy policy is that of the
-slower network, of every method. FrozenLake's policies are evaluated exactly, others by ten episodes
-that training does not see.
+the same network, replay, exploration and batches, a rate that falls to 0 along a cosine, and its
+own first rate, rate of the target and steps of a return, chosen by --tune on other seeds. C51 is
+told the support. The greedy policy is that of the slower network, of every method. FrozenLake's
+policies are evaluated exactly, others by ten episodes that training does not see.
 """
 
 from __future__ import annotations
@@ -150,11 +150,11 @@ METHODS = {
 PRESETS = {
     ("FrozenLake-v1", "ours"): Preset(2.5e-4, 0.02, 1),
     ("FrozenLake-v1", "C51"): Preset(1e-3, 0.02, 1),
-    ("CartPole-v1", "ours"): Preset(6e-5, 0.02, 3),
-    ("CartPole-v1", "C51"): Preset(2.5e-4, 0.02, 3),
+    ("CartPole-v1", "ours"): Preset(2.5e-4, 0.02, 3),
+    ("CartPole-v1", "C51"): Preset(5e-4, 0.02, 3),
     ("Acrobot-v1", "ours"): Preset(2.5e-4, 0.02, 3),
     ("Acrobot-v1", "C51"): Preset(2.5e-4, 0.02, 3),
-    ("FrozenLake8x8-v1", "ours"): Preset(1.25e-4, 0.02, 1),
+    ("FrozenLake8x8-v1", "ours"): Preset(2.5e-4, 0.02, 1),
     ("FrozenLake8x8-v1", "C51"): Preset(1e-3, 0.02, 1),
 }
 

@@ -3,9 +3,11 @@
     cd examples/benchmarks && python imputation.py --data FOLDER --seeds 5
 
 A fifth of the cells of Red Wine is hidden at random, in columns brought to [0, 1]. Errors are mean
-absolute errors over the hidden cells; "covered" is the share of them within the middle 90% of 20
-draws. MissForest is IterativeImputer with 100 trees of a random forest (Stekhoven and Buehlmann
-2012). Nothing is tuned.
+absolute errors over the hidden cells; "covered" is the share of them within the 90% interval of 20
+draws: between quantiles at ranks of k / 21, which cover 90% if the draws have the right law (numpy's
+usual ones, at ranks of k / 19, cover 81% then). MissForest is IterativeImputer with 100 trees of a
+random forest (Stekhoven and Buehlmann 2012). With --distinct, repeated rows (240 of Red Wine's 1599,
+which trees remember) are dropped first. Nothing is tuned.
 """
 
 from __future__ import annotations
@@ -25,13 +27,13 @@ from tables import load
 
 from skbellman import BellmanImputer
 
-N_DRAWS = 20
+# Of the means and medians, and of the intervals.
+N_DRAWS, N_COVERING = 100, 20
 
 
-def ours(gaps: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean of the draws and the draws, (N_DRAWS, n, D)."""
-    draws = np.stack(BellmanImputer(random_state=seed).fit(gaps).complete(gaps, N_DRAWS))
-    return draws.mean(0), draws
+def ours(gaps: np.ndarray, seed: int) -> np.ndarray:
+    """Return draws, (N_DRAWS, n, D)."""
+    return np.stack(BellmanImputer(random_state=seed).fit(gaps).complete(gaps, N_DRAWS))
 
 
 def miss_forest(seed: int) -> IterativeImputer:
@@ -52,15 +54,17 @@ def run(values: np.ndarray, seed: int) -> dict[str, list[float]]:
     hidden = np.random.default_rng(seed).random(values.shape) < 0.2
     gaps = np.where(hidden, np.nan, values)
     begin = time.perf_counter()
-    mean, draws = ours(gaps, seed)
+    draws, truth = ours(gaps, seed)[:, hidden], values[hidden]
     seconds = time.perf_counter() - begin
-    low, high = np.quantile(draws[:, hidden], [0.05, 0.95], axis=0)
-    inside = (low <= values[hidden]) & (values[hidden] <= high)
-    error = np.abs(mean - values)[hidden].mean()
-    middle = np.abs(np.median(draws, axis=0) - values)[hidden].mean()
+    low, high = np.quantile(draws[:N_COVERING], [0.05, 0.95], axis=0, method="weibull")
+    inside = ((low <= truth) & (truth <= high)).mean()
     found = {
-        "BellmanImputer, mean": [error, inside.mean(), seconds],
-        "BellmanImputer, median": [middle, np.nan, seconds],
+        f"BellmanImputer, {name}": [np.abs(centre - truth).mean(), inside, seconds]
+        for name, centre in (
+            (f"mean of {N_COVERING}", draws[:N_COVERING].mean(0)),
+            (f"mean of {N_DRAWS}", draws.mean(0)),
+            (f"median of {N_DRAWS}", np.median(draws, axis=0)),
+        )
     }
     for name, make in PEERS.items():
         begin = time.perf_counter()
@@ -74,10 +78,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=None, help="folder with the CSV files")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--distinct", action="store_true", help="without repeated rows")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(2)
-    values = load("wine_quality_red", arguments.data).to_numpy(float)
+    table = load("wine_quality_red", arguments.data)
+    values = (table.drop_duplicates() if arguments.distinct else table).to_numpy(float)
     values = (values - values.min(0)) / np.ptp(values, axis=0)
     results = [run(values, seed) for seed in range(arguments.seeds)]
     print("| method | mean absolute error | covered by 90% | seconds |")

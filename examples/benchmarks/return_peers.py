@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import huber_loss, one_hot
 
 from skbellman.returns.fields import perceptron
-from skbellman.returns.learning import Batch
+from skbellman.returns.learning import Batch, anneal
 
 
 class Peer(nn.Module, ABC):
@@ -170,10 +170,9 @@ class PeerLearner:
 def fit_peer(peer: Peer, table: Batch, gamma: float, n_steps: int, rate: float) -> None:
     """Train in place, as `skbellman.returns.learning.fit_to_table` does."""
     learner = PeerLearner(peer, gamma, rate, 0.1)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(learner.optimiser, n_steps)
-    for _ in range(n_steps):
+    for step in range(n_steps):
+        anneal(learner.optimiser, step / n_steps)
         learner.step(table.take(torch.randint(len(table.action), (256,))))
-        schedule.step()
 
 
 @torch.no_grad()

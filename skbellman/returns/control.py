@@ -12,7 +12,14 @@ import numpy as np
 import torch
 
 from skbellman.returns.encoding import DecisionSpace, LabelEncoder
-from skbellman.returns.learning import SPARSE, BasisLearner, Batch, Curves, kept_if_interrupted
+from skbellman.returns.learning import (
+    SPARSE,
+    BasisLearner,
+    Batch,
+    Curves,
+    anneal,
+    kept_if_interrupted,
+)
 
 # Episodes between reports, over which returns are averaged.
 _REPORT_EVERY = 20
@@ -347,6 +354,7 @@ class Controller:
         """Take one step of learning, once there is something to learn from."""
         if self.n_steps <= self.settings.n_random_steps or not len(self.replay):
             return None
+        anneal(self.learner.optimiser, self.n_steps / self.settings.n_steps)
         return self.learner.step(self.replay.sample(self.settings.batch_size))
 
 

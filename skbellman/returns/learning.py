@@ -257,21 +257,27 @@ def fit_to_table(
     """Take steps on rows of a table drawn at random, at a rate that falls to 0 along a cosine."""
     curves = Curves()
     note_at = {round(n_steps * (i + 1) / _N_REPORTS) for i in range(_N_REPORTS)}
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(learner.optimiser, n_steps)
     with kept_if_interrupted():
         for step in range(1, n_steps + 1):
             learner.sparse = _sparse(step / n_steps)
             rows = torch.randint(
                 len(table.action), (batch_size,), generator=generator, device=generator.device
             )
+            anneal(learner.optimiser, (step - 1) / n_steps)
             loss = learner.step(table.take(rows))
-            schedule.step()
             if step in note_at:
                 curves.note(step, loss, learner)
                 report(curves.line())
                 if curves.diverged:
                     break
     return curves
+
+
+def anneal(optimiser: torch.optim.Optimizer, share_of_steps: float) -> None:
+    """Set the rate after a share of the steps, which falls to 0 along a cosine."""
+    for group in optimiser.param_groups:
+        first = group.setdefault("initial_lr", group["lr"])
+        group["lr"] = first * 0.5 * (1 + math.cos(math.pi * share_of_steps))
 
 
 def _sparse(share_of_steps: float) -> float:
