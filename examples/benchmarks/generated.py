@@ -1,5 +1,6 @@
 """Rows drawn from tables of numbers, categories and gaps, against other generators of tables.
 
+    pip install sdmetrics ctgan ForestDiffusion
     cd examples/benchmarks && python generated.py --data FOLDER --tables abalone mushroom --seeds 5
 
 Every method is fitted with its defaults to 80% of the rows, and its draws, as many as the other

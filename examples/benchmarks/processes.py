@@ -220,6 +220,7 @@ PROCESSES: dict[str, Callable[[np.random.Generator], Process]] = {
     "two states for ever": endless,
     "branching": branching,
     "FrozenLake, best policy": frozen_lake,
+    "FrozenLake, best policy, 1,000,000 rows": lambda rng: frozen_lake(rng, n_rows=1_000_000),
     "FrozenLake, uniform, gamma .95": lambda rng: frozen_lake(rng, gamma=0.95, greedy=False),
     "CartPole": cart_pole,
 }
