@@ -749,7 +749,7 @@ def _chunk_sizes(n_rows: int) -> list[int]:
 
 def _check_for_paper(encoder: TableEncoder, objective: str) -> None:
     """Refuse categories and missing values, and warn of more columns than kernels can fill."""
-    gaps = [name for name, any_ in zip(encoder.names, encoder.gaps_.any(0), strict=True) if any_]
+    gaps = [encoder.names[j] for j in np.flatnonzero(encoder.gaps_.any(0))]
     if gaps:
         raise ValueError(
             f"objective={objective!r} takes whole rows only, but columns {gaps} hold missing "

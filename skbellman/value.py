@@ -39,7 +39,13 @@ from skbellman.returns.evaluation import (
 )
 from skbellman.returns.fields import BasisReturnField, ReturnField
 from skbellman.returns.laws import TabulatedLaws
-from skbellman.returns.learning import BasisLearner, Curves, Learner, fit_to_table
+from skbellman.returns.learning import (
+    BasisLearner,
+    Curves,
+    GreedyLearner,
+    Learner,
+    fit_to_table,
+)
 from skbellman.returns.support import Support
 from skbellman.returns.transitions import Transitions, joined_columns, read_transitions
 from skbellman.validation import check_count
@@ -400,8 +406,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     batch_size : int or "auto", default="auto"
         "auto" is 256 from a table, 64 in an environment.
     learning_rate : float or "auto", default="auto"
-        Of Adam, at first: it falls to 0 along a cosine. "auto" is 1e-3 from a table, 2.5e-4 in an
-        environment.
+        Of Adam, at first: it falls to 0 along a cosine. "auto" is 1e-3.
     target_rate : float or "auto", default="auto"
         How far the slower network whose laws are backed up follows at each step. "auto" is 0.1
         from a table, 0.02 in an environment.
@@ -753,7 +758,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
             return fit_to_table(learner, steps, n_steps, size, generator, self._report)
 
         basis_learner = self._basis_learner(
-            space, steps.reward, again, device, self.gamma, (1e-3, 0.1)
+            BasisLearner, space, steps.reward, again, device, self.gamma, 0.1
         )
         basis_learner.cover(steps.reward[~steps.follows])
         learner: Learner = basis_learner
@@ -805,7 +810,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         n_steps = 30_000 if n_steps == "auto" else int(n_steps)
         discount = self.gamma**self.multi_step
         learner = self._basis_learner(
-            space, torch.zeros(1), again, device, discount, (2.5e-4, 0.02)
+            GreedyLearner, space, torch.zeros(1), again, device, discount, 0.02
         )
         settings = ControlSettings(
             n_steps=n_steps,
@@ -827,12 +832,13 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
 
     def _basis_learner(
         self,
+        kind: type[BasisLearner],
         space: DecisionSpace,
         rewards: torch.Tensor,
         again: bool,
         device: torch.device,
         discount: float,
-        rates: tuple[float, float],
+        target_rate: float,
     ) -> BasisLearner:
         """Return what learns the field: the fitted one again, or a new one."""
         support = Support(self.gamma, self.n_basis, self.gradient_weight)
@@ -842,22 +848,22 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         else:
             sizes = space.n_inputs, space.n_actions, self._hidden()
             field = BasisReturnField(*sizes, basis).to(device)
-        return BasisLearner(field, support, discount, *self._rates(*rates))
+        return kind(field, support, discount, *self._rates(target_rate))
 
     def _direct_learner(
         self, space: DecisionSpace, basis: GaussianBasis, device: torch.device
     ) -> DirectLearner:
         sizes = space.n_inputs, space.n_actions, self._hidden()
         field = DirectReturnField(*sizes, basis.low, basis.high).to(device)
-        return DirectLearner(field, self.gamma, *self._rates(1e-3, 0.1))
+        return DirectLearner(field, self.gamma, *self._rates(0.1))
 
     def _hidden(self) -> list[int]:
         return [check_count("hidden_layer_sizes", n) for n in self.hidden_layer_sizes]
 
-    def _rates(self, learning_rate: float, target_rate: float) -> tuple[float, float]:
-        """Return the rates of learning and of the target, those given where they are "auto"."""
+    def _rates(self, target_rate: float) -> tuple[float, float]:
+        """Return the rates of learning and of the target, the one given where it is "auto"."""
         return (
-            learning_rate if self.learning_rate == "auto" else float(self.learning_rate),
+            1e-3 if self.learning_rate == "auto" else float(self.learning_rate),
             target_rate if self.target_rate == "auto" else float(self.target_rate),
         )
 

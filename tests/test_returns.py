@@ -18,7 +18,7 @@ from skbellman.returns import (
 )
 from skbellman.returns.direct import DirectReturnField, backed_up_fields
 from skbellman.returns.fields import BasisReturnField
-from skbellman.returns.learning import Batch
+from skbellman.returns.learning import BasisLearner, Batch, GreedyLearner
 from skbellman.returns.support import Support
 
 X = torch.linspace(-8, 8, 801, dtype=torch.float64)
@@ -112,6 +112,46 @@ def test_backup_contracts_means_by_gamma():
         weights = of.weights(project_backup(of, torch.zeros(2).double(), 0.7, follows, weights))
         gap = (weights @ of.centres).diff().item()
         assert gap == pytest.approx(5 * 0.7**k, abs=1e-9)
+
+
+def test_backup_contracts_distribution_functions_but_not_densities():
+    of, gamma = basis(), 0.7
+    normals = [GaussianMixtureField.normal(torch.tensor([m]), torch.eye(1)) for m in (-1.0, 1.5)]
+    weights = torch.cat([law_of(field.double(), of) for field in normals])
+    x = of.centres.numpy() + of.spacing / 2
+    exact = [stats.norm(mean).cdf(x) for mean in (-1.0, 1.5)]
+    coordinates = of.project(of.centres.expand(2, -1), weights)
+    np.testing.assert_allclose(of.cumulative(coordinates), exact, atol=2e-3)
+    follows = torch.ones(2, dtype=torch.bool)
+    after = project_backup(of, torch.zeros(2).double(), gamma, follows, weights)
+    before, after = coordinates.diff(dim=0), after.diff(dim=0)
+    density_ratio = float(after.square().sum() / before.square().sum())
+    ratio = float(of.cumulative(after).square().sum() / of.cumulative(before).square().sum())
+    assert density_ratio == pytest.approx(1 / gamma, rel=0.03)
+    assert ratio == pytest.approx(gamma, rel=0.03)
+
+
+def test_what_a_greedy_learner_backs_up_is_no_law_beyond_the_support():
+    torch.manual_seed(0)
+    of = GaussianBasis(0.0, 10.0, 31)
+    field = BasisReturnField(2, 3, (16,), of)
+    with torch.no_grad():
+        field.last_layer.weight.mul_(100)
+    states = torch.randn(200, 2)
+    batch = Batch(
+        states, states, torch.zeros(200, dtype=torch.long), torch.zeros(200), states[:, 0] > 0
+    )
+    plain, greedy = (
+        learner(field, Support(0.9, 31), 0.9, 1e-3, 0.1)._next_weights(batch)
+        for learner in (BasisLearner, GreedyLearner)
+    )
+    centres = of.centres.float()
+    assert (plain @ centres).max() > 10
+    assert (plain < 0).any()
+    assert (greedy >= 0).all()
+    torch.testing.assert_close(greedy.sum(-1), torch.ones(200))
+    positive = plain.clamp(min=0)
+    torch.testing.assert_close(greedy, positive / positive.sum(-1, keepdim=True))
 
 
 def test_fixed_point_of_two_states_with_gaussian_rewards():

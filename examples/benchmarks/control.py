@@ -34,7 +34,7 @@ from skbellman.returns.control import (
 )
 from skbellman.returns.encoding import DecisionSpace
 from skbellman.returns.fields import BasisReturnField
-from skbellman.returns.learning import BasisLearner
+from skbellman.returns.learning import GreedyLearner
 from skbellman.returns.support import Support
 
 SIZE = 51
@@ -124,12 +124,12 @@ class Evaluated(Controller):
         return self.seconds / (self.n_steps // self.task.learn_every)
 
 
-def ours(task: Task, preset: Preset, space: DecisionSpace) -> BasisLearner:
+def ours(task: Task, preset: Preset, space: DecisionSpace) -> GreedyLearner:
     support = Support(task.gamma, SIZE)
     basis = support.first(torch.zeros(1))
     field = BasisReturnField(space.n_inputs, space.n_actions, (128, 128), basis)
     discount = task.gamma**preset.multi_step
-    return BasisLearner(field, support, discount, preset.rate, preset.target_rate)
+    return GreedyLearner(field, support, discount, preset.rate, preset.target_rate)
 
 
 def _peer(make: Callable[[Task, DecisionSpace], Peer]):
@@ -148,10 +148,10 @@ METHODS = {
 }
 # The best of --tune.
 PRESETS = {
-    ("FrozenLake-v1", "ours"): Preset(2.5e-4, 0.02, 1),
+    ("FrozenLake-v1", "ours"): Preset(1e-3, 0.02, 1),
     ("FrozenLake-v1", "C51"): Preset(1e-3, 0.02, 1),
-    ("CartPole-v1", "ours"): Preset(2.5e-4, 0.02, 3),
-    ("CartPole-v1", "C51"): Preset(5e-4, 0.02, 3),
+    ("CartPole-v1", "ours"): Preset(2e-3, 0.02, 3),
+    ("CartPole-v1", "C51"): Preset(2e-3, 0.02, 3),
     ("Acrobot-v1", "ours"): Preset(2.5e-4, 0.02, 3),
     ("Acrobot-v1", "C51"): Preset(2.5e-4, 0.02, 3),
     ("FrozenLake8x8-v1", "ours"): Preset(2.5e-4, 0.02, 1),

@@ -4,10 +4,10 @@
 
 A fifth of the cells of Red Wine is hidden at random, in columns brought to [0, 1]. Errors are mean
 absolute errors over the hidden cells; "covered" is the share of them within the 90% interval of 20
-draws: between quantiles at ranks of k / 21, which cover 90% if the draws have the right law (numpy's
-usual ones, at ranks of k / 19, cover 81% then). MissForest is IterativeImputer with 100 trees of a
-random forest (Stekhoven and Buehlmann 2012). With --distinct, repeated rows (240 of Red Wine's 1599,
-which trees remember) are dropped first. Nothing is tuned.
+draws: between quantiles at ranks of k / 21, which cover 90% if the draws have the right law
+(numpy's usual ones, at ranks of k / 19, cover 81% then). MissForest is IterativeImputer with 100
+trees of a random forest (Stekhoven and Buehlmann 2012). With --distinct, repeated rows (240 of Red
+Wine's 1599, which trees remember) are dropped first. Nothing is tuned.
 """
 
 from __future__ import annotations

@@ -152,6 +152,15 @@ class GaussianBasis:
         """The least coordinates of mass 1, (K,)."""
         return self._mass / self._mass.square().sum()
 
+    def cumulative(self, coordinates: Tensor) -> Tensor:
+        """Return the mass of the atoms up to each centre, (..., K)."""
+        return coordinates @ self._like(coordinates, "_cumulative")
+
+    @cached_property
+    def _cumulative(self) -> Tensor:
+        """The matrix from coordinates to the sums of weights, (K, K)."""
+        return self.whitening @ torch.ones(self.size, self.size, dtype=torch.float64).triu()
+
     def with_unit_mass(self, coordinates: Tensor) -> Tensor:
         """Return the nearest coordinates whose density has mass 1."""
         gap = 1 - coordinates @ self._like(coordinates, "_mass")

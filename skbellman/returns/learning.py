@@ -159,8 +159,7 @@ class BasisLearner(Learner):
             goal = project_backup(
                 self.field.basis, batch.reward, self.discount, batch.follows, next_weights
             )
-        own = self.field.coordinates(batch.state, batch.action)
-        return (own - goal).square().sum(-1).mean()
+        return self._distance(self.field.coordinates(batch.state, batch.action) - goal).mean()
 
     def cover(self, returns: Tensor) -> None:
         """Widen the support to returns, or rewards, that were seen."""
@@ -185,6 +184,10 @@ class BasisLearner(Learner):
             coordinates = (policy.unsqueeze(1) @ self.target(states)).squeeze(1)
         return self.target.basis.weights(coordinates)
 
+    def _distance(self, gap: Tensor) -> Tensor:
+        """Return the squared distance of laws from the gap of their coordinates, (n, K): (n,)."""
+        return gap.square().sum(-1)
+
     def _follow(self, batch: Batch, next_weights: Tensor) -> None:
         """Move the support to where the backed-up laws lie."""
         basis = self.field.basis
@@ -201,6 +204,23 @@ class BasisLearner(Learner):
         self.target.move_to(basis)
         for parameter in self.field.last_layer.parameters():
             self.optimiser.state.pop(parameter, None)
+
+
+class GreedyLearner(BasisLearner):
+    r"""Steps of the same kind where actions are chosen by what is learned.
+
+    The backup brings distribution functions nearer, by :math:`\sqrt\gamma`, and takes densities
+    apart, by :math:`1 / \sqrt\gamma` (arXiv 1802.08163): a policy that follows the errors makes
+    them grow. So distribution functions are matched beside densities, and no weight below 0 is
+    backed up, which keeps expected returns on the support.
+    """
+
+    def _next_weights(self, batch: Batch) -> Tensor:
+        weights = super()._next_weights(batch).clamp(min=0)
+        return weights / weights.sum(-1, keepdim=True)
+
+    def _distance(self, gap: Tensor) -> Tensor:
+        return super()._distance(gap) + self.field.basis.cumulative(gap).square().sum(-1)
 
 
 @dataclass
