@@ -12,14 +12,7 @@ import numpy as np
 import torch
 
 from skbellman.returns.encoding import DecisionSpace, LabelEncoder
-from skbellman.returns.learning import (
-    SPARSE,
-    BasisLearner,
-    Batch,
-    Curves,
-    anneal,
-    kept_if_interrupted,
-)
+from skbellman.returns.learning import BasisLearner, Batch, Curves, anneal, kept_if_interrupted
 
 # Episodes between reports, over which returns are averaged.
 _REPORT_EVERY = 20
@@ -346,9 +339,6 @@ class Controller:
             self.replay.add(transition)
             if not transition.follows:
                 learner.cover(torch.tensor([transition.reward]))
-                # Before any end is seen all laws are of what never ends, which is nearly one value:
-                # a support drawn in to it has no room for better ones.
-                learner.sparse = SPARSE
 
     def learn(self) -> torch.Tensor | None:
         """Take one step of learning, once there is something to learn from."""

@@ -26,7 +26,7 @@ _N_REPORTS = 10
 # Share of a support in use, below which it is drawn in: while laws still move, and once they hardly
 # do; and the shares of the steps after which they hardly do, and after which it is left alone, as
 # finer laws have to be learned.
-SPARSE, _LESS_SPARSE = 0.6, 0.95
+_SPARSE, _LESS_SPARSE = 0.6, 0.95
 _CALM, _SETTLED = 0.4, 0.7
 
 
@@ -215,6 +215,15 @@ class GreedyLearner(BasisLearner):
     backed up, which keeps expected returns on the support.
     """
 
+    def cover(self, returns: Tensor) -> None:
+        """Widen the support to returns that ended; from the first of them on it may be drawn in.
+
+        Before, all laws are of what never ends, which is nearly one value: a support drawn in to it
+        has no room for better ones.
+        """
+        super().cover(returns)
+        self.sparse = _SPARSE
+
     def _next_weights(self, batch: Batch) -> Tensor:
         weights = super()._next_weights(batch).clamp(min=0)
         return weights / weights.sum(-1, keepdim=True)
@@ -302,7 +311,7 @@ def anneal(optimiser: torch.optim.Optimizer, share_of_steps: float) -> None:
 
 def _sparse(share_of_steps: float) -> float:
     if share_of_steps <= _CALM:
-        return SPARSE
+        return _SPARSE
     return _LESS_SPARSE if share_of_steps <= _SETTLED else 0.0
 
 

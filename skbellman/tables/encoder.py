@@ -303,9 +303,9 @@ class TableEncoder:
     def _warn_collinear(self, numeric: list[int], values: list[np.ndarray]) -> None:
         if not numeric:
             return
-        dependent = [numeric[k] for k in collinear(np.column_stack(values))]
+        functions = [numeric[k] for k in collinear(np.column_stack(values))]
         # Levels have probabilities, whatever else they are a function of.
-        dependent = [j for j in dependent if self.columns_[j].parts[0].holds_numbers]
+        dependent = [j for j in functions if self.columns_[j].parts[0].holds_numbers]
         if dependent:
             warnings.warn(
                 f"Columns {[self.names[j] for j in dependent]} are linear functions of other "
