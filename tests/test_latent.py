@@ -21,6 +21,7 @@ LEVELS = {
 
 
 def neural() -> NeuralField:
+    torch.manual_seed(0)  # of the first weights, and of what a test draws after them
     field = NeuralField(latent_classes(), width=16, depth=2).double().eval()
     generator = torch.Generator().manual_seed(0)
     for parameter in field.parameters():
@@ -74,7 +75,7 @@ def test_points_are_exact_peaks_of_a_neural_field_at_low_levels():
     numbers = field.log_gradient(x, sigma)[:, 0]
     assert_close(numbers, numbers[:1].expand(5))
     trained, reference = field.log_gradient(x, 1.5), field.reference.log_gradient(x, 1.5)
-    assert ((trained - reference).abs()[:, 1:].amax(0) > 1e-3).all()
+    assert ((trained - reference).abs()[:, 1:] > 1e-3).all()
 
 
 def test_a_neural_field_ignores_an_unseen_category():
