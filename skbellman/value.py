@@ -8,7 +8,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -52,6 +52,7 @@ from skbellman.validation import check_count
 
 # Cells of a grid in a noise level, at which laws are tabulated.
 _CELLS = 4
+_AnyLearner = TypeVar("_AnyLearner", bound=BasisLearner)
 
 
 class ReturnLaws(BaseEstimator):
@@ -406,7 +407,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     batch_size : int or "auto", default="auto"
         "auto" is 256 from a table, 64 in an environment.
     learning_rate : float or "auto", default="auto"
-        Of Adam, at first: it falls to 0 along a cosine. "auto" is 1e-3.
+        Of the optimiser, at first: it falls to 0 along a cosine. "auto" is 1e-3.
     target_rate : float or "auto", default="auto"
         How far the slower network whose laws are backed up follows at each step. "auto" is 0.1
         from a table, 0.02 in an environment.
@@ -832,14 +833,14 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
 
     def _basis_learner(
         self,
-        kind: type[BasisLearner],
+        kind: type[_AnyLearner],
         space: DecisionSpace,
         rewards: torch.Tensor,
         again: bool,
         device: torch.device,
         discount: float,
         target_rate: float,
-    ) -> BasisLearner:
+    ) -> _AnyLearner:
         """Return what learns the field: the fitted one again, or a new one."""
         support = Support(self.gamma, self.n_basis, self.gradient_weight)
         basis = support.first(rewards)

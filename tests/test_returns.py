@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch.optim import Adam
 
 from skbellman.dynamics import bellman_dynamics
 from skbellman.fields import GaussianMixtureField
@@ -19,6 +20,7 @@ from skbellman.returns import (
 from skbellman.returns.direct import DirectReturnField, backed_up_fields
 from skbellman.returns.fields import BasisReturnField
 from skbellman.returns.learning import BasisLearner, Batch, GreedyLearner
+from skbellman.returns.optimiser import BlockwiseAdam
 from skbellman.returns.support import Support
 
 X = torch.linspace(-8, 8, 801, dtype=torch.float64)
@@ -152,6 +154,48 @@ def test_what_a_greedy_learner_backs_up_is_no_law_beyond_the_support():
     torch.testing.assert_close(greedy.sum(-1), torch.ones(200))
     positive = plain.clamp(min=0)
     torch.testing.assert_close(greedy, positive / positive.sum(-1, keepdim=True))
+
+
+def test_a_greedy_learner_backs_up_the_actions_that_the_slower_field_takes():
+    torch.manual_seed(0)
+    of = GaussianBasis(0.0, 10.0, 31)
+    learner = GreedyLearner(BasisReturnField(2, 3, (16,), of), Support(0.9, 31), 0.9, 1e-3, 0.1)
+    states, mask = torch.randn(200, 2), torch.rand(200, 3) < 0.7
+    mask[~mask.any(-1)] = True
+    batch = Batch(states, states, states, states, states, mask=mask)
+    with torch.no_grad():
+        learner.field.last_layer.weight.normal_()
+        learner.target.last_layer.weight.normal_(0, 0.1)
+        found = learner._best_coordinates(batch)
+    best = learner.actor.best(states, mask)
+    assert mask[torch.arange(200), best].all()
+    assert (best != learner.field.best(states, mask)).any()
+    torch.testing.assert_close(found, learner.target.coordinates(states, best))
+
+
+@pytest.mark.parametrize(("optimiser", "rotates"), [(BlockwiseAdam, True), (Adam, False)])
+def test_steps_turn_with_the_coordinates(optimiser, rotates):
+    """Of laws, whose inner product is the same in every orthonormal basis; Adam's do not."""
+    torch.manual_seed(0)
+    rotation = torch.linalg.qr(torch.randn(6, 6, dtype=torch.float64))[0]
+    straight = torch.zeros(6, dtype=torch.float64, requires_grad=True)
+    turned = torch.zeros(6, dtype=torch.float64, requires_grad=True)
+    optimisers = optimiser([straight], 0.1), optimiser([turned], 0.1)
+    for _ in range(20):
+        straight.grad = torch.randn(6, dtype=torch.float64)
+        turned.grad = rotation @ straight.grad
+        for each in optimisers:
+            each.step()
+    assert torch.allclose(turned, rotation @ straight, atol=1e-6) == rotates
+
+
+def test_the_first_step_is_as_long_as_the_rate_says():
+    parameter = torch.tensor([1.0, 2.0], requires_grad=True)
+    optimiser = BlockwiseAdam([parameter], 0.1)
+    parameter.grad = torch.tensor([3.0, -4.0])
+    optimiser.step()
+    expected = torch.tensor([1.0, 2.0]) - 0.1 * torch.tensor([3.0, -4.0]) / 12.5**0.5
+    torch.testing.assert_close(parameter.detach(), expected)
 
 
 def test_fixed_point_of_two_states_with_gaussian_rewards():

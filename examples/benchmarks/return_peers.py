@@ -148,11 +148,16 @@ class PeerLearner:
         self._slow, self._fast = list(self.target.parameters()), list(peer.parameters())
         self.optimiser = torch.optim.Adam(peer.parameters(), rate, fused=True)
 
+    @property
+    def actor(self) -> Peer:
+        """The network by which actions are chosen."""
+        return self.field
+
     def step(self, batch: Batch) -> Tensor:
         with torch.no_grad():
             policy = batch.policy
             if policy is None:
-                best = self.field.best(batch.next_state)
+                best = self.actor.best(batch.next_state)
                 policy = one_hot(best, self.field.n_actions).to(batch.reward)
             places, shares = self.target.next_law(batch.next_state, policy)
             discount = self.discount * batch.follows.unsqueeze(-1)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from skbellman.returns.encoding import DecisionSpace, LabelEncoder
-from skbellman.returns.learning import BasisLearner, Batch, Curves, anneal, kept_if_interrupted
+from skbellman.returns.learning import Batch, Curves, GreedyLearner, anneal, kept_if_interrupted
 
 # Episodes between reports, over which returns are averaged.
 _REPORT_EVERY = 20
@@ -268,7 +268,7 @@ class Controller:
 
     Parameters
     ----------
-    learner : BasisLearner
+    learner : GreedyLearner
     replay : Replay
     settings : ControlSettings
     rng : numpy Generator
@@ -277,7 +277,7 @@ class Controller:
 
     def __init__(
         self,
-        learner: BasisLearner,
+        learner: GreedyLearner,
         replay: Replay,
         settings: ControlSettings,
         rng: np.random.Generator,
@@ -330,7 +330,7 @@ class Controller:
         inputs = torch.as_tensor(states, dtype=torch.float32, device=self.replay.device)
         mask = None if masks is None else torch.as_tensor(masks, device=self.replay.device)
         with torch.no_grad():
-            return np.where(explored, random, self.learner.field.best(inputs, mask).cpu().numpy())
+            return np.where(explored, random, self.learner.actor.best(inputs, mask).cpu().numpy())
 
     def _remember(self, pending: MultiStep, step: Step) -> None:
         learner = self.learner

@@ -44,8 +44,7 @@ class ReturnField(nn.Module, ABC):
 
     def best(self, states: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the actions of the largest expected return, (n,), of those in a mask."""
-        means = self.means(states)
-        return (means if mask is None else means.masked_fill(~mask, -torch.inf)).argmax(-1)
+        return _largest(self.means(states), mask)
 
     @abstractmethod
     def density(self, states: Tensor, policy: Tensor, x: Tensor) -> Tensor:
@@ -61,6 +60,10 @@ class ReturnField(nn.Module, ABC):
     @abstractmethod
     def support(self) -> tuple[float, float, float]:
         """Return the least and the largest return that have density, and the noise level."""
+
+
+def _largest(means: Tensor, mask: Tensor | None) -> Tensor:
+    return (means if mask is None else means.masked_fill(~mask, -torch.inf)).argmax(-1)
 
 
 class BasisReturnField(ReturnField):
@@ -106,6 +109,12 @@ class BasisReturnField(ReturnField):
         """Return the coordinates u of one action in each state, (n, K)."""
         rows = torch.arange(len(actions), device=actions.device)
         return self.basis.with_unit_mass(self._raw(states)[rows, actions])
+
+    def best_coordinates(self, states: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the coordinates u of the best action in each state, (n, K)."""
+        raw = self._raw(states)
+        best = _largest(self.basis.means(self.basis.with_unit_mass(raw)), mask)
+        return self.basis.with_unit_mass(raw[torch.arange(len(best), device=best.device), best])
 
     def _raw(self, states: Tensor) -> Tensor:
         return self.network(states).unflatten(-1, (self.n_actions, self.basis.size))

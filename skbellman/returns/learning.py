@@ -17,6 +17,7 @@ from torch import Tensor
 from skbellman.returns.basis import GaussianBasis
 from skbellman.returns.bellman import project_backup
 from skbellman.returns.fields import BasisReturnField
+from skbellman.returns.optimiser import BlockwiseAdam
 from skbellman.returns.support import Support
 from skbellman.training import Record, TrainingDivergedError
 
@@ -28,6 +29,8 @@ _N_REPORTS = 10
 # finer laws have to be learned.
 _SPARSE, _LESS_SPARSE = 0.6, 0.95
 _CALM, _SETTLED = 0.4, 0.7
+# Of matching distribution functions beside densities, where actions follow what is learned.
+_CUMULATIVE_WEIGHT = 0.1
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class Learner(ABC):
     discount : float
         Of the law at the next state.
     learning_rate : float
-        Of Adam.
+        Of the optimiser.
     target_rate : float
         How far the target moves towards the field at each step.
 
@@ -88,7 +91,7 @@ class Learner(ABC):
     ) -> None:
         self.field, self.discount, self.target_rate = field, discount, target_rate
         self.target = copy.deepcopy(field).requires_grad_(False)
-        self.optimiser = torch.optim.Adam(field.parameters(), learning_rate, fused=True)
+        self.optimiser = self._optimiser(learning_rate)
         self._slow: list[Tensor] = list(self.target.parameters())
         self._fast: list[Tensor] = list(field.parameters())
         self.n_steps = 0
@@ -98,6 +101,9 @@ class Learner(ABC):
     @abstractmethod
     def loss(self, batch: Batch) -> Tensor:
         """Return the distance of the field to the target's backup."""
+
+    def _optimiser(self, learning_rate: float) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.field.parameters(), learning_rate, fused=True)
 
     def step(self, batch: Batch) -> Tensor:
         """Take one step; return the loss without waiting for the device."""
@@ -177,12 +183,16 @@ class BasisLearner(Learner):
 
     def _next_weights(self, batch: Batch) -> Tensor:
         """Return the weights of the laws at the next states, (n, K): linear in the policy."""
-        states, policy = batch.next_state, batch.policy
-        if policy is None:
-            coordinates = self.target.coordinates(states, self.field.best(states, batch.mask))
+        if batch.policy is None:
+            coordinates = self._best_coordinates(batch)
         else:
-            coordinates = (policy.unsqueeze(1) @ self.target(states)).squeeze(1)
+            coordinates = (batch.policy.unsqueeze(1) @ self.target(batch.next_state)).squeeze(1)
         return self.target.basis.weights(coordinates)
+
+    def _best_coordinates(self, batch: Batch) -> Tensor:
+        """Return those of the next actions: chosen by the field, valued by the slower one."""
+        best = self.field.best(batch.next_state, batch.mask)
+        return self.target.coordinates(batch.next_state, best)
 
     def _distance(self, gap: Tensor) -> Tensor:
         """Return the squared distance of laws from the gap of their coordinates, (n, K): (n,)."""
@@ -212,8 +222,14 @@ class GreedyLearner(BasisLearner):
     The backup brings distribution functions nearer, by :math:`\sqrt\gamma`, and takes densities
     apart, by :math:`1 / \sqrt\gamma` (arXiv 1802.08163): a policy that follows the errors makes
     them grow. So distribution functions are matched beside densities, and no weight below 0 is
-    backed up, which keeps expected returns on the support.
+    backed up, which keeps expected returns on the support. Every action is chosen by the slower
+    field, whose choices do not waver from step to step.
     """
+
+    @property
+    def actor(self) -> BasisReturnField:
+        """The field whose best actions are taken."""
+        return self.target
 
     def cover(self, returns: Tensor) -> None:
         """Widen the support to returns that ended; from the first of them on it may be drawn in.
@@ -224,12 +240,19 @@ class GreedyLearner(BasisLearner):
         super().cover(returns)
         self.sparse = _SPARSE
 
+    def _optimiser(self, learning_rate: float) -> torch.optim.Optimizer:
+        return BlockwiseAdam(self.field.parameters(), learning_rate)
+
     def _next_weights(self, batch: Batch) -> Tensor:
         weights = super()._next_weights(batch).clamp(min=0)
         return weights / weights.sum(-1, keepdim=True)
 
+    def _best_coordinates(self, batch: Batch) -> Tensor:
+        return self.target.best_coordinates(batch.next_state, batch.mask)
+
     def _distance(self, gap: Tensor) -> Tensor:
-        return super()._distance(gap) + self.field.basis.cumulative(gap).square().sum(-1)
+        cumulative = self.field.basis.cumulative(gap).square().sum(-1)
+        return super()._distance(gap) + _CUMULATIVE_WEIGHT * cumulative
 
 
 @dataclass
