@@ -91,7 +91,7 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         Share of the rows that is held out. Their log-density chooses the state that is kept.
     patience : int, default=4
         Stop after so many evaluations, of 10, without a better held-out log-density.
-    conditional_fraction : float, default=0.25
+    conditional_fraction : float, default=0.5
         Share of each batch that carries a random mix of observed, moving and unseen columns,
         from which marginals and conditionals are learned.
     sigma_min : float, default=0.01
@@ -236,7 +236,7 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         weight_decay: float = 0.3,
         validation_fraction: float = 0.1,
         patience: int = 4,
-        conditional_fraction: float = 0.25,
+        conditional_fraction: float = 0.5,
         sigma_min: float = 0.01,
         sigma_max: float = 20.0,
         n_nodes: int | str = "auto",

@@ -28,7 +28,7 @@ from skbellman.matching import (
     regression_loss,
     shared_levels,
 )
-from skbellman.mixtures import best_mixture, normal_moments, stacking_weights
+from skbellman.mixtures import best_mixture, normal_moments, refined, stacking_weights
 from skbellman.schedule import NoiseSchedule, masked
 from skbellman.training import Plan, Record, TrainingDivergedError, train, train_in_rounds
 
@@ -175,7 +175,7 @@ def fit_mixture(rows: Rows, schedule: NoiseSchedule, seed: int) -> ClosedFormFie
     data, floor = rows.draws[0].double().cpu().numpy(), schedule(0.0).double().cpu().numpy()
     rng = np.random.default_rng(seed)
     noisy = rng.permutation(data) + floor * rng.standard_normal(data.shape)
-    mixture = best_mixture(noisy, seed % 2**32)
+    mixture = refined(best_mixture(noisy, seed % 2**32), noisy)
     n = rows.n_numbers
     values, vectors = np.linalg.eigh(mixture.covariances_[:, :n, :n] - np.diag(floor[:n] ** 2))
     covariances = (vectors * values.clip(min=0)[:, None, :]) @ vectors.transpose(0, 2, 1)

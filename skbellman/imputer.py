@@ -26,7 +26,9 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
     Parameters
     ----------
     density : BellmanDiffusionDensity, optional
-        Unfitted. By default one with its defaults.
+        Unfitted. By default one that learns nothing but conditionals and marginals, of which gaps
+        are filled: ``conditional_fraction=1``, with ``dropout=0.1``, ``patience=10`` and
+        ``n_levels=40``.
     statistic : {"draw", "mean", "median"}, default="draw"
         What `transform` fills in: one draw, or the mean or median of n_draws draws, with the
         most frequent category. A mean errs least in squares and lies where no row may be.
@@ -111,7 +113,7 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
         2
         """
         X = validate_table(self, X, reset=True)
-        density = BellmanDiffusionDensity() if self.density is None else clone(self.density)
+        density = _of_conditionals() if self.density is None else clone(self.density)
         if density.random_state is None:
             seed = check_random_state(self.random_state).randint(2**31)
             density.set_params(random_state=int(seed))
@@ -237,6 +239,14 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
+
+
+def _of_conditionals() -> BellmanDiffusionDensity:
+    """Return a density whose every step is on conditionals and marginals.
+
+    They have fewer rows to each question than the joint has, and overfit sooner.
+    """
+    return BellmanDiffusionDensity(conditional_fraction=1.0, dropout=0.1, patience=10, n_levels=40)
 
 
 def _centre(draws: np.ndarray, statistic: str) -> np.ndarray:

@@ -60,6 +60,12 @@ def test_gaps_are_filled_and_the_rest_is_as_it_was(fitted, statistic):
     pd.testing.assert_frame_equal(filled, fitted.transform(GAPS))
 
 
+def test_the_density_learns_nothing_but_conditionals_unless_one_is_given(fitted):
+    default = BellmanImputer(random_state=0).fit(GAPS[["x", "y"]][:30])
+    assert default.density_.conditional_fraction == 1
+    assert fitted.density_.conditional_fraction == BellmanDiffusionDensity().conditional_fraction
+
+
 def test_means_are_nearer_than_draws_and_draws_keep_the_spread(fitted):
     gaps = GAPS["y"].isna() & GAPS["x"].notna()
     filled = {

@@ -9,7 +9,7 @@ from known import draw, grid
 
 from skbellman.fields import GaussianMixtureField
 from skbellman.fitting import Rows, fit_mixture
-from skbellman.mixtures import best_mixture, normal_moments, stacking_weights
+from skbellman.mixtures import best_mixture, normal_moments, refined, stacking_weights
 from skbellman.schedule import NoiseSchedule
 
 RNG = np.random.default_rng(0)
@@ -21,6 +21,18 @@ def test_bic_finds_the_number_of_modes():
     assert best_mixture(rows, seed=0).n_components == 4
     assert best_mixture(RNG.normal(size=(1000, 2)), seed=0).n_components == 1
     assert best_mixture(np.zeros((1, 2)), seed=0).n_components == 1
+
+
+def test_a_mixture_is_refined_by_more_rows_than_chose_it():
+    rows = np.random.default_rng(1).normal(size=(100_000, 6))
+    rows[::2] += 4
+    few = best_mixture(rows, seed=0)
+    many = refined(few, rows)
+    assert many.n_components == few.n_components == 2
+    expected = np.outer([0, 4], np.ones(6))
+    errors = [np.sort(m.means_, 0) - expected for m in (few, many)]
+    assert np.abs(errors[1]).mean() < 0.5 * np.abs(errors[0]).mean()
+    assert refined(few, rows[:100]) is few
 
 
 def test_stacking_weights_are_the_likeliest():

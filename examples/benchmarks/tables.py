@@ -11,7 +11,7 @@ from sklearn.datasets import fetch_openml
 
 from skbellman.tables.grids import grid_step
 
-OPENML = {"abalone": 183, "wine_quality_red": 40691, "parkinsons": 1488}
+OPENML = {"abalone": 183, "wine_quality_red": 40691, "parkinsons": 1488, "concrete": 44959}
 
 
 def load(name: str, folder: Path | None) -> pd.DataFrame:
