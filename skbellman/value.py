@@ -6,7 +6,8 @@ import contextlib
 import copy
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, TypeVar
 
@@ -811,7 +812,13 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         n_steps = 30_000 if n_steps == "auto" else int(n_steps)
         discount = self.gamma**self.multi_step
         learner = self._basis_learner(
-            GreedyLearner, space, torch.zeros(1), again, device, discount, 0.02
+            partial(GreedyLearner, one_hot=space.features.one_hot),
+            space,
+            torch.zeros(1),
+            again,
+            device,
+            discount,
+            0.02,
         )
         settings = ControlSettings(
             n_steps=n_steps,
@@ -833,7 +840,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
 
     def _basis_learner(
         self,
-        kind: type[_AnyLearner],
+        kind: Callable[..., _AnyLearner],
         space: DecisionSpace,
         rewards: torch.Tensor,
         again: bool,

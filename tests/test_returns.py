@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from scipy import stats
 from torch.optim import Adam
 
@@ -17,6 +18,7 @@ from skbellman.returns import (
     bellman_backup,
     project_backup,
 )
+from skbellman.returns.control import BoxFeatures
 from skbellman.returns.direct import DirectReturnField, backed_up_fields
 from skbellman.returns.fields import BasisReturnField
 from skbellman.returns.learning import BasisLearner, Batch, GreedyLearner
@@ -187,6 +189,18 @@ def test_steps_turn_with_the_coordinates(optimiser, rotates):
         for each in optimisers:
             each.step()
     assert torch.allclose(turned, rotation @ straight, atol=1e-6) == rotates
+
+
+@pytest.mark.parametrize(
+    ("space", "one_hot"),
+    [(Discrete(4), True), (MultiDiscrete([2, 3]), True), (Box(-1, 1, (4,)), False)],
+)
+def test_states_that_are_labels_have_steps_as_long_for_each_number(space, one_hot):
+    """Else what is seldom seen is hardly learned: FrozenLake8x8 was not learned at all."""
+    features = BoxFeatures(space)
+    field = BasisReturnField(features.width, 2, (16,), GaussianBasis(0.0, 10.0, 31))
+    learner = GreedyLearner(field, Support(0.9, 31), 0.9, 1e-3, 0.1, features.one_hot)
+    assert isinstance(learner.optimiser, Adam if one_hot else BlockwiseAdam)
 
 
 def test_the_first_step_is_as_long_as_the_rate_says():

@@ -143,7 +143,8 @@ def ours(task: Task, preset: Preset, space: DecisionSpace) -> GreedyLearner:
     basis = support.first(torch.zeros(1))
     field = BasisReturnField(space.n_inputs, space.n_actions, (128, 128), basis)
     discount = task.gamma**preset.multi_step
-    return GreedyLearner(field, support, discount, preset.rate, preset.target_rate)
+    rates = preset.rate, preset.target_rate
+    return GreedyLearner(field, support, discount, *rates, space.features.one_hot)
 
 
 def _peer(make: Callable[[Task, DecisionSpace], Peer], kind: type = ControlledPeer):

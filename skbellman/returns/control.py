@@ -24,7 +24,7 @@ class BoxFeatures:
     """Observations flattened by gymnasium, those between finite bounds brought to -1 to 1."""
 
     def __init__(self, space: Any) -> None:
-        from gymnasium.spaces import Box, flatten_space
+        from gymnasium.spaces import Box, Discrete, MultiDiscrete, flatten_space
 
         flat = flatten_space(space)
         if not isinstance(flat, Box):
@@ -36,6 +36,7 @@ class BoxFeatures:
         bounded = np.abs(bounds).max(0) < _WIDE
         low, high = np.where(bounded, bounds, [[-1.0], [1.0]])
         self.space, self.width = space, len(low)
+        self.one_hot = isinstance(space, Discrete | MultiDiscrete)
         self.middle, self.scale = (low + high) / 2, np.maximum((high - low) / 2, 1e-12)
 
     def __call__(self, states: Any) -> np.ndarray:

@@ -11,9 +11,18 @@ _SHOWN = 8
 
 
 class Features(Protocol):
-    """Reads states: labels, numbers, or observations of an environment."""
+    """Reads states: labels, numbers, or observations of an environment.
+
+    Attributes
+    ----------
+    width : int
+        Numbers of a state.
+    one_hot : bool
+        Whether they are flags of labels, nearly all of them 0.
+    """
 
     width: int
+    one_hot: bool
 
     def __call__(self, states: Any) -> np.ndarray:
         """Return (n, width) for n states."""
@@ -50,6 +59,8 @@ class LabelEncoder:
 class LabelFeatures:
     """One-hot states."""
 
+    one_hot = True
+
     def __init__(self, labels: np.ndarray) -> None:
         self.encoder = LabelEncoder("state", labels)
         self.width = len(labels)
@@ -63,6 +74,8 @@ class LabelFeatures:
 
 class NumberFeatures:
     """States of numbers, brought to unit scale."""
+
+    one_hot = False
 
     def __init__(self, states: np.ndarray) -> None:
         values = _as_numbers(states)

@@ -224,7 +224,27 @@ class GreedyLearner(BasisLearner):
     them grow. So distribution functions are matched beside densities, and no weight below 0 is
     backed up, which keeps expected returns on the support. Every action is chosen by the slower
     field, whose choices do not waver from step to step.
+
+    Parameters
+    ----------
+    field, support, discount, learning_rate, target_rate
+        As for `BasisLearner`.
+    one_hot : bool, default=False
+        Whether states are flags of labels. Then weights of seldom seen labels need Adam's steps, as
+        long for each number; else `BlockwiseAdam`'s are better.
     """
+
+    def __init__(
+        self,
+        field: BasisReturnField,
+        support: Support,
+        discount: float,
+        learning_rate: float,
+        target_rate: float,
+        one_hot: bool = False,
+    ) -> None:
+        self.one_hot = one_hot
+        super().__init__(field, support, discount, learning_rate, target_rate)
 
     @property
     def actor(self) -> BasisReturnField:
@@ -241,6 +261,8 @@ class GreedyLearner(BasisLearner):
         self.sparse = _SPARSE
 
     def _optimiser(self, learning_rate: float) -> torch.optim.Optimizer:
+        if self.one_hot:
+            return super()._optimiser(learning_rate)
         return BlockwiseAdam(self.field.parameters(), learning_rate)
 
     def _next_weights(self, batch: Batch) -> Tensor:
