@@ -168,10 +168,11 @@ METHODS = {
 }
 # The best of --tune.
 PRESETS = {
-    ("FrozenLake-v1", "ours"): Preset(5e-4, 0.05, 1),
+    ("FrozenLake-v1", "ours"): Preset(1e-3, 0.02, 1),
     ("FrozenLake-v1", "C51"): Preset(1e-3, 0.02, 1),
     ("CartPole-v1", "ours"): Preset(2e-3, 0.02, 3),
     ("CartPole-v1", "C51"): Preset(2e-3, 0.02, 3),
+    ("FrozenLake-v1", "steady C51"): Preset(2e-3, 0.02, 1),
     ("CartPole-v1", "steady C51"): Preset(2e-3, 0.02, 3),
     ("Acrobot-v1", "ours"): Preset(1e-3, 0.02, 3),
     ("Acrobot-v1", "C51"): Preset(2.5e-4, 0.02, 3),
