@@ -408,7 +408,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     batch_size : int or "auto", default="auto"
         "auto" is 256 from a table, 64 in an environment.
     learning_rate : float or "auto", default="auto"
-        Of the optimiser, at first: it falls to 0 along a cosine. "auto" is 1e-3.
+        Of the optimiser, at first: it falls to 0 along a cosine. "auto" is 1e-3; 2e-3 in an
+        environment whose states are numbers.
     target_rate : float or "auto", default="auto"
         How far the slower network whose laws are backed up follows at each step. "auto" is 0.1
         from a table, 0.02 in an environment.
@@ -760,7 +761,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
             return fit_to_table(learner, steps, n_steps, size, generator, self._report)
 
         basis_learner = self._basis_learner(
-            BasisLearner, space, steps.reward, again, device, self.gamma, 0.1
+            BasisLearner, space, steps.reward, again, device, self.gamma, (1e-3, 0.1)
         )
         basis_learner.cover(steps.reward[~steps.follows])
         learner: Learner = basis_learner
@@ -818,7 +819,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
             again,
             device,
             discount,
-            0.02,
+            (1e-3 if space.features.one_hot else 2e-3, 0.02),
         )
         settings = ControlSettings(
             n_steps=n_steps,
@@ -846,7 +847,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         again: bool,
         device: torch.device,
         discount: float,
-        target_rate: float,
+        rates: tuple[float, float],
     ) -> _AnyLearner:
         """Return what learns the field: the fitted one again, or a new one."""
         support = Support(self.gamma, self.n_basis, self.gradient_weight)
@@ -856,22 +857,22 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         else:
             sizes = space.n_inputs, space.n_actions, self._hidden()
             field = BasisReturnField(*sizes, basis).to(device)
-        return kind(field, support, discount, *self._rates(target_rate))
+        return kind(field, support, discount, *self._rates(*rates))
 
     def _direct_learner(
         self, space: DecisionSpace, basis: GaussianBasis, device: torch.device
     ) -> DirectLearner:
         sizes = space.n_inputs, space.n_actions, self._hidden()
         field = DirectReturnField(*sizes, basis.low, basis.high).to(device)
-        return DirectLearner(field, self.gamma, *self._rates(0.1))
+        return DirectLearner(field, self.gamma, *self._rates(1e-3, 0.1))
 
     def _hidden(self) -> list[int]:
         return [check_count("hidden_layer_sizes", n) for n in self.hidden_layer_sizes]
 
-    def _rates(self, target_rate: float) -> tuple[float, float]:
-        """Return the rates of learning and of the target, the one given where it is "auto"."""
+    def _rates(self, learning_rate: float, target_rate: float) -> tuple[float, float]:
+        """Return the rates of learning and of the target, those given where they are "auto"."""
         return (
-            1e-3 if self.learning_rate == "auto" else float(self.learning_rate),
+            learning_rate if self.learning_rate == "auto" else float(self.learning_rate),
             target_rate if self.target_rate == "auto" else float(self.target_rate),
         )
 
