@@ -6,8 +6,7 @@ import contextlib
 import copy
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, TypeVar
 
@@ -43,9 +42,9 @@ from skbellman.returns.laws import TabulatedLaws
 from skbellman.returns.learning import (
     BasisLearner,
     Curves,
-    GreedyLearner,
     Learner,
     fit_to_table,
+    greedy_kind,
 )
 from skbellman.returns.support import Support
 from skbellman.returns.transitions import Transitions, joined_columns, read_transitions
@@ -761,7 +760,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
             return fit_to_table(learner, steps, n_steps, size, generator, self._report)
 
         basis_learner = self._basis_learner(
-            BasisLearner, space, steps.reward, again, device, self.gamma, (1e-3, 0.1)
+            BasisLearner, space, steps.reward, again, device, self.gamma, 0.1
         )
         basis_learner.cover(steps.reward[~steps.follows])
         learner: Learner = basis_learner
@@ -813,13 +812,13 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         n_steps = 30_000 if n_steps == "auto" else int(n_steps)
         discount = self.gamma**self.multi_step
         learner = self._basis_learner(
-            partial(GreedyLearner, one_hot=space.features.one_hot),
+            greedy_kind(space.features.one_hot),
             space,
             torch.zeros(1),
             again,
             device,
             discount,
-            (1e-3 if space.features.one_hot else 2e-3, 0.02),
+            0.02,
         )
         settings = ControlSettings(
             n_steps=n_steps,
@@ -841,13 +840,13 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
 
     def _basis_learner(
         self,
-        kind: Callable[..., _AnyLearner],
+        kind: type[_AnyLearner],
         space: DecisionSpace,
         rewards: torch.Tensor,
         again: bool,
         device: torch.device,
         discount: float,
-        rates: tuple[float, float],
+        target_rate: float,
     ) -> _AnyLearner:
         """Return what learns the field: the fitted one again, or a new one."""
         support = Support(self.gamma, self.n_basis, self.gradient_weight)
@@ -857,22 +856,22 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         else:
             sizes = space.n_inputs, space.n_actions, self._hidden()
             field = BasisReturnField(*sizes, basis).to(device)
-        return kind(field, support, discount, *self._rates(*rates))
+        return kind(field, support, discount, *self._rates(kind, target_rate))
 
     def _direct_learner(
         self, space: DecisionSpace, basis: GaussianBasis, device: torch.device
     ) -> DirectLearner:
         sizes = space.n_inputs, space.n_actions, self._hidden()
         field = DirectReturnField(*sizes, basis.low, basis.high).to(device)
-        return DirectLearner(field, self.gamma, *self._rates(1e-3, 0.1))
+        return DirectLearner(field, self.gamma, *self._rates(DirectLearner, 0.1))
 
     def _hidden(self) -> list[int]:
         return [check_count("hidden_layer_sizes", n) for n in self.hidden_layer_sizes]
 
-    def _rates(self, learning_rate: float, target_rate: float) -> tuple[float, float]:
-        """Return the rates of learning and of the target, those given where they are "auto"."""
+    def _rates(self, kind: type[Learner], target_rate: float) -> tuple[float, float]:
+        """Return the rates of learning and of the target: where "auto", the usual and the given."""
         return (
-            learning_rate if self.learning_rate == "auto" else float(self.learning_rate),
+            kind.usual_rate if self.learning_rate == "auto" else float(self.learning_rate),
             target_rate if self.target_rate == "auto" else float(self.target_rate),
         )
 

@@ -21,7 +21,7 @@ from skbellman.returns import (
 from skbellman.returns.control import BoxFeatures
 from skbellman.returns.direct import DirectReturnField, backed_up_fields
 from skbellman.returns.fields import BasisReturnField
-from skbellman.returns.learning import BasisLearner, Batch, GreedyLearner
+from skbellman.returns.learning import BasisLearner, Batch, GreedyLearner, greedy_kind
 from skbellman.returns.optimiser import BlockwiseAdam
 from skbellman.returns.support import Support
 
@@ -199,7 +199,7 @@ def test_states_that_are_labels_have_steps_as_long_for_each_number(space, one_ho
     """Else what is seldom seen is hardly learned: FrozenLake8x8 was not learned at all."""
     features = BoxFeatures(space)
     field = BasisReturnField(features.width, 2, (16,), GaussianBasis(0.0, 10.0, 31))
-    learner = GreedyLearner(field, Support(0.9, 31), 0.9, 1e-3, 0.1, features.one_hot)
+    learner = greedy_kind(features.one_hot)(field, Support(0.9, 31), 0.9, 1e-3, 0.1)
     assert isinstance(learner.optimiser, Adam if one_hot else BlockwiseAdam)
 
 

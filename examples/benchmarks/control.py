@@ -35,7 +35,7 @@ from skbellman.returns.control import (
 )
 from skbellman.returns.encoding import DecisionSpace
 from skbellman.returns.fields import BasisReturnField
-from skbellman.returns.learning import GreedyLearner
+from skbellman.returns.learning import GreedyLearner, greedy_kind
 from skbellman.returns.optimiser import BlockwiseAdam
 from skbellman.returns.support import Support
 
@@ -143,8 +143,8 @@ def ours(task: Task, preset: Preset, space: DecisionSpace) -> GreedyLearner:
     basis = support.first(torch.zeros(1))
     field = BasisReturnField(space.n_inputs, space.n_actions, (128, 128), basis)
     discount = task.gamma**preset.multi_step
-    rates = preset.rate, preset.target_rate
-    return GreedyLearner(field, support, discount, *rates, space.features.one_hot)
+    kind = greedy_kind(space.features.one_hot)
+    return kind(field, support, discount, preset.rate, preset.target_rate)
 
 
 def _peer(make: Callable[[Task, DecisionSpace], Peer], kind: type = ControlledPeer):
@@ -170,9 +170,9 @@ METHODS = {
 PRESETS = {
     ("FrozenLake-v1", "ours"): Preset(1e-3, 0.02, 1),
     ("FrozenLake-v1", "C51"): Preset(1e-3, 0.02, 1),
+    ("FrozenLake-v1", "steady C51"): Preset(2e-3, 0.02, 1),
     ("CartPole-v1", "ours"): Preset(2e-3, 0.02, 3),
     ("CartPole-v1", "C51"): Preset(2e-3, 0.02, 3),
-    ("FrozenLake-v1", "steady C51"): Preset(2e-3, 0.02, 1),
     ("CartPole-v1", "steady C51"): Preset(2e-3, 0.02, 3),
     ("Acrobot-v1", "ours"): Preset(1e-3, 0.02, 3),
     ("Acrobot-v1", "C51"): Preset(2.5e-4, 0.02, 3),

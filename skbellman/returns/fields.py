@@ -112,9 +112,9 @@ class BasisReturnField(ReturnField):
 
     def best_coordinates(self, states: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the coordinates u of the best action in each state, (n, K)."""
-        raw = self._raw(states)
-        best = _largest(self.basis.means(self.basis.with_unit_mass(raw)), mask)
-        return self.basis.with_unit_mass(raw[torch.arange(len(best), device=best.device), best])
+        coordinates = self(states)
+        best = _largest(self.basis.means(coordinates), mask)
+        return coordinates[torch.arange(len(best), device=best.device), best]
 
     def _raw(self, states: Tensor) -> Tensor:
         return self.network(states).unflatten(-1, (self.n_actions, self.basis.size))

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -84,7 +84,11 @@ class Learner(ABC):
     ----------
     sparse : float
         Share of a support in use, below which it is drawn in; 0 leaves it as wide as it is.
+    usual_rate : float
+        A learning rate that suits the optimiser, where none is asked for.
     """
+
+    usual_rate: ClassVar[float] = 1e-3
 
     def __init__(
         self, field: Any, discount: float, learning_rate: float, target_rate: float
@@ -224,27 +228,9 @@ class GreedyLearner(BasisLearner):
     them grow. So distribution functions are matched beside densities, and no weight below 0 is
     backed up, which keeps expected returns on the support. Every action is chosen by the slower
     field, whose choices do not waver from step to step.
-
-    Parameters
-    ----------
-    field, support, discount, learning_rate, target_rate
-        As for `BasisLearner`.
-    one_hot : bool, default=False
-        Whether states are flags of labels. Then weights of seldom seen labels need Adam's steps, as
-        long for each number; else `BlockwiseAdam`'s are better.
     """
 
-    def __init__(
-        self,
-        field: BasisReturnField,
-        support: Support,
-        discount: float,
-        learning_rate: float,
-        target_rate: float,
-        one_hot: bool = False,
-    ) -> None:
-        self.one_hot = one_hot
-        super().__init__(field, support, discount, learning_rate, target_rate)
+    usual_rate = 2e-3
 
     @property
     def actor(self) -> BasisReturnField:
@@ -261,8 +247,6 @@ class GreedyLearner(BasisLearner):
         self.sparse = _SPARSE
 
     def _optimiser(self, learning_rate: float) -> torch.optim.Optimizer:
-        if self.one_hot:
-            return super()._optimiser(learning_rate)
         return BlockwiseAdam(self.field.parameters(), learning_rate)
 
     def _next_weights(self, batch: Batch) -> Tensor:
@@ -275,6 +259,21 @@ class GreedyLearner(BasisLearner):
     def _distance(self, gap: Tensor) -> Tensor:
         cumulative = self.field.basis.cumulative(gap).square().sum(-1)
         return super()._distance(gap) + _CUMULATIVE_WEIGHT * cumulative
+
+
+class LabelGreedyLearner(GreedyLearner):
+    """The same where states are flags of labels.
+
+    Weights of seldom seen labels need Adam's steps, as long for each number.
+    """
+
+    usual_rate = Learner.usual_rate
+    _optimiser = Learner._optimiser
+
+
+def greedy_kind(one_hot: bool) -> type[GreedyLearner]:
+    """Return the learner for states that are flags of labels, or numbers."""
+    return LabelGreedyLearner if one_hot else GreedyLearner
 
 
 @dataclass
