@@ -17,6 +17,11 @@ def validate_table(estimator: Any, X: Any, reset: bool) -> Any:
     """
     if nw.dependencies.is_polars_lazyframe(X):
         raise TypeError("X is a lazy frame, which holds no rows yet: pass X.collect().")
+    # Not every kind of dict: some sparse matrices are.
+    if nw.dependencies.is_into_series(X) or type(X) is dict:
+        raise TypeError(
+            f"X is a {type(X).__name__}, not a table: pass a frame, of a single row or column too."
+        )
     least = 2 if reset else 1
     if not nw.dependencies.is_into_dataframe(X):
         return validate_data(

@@ -219,8 +219,8 @@ class ReturnLaws(BaseEstimator):
         (2, 3)
         """
         probabilities = np.asarray(q, dtype=np.float64)
-        if not ((probabilities >= 0) & (probabilities <= 1)).all():
-            raise ValueError(f"q must be between 0 and 1, got {q}.")
+        if probabilities.ndim > 1 or not ((probabilities >= 0) & (probabilities <= 1)).all():
+            raise ValueError(f"q must be a number from 0 to 1 or a list of them, got {q}.")
         laws = self._sharp_laws(states, actions)
         found = laws.quantile(np.broadcast_to(probabilities, (len(laws), probabilities.size)))
         return found[:, 0] if probabilities.ndim == 0 else found
@@ -241,7 +241,7 @@ class ReturnLaws(BaseEstimator):
         Raises
         ------
         ValueError
-            As for `predict`.
+            As for `predict`, and for returns of another shape, or NaN.
 
         Examples
         --------
@@ -253,6 +253,10 @@ class ReturnLaws(BaseEstimator):
         (2, 2)
         """
         points = np.asarray(returns, dtype=np.float64)
+        if points.ndim > 1 or np.isnan(points).any():
+            raise ValueError(
+                f"returns must be a number or a list of them, none NaN, got {returns}."
+            )
         laws = self._sharp_laws(states, actions)
         found = laws.cdf(np.broadcast_to(points, (len(laws), points.size)))
         return found[:, 0] if points.ndim == 0 else found
@@ -896,8 +900,12 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
 
     def _inputs(self, states: Any, actions: Any) -> torch.Tensor:
         """Return states as the network takes them, (n, n_inputs)."""
-        encoded = self.space_.inputs(joined_columns(states), actions)
+        encoded = self.space_.inputs(self._rows(states), actions)
         return torch.as_tensor(encoded, dtype=torch.float32, device=self.device_)
+
+    def _rows(self, states: Any) -> Any:
+        """Return states as an array, or as a list where a state is none."""
+        return list(states) if self.space_.features.of_parts else joined_columns(states)
 
     def _support(self) -> tuple[float, float, float]:
         check_is_fitted(self)
@@ -905,7 +913,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
 
     def _density(self, states: Any, actions: Any, x: np.ndarray) -> np.ndarray:
         check_is_fitted(self)
-        values = joined_columns(states)
+        values = self._rows(states)
         if actions is not None:
             actions = check_rows("actions", actions, len(values))
         inputs = self._inputs(values, actions)

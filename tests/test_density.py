@@ -240,6 +240,12 @@ def test_a_lazy_frame_is_refused():
         BellmanDiffusionDensity(**QUICK).fit(pl.from_pandas(FRAME).lazy())
 
 
+@pytest.mark.parametrize("row", [FRAME.iloc[0], FRAME.iloc[0].to_dict()], ids=["series", "dict"])
+def test_a_row_that_is_no_table_is_refused(fitted, row):
+    with pytest.raises(TypeError, match=f"{type(row).__name__}, not a table"):
+        fitted.score_samples(row)
+
+
 @pytest.mark.parametrize(("change", "match"), [
     (lambda f: f[["n", "x", "c", "same"]], "feature names"),
     (lambda f: f.drop(columns="n"), "feature names"),

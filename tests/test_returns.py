@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box, Discrete, MultiDiscrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Tuple
 from scipy import stats
 from torch.optim import Adam
 
@@ -193,7 +193,14 @@ def test_steps_turn_with_the_coordinates(optimiser, rotates):
 
 @pytest.mark.parametrize(
     ("space", "one_hot"),
-    [(Discrete(4), True), (MultiDiscrete([2, 3]), True), (Box(-1, 1, (4,)), False)],
+    [
+        (Discrete(4), True),
+        (MultiDiscrete([2, 3]), True),
+        (Box(-1, 1, (4,)), False),
+        (Tuple([Discrete(4), Discrete(2)]), True),
+        (Dict(a=Discrete(4), b=MultiDiscrete([2, 3])), True),
+        (Dict(a=Discrete(4), b=Box(-1, 1, (4,))), False),
+    ],
 )
 def test_states_that_are_labels_have_steps_as_long_for_each_number(space, one_hot):
     """Else what is seldom seen is hardly learned: FrozenLake8x8 was not learned at all."""

@@ -15,6 +15,7 @@ from skbellman.tables.columns import (
     inverse_yeo_johnson,
     yeo_johnson,
 )
+from skbellman.tables.containers import is_missing
 from skbellman.tables.grids import grid_step
 
 RNG = np.random.default_rng(0)
@@ -226,19 +227,56 @@ def test_dates_round_trip_to_the_unit_of_their_clock(frame):
 def test_a_date_is_given_as_users_have_it():
     encoder = TableEncoder().fit(DATES)
     first = DATES["second"][0]
-    for value in (first, first.to_pydatetime(), first.to_datetime64()):
+    for value in (first, first.to_pydatetime(), first.to_datetime64(), first.isoformat()):
         values = encoder.read_mapping({"second": value})
         assert encoder.restore([np.nan_to_num(v) for v in values])["second"][0] == first
     zoned = DATES["there"][0]
-    values = encoder.read_mapping({"there": zoned})
-    assert encoder.restore([np.nan_to_num(v) for v in values])["there"][0] == zoned
+    for value in (zoned, zoned.tz_convert("UTC"), zoned.tz_localize(None), str(zoned)):
+        values = encoder.read_mapping({"there": value})
+        assert encoder.restore([np.nan_to_num(v) for v in values])["there"][0] == zoned
+    with pytest.raises(ValueError, match="'second' holds dates without a time zone, not Timestamp"):
+        encoder.read_mapping({"second": zoned})
+    with pytest.raises(ValueError, match="'day' holds dates without a time zone, not 'tomorrow'"):
+        encoder.read_mapping({"day": "tomorrow"})
+
+
+@pytest.mark.parametrize("gap", [None, np.nan, pd.NA, pd.NaT, np.datetime64("NaT")])
+def test_what_is_missing_in_a_condition_is_no_condition(gap):
+    frame = DATES.assign(number=RNG.normal(size=60), level=list("abc") * 20)
+    encoder = TableEncoder().fit(frame)
+    for name in frame:
+        values = encoder.read_mapping({name: gap})
+        assert all(is_missing(v).all() for v in values)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [("uint8", 300), ("uint8", -1), ("Int16", 40_000), ("uint64", -1), ("int64", 2.0**64)],
+)
+def test_a_condition_that_the_dtype_cannot_hold_is_refused(dtype, value):
+    encoder = TableEncoder().fit(pd.DataFrame({"a": pd.array(range(60), dtype=dtype)}))
+    with pytest.raises(ValueError, match=r"dtype of column 'a' holds .*cannot hold"):
+        encoder.check_holdable(encoder.read_mapping({"a": value}))
+
+
+def test_draws_stay_within_the_dtype():
+    order = np.random.default_rng(0).permuted(np.tile(np.arange(60), (3, 1)), axis=1)
+    frame = pd.DataFrame({"small": order[0].astype(np.uint8)})
+    frame["large"] = order[1].astype(np.uint64) * np.uint64(2**58)
+    frame["old"] = np.array(["1600-01-01"], dtype="datetime64[s]") + order[2] * 10**6
+    encoder = TableEncoder().fit(frame)
+    pd.testing.assert_frame_equal(encoder.restore(encoder.read(frame)), frame)
+    drawn = encoder.restore([np.array([-1e30, 1e30])] * 3)
+    assert drawn["small"].tolist() == [0, 255]
+    assert drawn["large"].tolist() == [0, 2**64 - 2**11]
+    assert drawn["old"].dt.year.tolist() == [1, 9999]
 
 
 def test_dates_are_not_read_as_numbers_nor_numbers_as_dates():
     encoder = TableEncoder().fit(DATES)
-    with pytest.raises(ValueError, match="'day' holds numbers, but held dates in fit"):
+    with pytest.raises(ValueError, match="'day' holds numbers, but held dates without a time zone"):
         encoder.read(DATES.assign(day=1.5))
     assert np.isnan(encoder.read(DATES.assign(day=np.nan))[0]).all()
     numbers = TableEncoder().fit(pd.DataFrame({"day": RNG.normal(size=60)}))
-    with pytest.raises(ValueError, match="'day' holds dates, but held numbers in fit"):
+    with pytest.raises(ValueError, match="'day' holds dates without a time zone, but held numbers"):
         numbers.read(DATES[["day"]])

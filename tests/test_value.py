@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from sklearn.exceptions import NotFittedError
 
 from skbellman import DistributionalValueEstimator, MixtureOfReturns
 from skbellman.fields import GaussianMixtureField
+from skbellman.returns.transitions import read_transitions
 
 gymnasium = pytest.importorskip("gymnasium")
 
@@ -316,10 +318,17 @@ def test_bad_questions_and_parameters():
         value.predict([0], [0, 1, 0])
     with pytest.raises(ValueError, match="alpha must be"):
         value.cvar([0], [0], alpha=0)
-    with pytest.raises(ValueError, match="q must be between"):
+    with pytest.raises(ValueError, match="q must be a number from 0 to 1"):
         value.quantile([0], [0], q=1.5)
     with pytest.raises(ValueError, match="returns must be finite"):
         value.score_samples([0], [0], returns=[np.inf])
+    for wrong in ([[0.5], [0.5]], np.nan):
+        with pytest.raises(ValueError, match="returns must be a number or a list"):
+            value.cdf([0], [0], returns=wrong)
+    with pytest.raises(ValueError, match=r"states must be a sequence of them, got 0"):
+        value.predict(0)
+    with pytest.raises(ValueError, match=r"policy gives shape \(3,\)"):
+        estimator(policy=lambda states: np.zeros(3)).fit(table)
     with pytest.raises(ValueError, match="risk must be"):
         value.act(0, risk="median")
     with pytest.raises(ValueError, match="next actions are not known"):
@@ -332,6 +341,38 @@ def test_bad_questions_and_parameters():
         estimator(n_steps=5).fit(
             {"state": [0, 0], "reward": [1.0, 1.0], "next_state": [9, 0], "terminated": [0, 1]}
         )
+
+
+class Recorded:
+    """A dataset as Minari has it."""
+
+    def __init__(self, *episodes):
+        self.episodes = episodes
+
+    def iterate_episodes(self):
+        return iter(self.episodes)
+
+
+def episode(observations):
+    n_steps = 2
+    ended = np.arange(n_steps) == n_steps - 1
+    return SimpleNamespace(
+        observations=observations, actions=np.zeros(n_steps, int), rewards=np.ones(n_steps),
+        terminations=ended, truncations=np.zeros(n_steps, bool),
+    )  # fmt: skip
+
+
+def test_a_minari_dataset():
+    read = read_transitions(Recorded(episode(np.array([0, 1, 2])), episode(np.array([1, 2, 0]))))
+    assert read.state.tolist() == [0, 1, 1, 2]
+    # No next state is looked at where the return ends.
+    assert read.next_state.tolist() == [1, 1, 2, 2]
+    assert read.terminated.tolist() == [False, True, False, True]
+    for parts in ({"x": np.zeros((3, 2))}, (np.zeros(3), np.zeros(3))):
+        with pytest.raises(ValueError, match=r"gymnasium\.spaces\.flatten"):
+            read_transitions(Recorded(episode(parts)))
+    with pytest.raises(ValueError, match="holds no episode"):
+        read_transitions(Recorded())
 
 
 def test_bad_environments():
@@ -380,6 +421,49 @@ def test_control_learns_a_corridor_and_is_repeatable():
         value.quantile([0, 1], [0, 1], q=0.5), again.quantile([0, 1], [0, 1], q=0.5)
     )
     assert value.history_["return"] == again.history_["return"]
+
+
+class Signposted(Corridor):
+    """The same, with observations that are mappings."""
+
+    observation_space = gymnasium.spaces.Dict(
+        {"place": gymnasium.spaces.Discrete(4), "way": gymnasium.spaces.Box(0, 1, (2,))}
+    )
+
+    def observation(self, place):
+        return {"place": place, "way": np.array([place / 3, 0.5], dtype=np.float32)}
+
+    def reset(self, *, seed=None, options=None):
+        place, info = super().reset(seed=seed)
+        return self.observation(place), info
+
+    def step(self, action):
+        place, *rest = super().step(action)
+        return self.observation(place), *rest
+
+
+class Numbered(Signposted):
+    """The same, with tuples."""
+
+    observation_space = gymnasium.spaces.Tuple(
+        (gymnasium.spaces.Discrete(4), gymnasium.spaces.MultiDiscrete([2, 2]))
+    )
+
+    def observation(self, place):
+        return place, np.array([place // 2, place % 2])
+
+
+@pytest.mark.parametrize(("kind", "mode"), [(Signposted, "NEXT_STEP"), (Numbered, "SAME_STEP")])
+def test_observations_may_be_mappings_or_tuples(kind, mode):
+    copies = gymnasium.vector.SyncVectorEnv(
+        [kind, kind], autoreset_mode=gymnasium.vector.AutoresetMode[mode]
+    )
+    value = control(gamma=0.9).fit(copies, n_steps=700)
+    places = [kind().observation(place) for place in range(3)]
+    assert [value.act(place) for place in places] == [1, 1, 1]
+    np.testing.assert_allclose(value.predict(places), [0.81, 0.9, 1.0], atol=0.06)
+    with pytest.raises(ValueError, match="is no observation of"):
+        value.act(7)
 
 
 class Treadmill(Corridor):

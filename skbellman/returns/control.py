@@ -21,10 +21,16 @@ _WIDE = 1e4
 
 
 class BoxFeatures:
-    """Observations flattened by gymnasium, those between finite bounds brought to -1 to 1."""
+    """Observations flattened by gymnasium, those between finite bounds brought to -1 to 1.
+
+    Attributes
+    ----------
+    of_parts : bool
+        Whether an observation is a mapping or tuple of several, and no array.
+    """
 
     def __init__(self, space: Any) -> None:
-        from gymnasium.spaces import Box, Discrete, MultiDiscrete, flatten_space
+        from gymnasium.spaces import Box, flatten_space
 
         flat = flatten_space(space)
         if not isinstance(flat, Box):
@@ -36,14 +42,12 @@ class BoxFeatures:
         bounded = np.abs(bounds).max(0) < _WIDE
         low, high = np.where(bounded, bounds, [[-1.0], [1.0]])
         self.space, self.width = space, len(low)
-        self.one_hot = isinstance(space, Discrete | MultiDiscrete)
+        self.one_hot, self.of_parts = _holds_labels(space), space.shape is None
         self.middle, self.scale = (low + high) / 2, np.maximum((high - low) / 2, 1e-12)
 
     def __call__(self, states: Any) -> np.ndarray:
         """Return (n, width) for a sequence of n observations."""
-        from gymnasium.spaces import flatten
-
-        rows = [flatten(self.space, _as_member(self.space, o)) for o in states]
+        rows = [self._flat(observation) for observation in states]
         flat = np.asarray(rows, dtype=np.float64).reshape(len(rows), -1)
         if flat.shape[1] != self.width:
             raise ValueError(
@@ -54,6 +58,25 @@ class BoxFeatures:
             raise ValueError(f"an observation is not finite: {rows[row]}.")
         return (flat - self.middle) / self.scale
 
+    def _flat(self, observation: Any) -> np.ndarray:
+        from gymnasium.spaces import flatten
+
+        member = _as_member(self.space, observation)
+        try:
+            return np.asarray(flatten(self.space, member))
+        except (IndexError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{observation!r} is no observation of {self.space}.") from error
+
+
+def _holds_labels(space: Any) -> bool:
+    """Return whether observations are labels, or mappings or tuples of nothing else."""
+    from gymnasium.spaces import Dict, Discrete, MultiDiscrete, Tuple
+
+    if isinstance(space, Dict | Tuple):
+        parts = space.values() if isinstance(space, Dict) else space
+        return all(_holds_labels(part) for part in parts)
+    return isinstance(space, Discrete | MultiDiscrete)
+
 
 def _as_member(space: Any, observation: Any) -> Any:
     from gymnasium.spaces import Discrete
@@ -62,9 +85,8 @@ def _as_member(space: Any, observation: Any) -> Any:
         if not space.contains(np.int64(observation)):
             raise ValueError(f"unknown state {observation!r}: known are those of {space}.")
         return np.int64(observation)
-    shape = getattr(space, "shape", None)
-    if shape is not None and np.shape(observation) != shape:
-        raise ValueError(f"an observation has shape {np.shape(observation)}, not {shape}.")
+    if space.shape is not None and np.shape(observation) != space.shape:
+        raise ValueError(f"an observation has shape {np.shape(observation)}, not {space.shape}.")
     return observation
 
 
@@ -214,13 +236,18 @@ def run_episodes(
     The next state is the one reached, also where an episode ends. The steps in which a copy only
     resets itself are left out. Actions are chosen for states and masks, of shape (n, n_actions).
     """
+    from gymnasium.vector.utils import iterate
+
+    def encoded(observations: Any) -> np.ndarray:
+        return features(list(iterate(environment.observation_space, observations)))
+
     same_step = _resets_at_once(environment)
     observations, infos = environment.reset(seed=seed)
-    states, resetting = features(observations), np.zeros(environment.num_envs, dtype=bool)
+    states, resetting = encoded(observations), np.zeros(environment.num_envs, dtype=bool)
     while True:
         actions = act(states, _masks(infos))
         observations, rewards, terminated, truncated, infos = environment.step(actions)
-        after, ended, masks = features(observations), terminated | truncated, _masks(infos)
+        after, ended, masks = encoded(observations), terminated | truncated, _masks(infos)
         for k in np.flatnonzero(~resetting):
             reached, mask = after[k], None if masks is None else masks[k]
             if ended[k] and same_step:

@@ -19,10 +19,13 @@ class Features(Protocol):
         Numbers of a state.
     one_hot : bool
         Whether they are flags of labels, nearly all of them 0.
+    of_parts : bool
+        Whether a state is a mapping or tuple of several, and no array.
     """
 
     width: int
     one_hot: bool
+    of_parts: bool
 
     def __call__(self, states: Any) -> np.ndarray:
         """Return (n, width) for n states."""
@@ -59,7 +62,7 @@ class LabelEncoder:
 class LabelFeatures:
     """One-hot states."""
 
-    one_hot = True
+    one_hot, of_parts = True, False
 
     def __init__(self, labels: np.ndarray) -> None:
         self.encoder = LabelEncoder("state", labels)
@@ -75,7 +78,7 @@ class LabelFeatures:
 class NumberFeatures:
     """States of numbers, brought to unit scale."""
 
-    one_hot = False
+    one_hot, of_parts = False, False
 
     def __init__(self, states: np.ndarray) -> None:
         values = _as_numbers(states)

@@ -78,7 +78,7 @@ def policy_probabilities(policy: Policy, states: np.ndarray, space: DecisionSpac
     """
     if callable(policy):
         answer = np.asarray(policy(states))
-        if answer.ndim == 1 and space.actions is not None:
+        if answer.shape == (len(states),) and space.actions is not None:
             return np.eye(space.n_actions)[space.codes(answer, len(states))]
     elif isinstance(space.features, LabelFeatures):
         answer = np.asarray(policy)

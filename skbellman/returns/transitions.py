@@ -76,7 +76,10 @@ def read_transitions(X: Any) -> Transitions:
 def joined_columns(states: Any, name: str = "state") -> np.ndarray:
     """Return the states of a frame or array: (n,) for one column, (n, d) for more."""
     if not nw.dependencies.is_into_dataframe(states):
-        return np.asarray(states)
+        values = np.asarray(states)
+        if not values.ndim:
+            raise ValueError(f"states must be a sequence of them, got {states!r}: write [state].")
+        return values
     frame = nw.from_native(states, eager_only=True)
     columns = _columns(frame, name) or list(frame.columns)
     return _joined(frame, columns)
@@ -118,6 +121,11 @@ def _parts_of_episodes(dataset: Any) -> dict[str, np.ndarray]:
         name: [] for name in ("state", "next_state", "action", "reward", "terminated", "truncated")
     }
     for episode in dataset.iterate_episodes():
+        if isinstance(episode.observations, Mapping | tuple):
+            raise ValueError(
+                "observations of the dataset are mappings or tuples: pass a mapping of arrays "
+                "whose state and next_state are flat, by gymnasium.spaces.flatten, say."
+            )
         observations = np.asarray(episode.observations)
         found["state"].append(observations[:-1])
         found["next_state"].append(observations[1:])

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
+from contextlib import suppress
 from datetime import date, datetime
 from numbers import Real
 from typing import Any
 
 import narwhals.stable.v2 as nw
 import numpy as np
+from sklearn.utils._missing import is_pandas_na
 
 _DATE_DTYPES = (nw.Datetime, nw.Date)
 _DAY = 86_400_000_000  # microseconds
 _CLOCK_UNITS = (_DAY, 3_600_000_000, 60_000_000, 1_000_000, 1000, 1)
-_YEARS = (-292 * 365 * _DAY, 292 * 365 * _DAY)  # either side of 1970: what nanoseconds can hold
+# Days since 1970 that a date can be: in nanoseconds, 292 years either way, else from the year 1 on.
+_NANOSECOND_DAYS, _DATE_DAYS = (-292.0 * 365, 292.0 * 365), (-719_162.0, 2_932_896.0)
+NUMBERS, DATES, ZONED_DATES = "numbers", "dates without a time zone", "dates with a time zone"
 _CATEGORY_DTYPES = (nw.Categorical, nw.Enum, nw.String, nw.Boolean, nw.Object)
 
 
@@ -41,12 +45,12 @@ class Container(ABC):
 
     @staticmethod
     @abstractmethod
-    def is_date(X: Any, j: int) -> bool:
-        """Say whether the dtype of column j of X is one of dates, whose numbers are days."""
+    def kind(X: Any, j: int) -> str:
+        """Say what column j of X holds if not categories: numbers, or dates, in days."""
 
     @abstractmethod
-    def held_dates(self, j: int) -> bool:
-        """Say whether column j of the fitted table held dates."""
+    def held_kind(self, j: int) -> str:
+        """Say what column j of the fitted table held, as `kind` does."""
 
     @abstractmethod
     def precision(self, j: int) -> float:
@@ -57,8 +61,15 @@ class Container(ABC):
         """Say whether the dtype of column j holds whole numbers only."""
 
     @abstractmethod
+    def bounds(self, j: int) -> tuple[float, float]:
+        """Return the least and the largest number that the dtype of column j can hold."""
+
+    @abstractmethod
     def number(self, j: int, value: Any) -> float | None:
-        """Return a single value of column j as `values` would, None if it is no number or date."""
+        """Return a single value of column j as `values` would, None if it is not of its kind.
+
+        A date may be text, as ISO 8601 writes it; without a time zone it is in that of the column.
+        """
 
     @abstractmethod
     def restore(self, columns: list[np.ndarray], palettes: list[Any]) -> Any:
@@ -93,17 +104,20 @@ class ArrayContainer(Container):
         return False
 
     @staticmethod
-    def is_date(X: np.ndarray, j: int) -> bool:
-        return False
+    def kind(X: np.ndarray, j: int) -> str:
+        return NUMBERS
 
-    def held_dates(self, j: int) -> bool:
-        return False
+    def held_kind(self, j: int) -> str:
+        return NUMBERS
 
     def precision(self, j: int) -> float:
         return float(np.finfo(self.dtype).eps)
 
     def is_integer(self, j: int) -> bool:
         return False
+
+    def bounds(self, j: int) -> tuple[float, float]:
+        return -np.inf, np.inf
 
     def number(self, j: int, value: Any) -> float | None:
         return _finite_number(value)
@@ -135,7 +149,7 @@ class FrameContainer(Container):
         self.clock_units = {
             j: _clock_unit(_microseconds(frame[:, j]))
             for j in range(len(self.names))
-            if self.is_date(X, j)
+            if self.kind(X, j) != NUMBERS
         }
 
     @staticmethod
@@ -143,7 +157,7 @@ class FrameContainer(Container):
         series = nw.from_native(X, eager_only=True)[:, j]
         if FrameContainer.is_categorical(X, j):
             return _category_values(series)
-        if FrameContainer.is_date(X, j):
+        if FrameContainer.kind(X, j) != NUMBERS:
             return _microseconds(series) / _DAY
         if not series.dtype.is_numeric():
             raise ValueError(
@@ -159,28 +173,30 @@ class FrameContainer(Container):
         return nw.from_native(X, eager_only=True)[:, j].dtype in _CATEGORY_DTYPES
 
     @staticmethod
-    def is_date(X: Any, j: int) -> bool:
-        return nw.from_native(X, eager_only=True)[:, j].dtype in _DATE_DTYPES
+    def kind(X: Any, j: int) -> str:
+        dtype = nw.from_native(X, eager_only=True)[:, j].dtype
+        if dtype not in _DATE_DTYPES:
+            return NUMBERS
+        return DATES if _zone(dtype) is None else ZONED_DATES
 
-    def held_dates(self, j: int) -> bool:
-        return j in self.clock_units
+    def held_kind(self, j: int) -> str:
+        return self.kind(self.template, j)
 
     def precision(self, j: int) -> float:
-        single = nw.from_native(self.template, eager_only=True)[:, j].dtype == nw.Float32
+        single = self._empty(j).dtype == nw.Float32
         return float(np.finfo(np.float32 if single else np.float64).eps)
 
     def is_integer(self, j: int) -> bool:
-        return nw.from_native(self.template, eager_only=True)[:, j].dtype.is_integer()
+        return self._empty(j).dtype.is_integer()
+
+    def bounds(self, j: int) -> tuple[float, float]:
+        return _bounds(self._empty(j).dtype)
 
     def number(self, j: int, value: Any) -> float | None:
-        if j not in self.clock_units:
+        if self.held_kind(j) == NUMBERS:
             return _finite_number(value)
-        if isinstance(value, datetime) and value.tzinfo is not None:
-            return value.timestamp() * 1e6 / _DAY
-        if isinstance(value, date | np.datetime64):
-            stamp: np.datetime64[Any] = np.datetime64(value, "us")  # type: ignore[call-overload]
-            return float(stamp.astype(np.int64) / _DAY)
-        return None
+        moment = _moment(value)
+        return None if moment is None else _days(moment, self._empty(j))
 
     def palette(self, X: Any, j: int, rows: np.ndarray) -> Any:
         return nw.from_native(X, eager_only=True)[:, j][rows.tolist()].to_native()
@@ -204,10 +220,13 @@ class FrameContainer(Container):
         return frame.select(nw.when(held).then(nw.col(name)) for held, name in pairs).to_native()
 
     def _number_series(self, j: int, values: np.ndarray) -> Any:
-        template = nw.from_native(self.template, eager_only=True)[:, j]
         if j in self.clock_units:
-            return _date_series(template, values, self.clock_units[j])
-        return _number_series(template, values)
+            return _date_series(self._empty(j), values, self.clock_units[j])
+        return _number_series(self._empty(j), values)
+
+    def _empty(self, j: int) -> nw.Series[Any]:
+        """Return column j of the fitted table without its rows."""
+        return nw.from_native(self.template, eager_only=True)[:, j]
 
 
 def reader_of(X: Any) -> type[ArrayContainer] | type[FrameContainer]:
@@ -218,8 +237,8 @@ def reader_of(X: Any) -> type[ArrayContainer] | type[FrameContainer]:
 def _number_series(template: nw.Series[Any], values: np.ndarray) -> Any:
     dtype = template.dtype
     if dtype.is_integer():
-        bounds = np.iinfo(str(dtype).lower())  # a draw beyond them would wrap around
-        values = np.rint(values).clip(bounds.min, min(bounds.max, 2**62)).astype(np.int64)
+        # A draw beyond the bounds would wrap around.
+        values = np.rint(values).clip(*_bounds(dtype)).astype(str(dtype).lower())
     series = nw.new_series(template.name, values, backend=template.implementation)
     if template.implementation.is_pandas_like():  # also tells Int64 from int64
         return series.to_native().astype(template.to_native().dtype)
@@ -228,13 +247,51 @@ def _number_series(template: nw.Series[Any], values: np.ndarray) -> Any:
 
 def _date_series(template: nw.Series[Any], days: np.ndarray, unit: int) -> Any:
     """Return dates like the template, on whole units of the clock."""
-    microseconds = (np.rint(days * (_DAY / unit)) * unit).clip(*_YEARS).astype(np.int64)
+    days = days.clip(*_bounds(template.dtype))
+    microseconds = (np.rint(days * (_DAY / unit)) * unit).astype(np.int64)
     series = nw.new_series(
         template.name, microseconds, dtype=nw.Int64, backend=template.implementation
     ).cast(nw.Datetime("us"))
-    if zone := getattr(template.dtype, "time_zone", None):
+    if zone := _zone(template.dtype):
         series = series.dt.replace_time_zone("UTC").dt.convert_time_zone(zone)
     return series.cast(template.dtype).to_native()
+
+
+def _zone(dtype: Any) -> str | None:
+    return getattr(dtype, "time_zone", None)
+
+
+def _bounds(dtype: Any) -> tuple[float, float]:
+    """Return the least and the largest number, or day, that a dtype can hold."""
+    if dtype in _DATE_DTYPES:
+        return _NANOSECOND_DAYS if getattr(dtype, "time_unit", "") == "ns" else _DATE_DAYS
+    if not dtype.is_integer():
+        return -np.inf, np.inf
+    ends = np.iinfo(str(dtype).lower())
+    high = float(ends.max)
+    return float(ends.min), high if int(high) <= ends.max else float(np.nextafter(high, 0))
+
+
+def _moment(value: Any) -> datetime | None:
+    """Return a date, time or ISO 8601 text as a time, None if it is none."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return datetime.fromisoformat(value)
+    if isinstance(value, datetime):
+        return value
+    if isinstance(value, date):
+        return datetime(value.year, value.month, value.day)
+    return value.astype("datetime64[us]").item() if isinstance(value, np.datetime64) else None
+
+
+def _days(moment: datetime, like: nw.Series[Any]) -> float | None:
+    """Return the days since 1970; None where a time has a zone and those like it have none."""
+    zone = _zone(like.dtype)
+    if moment.tzinfo is not None:
+        return None if zone is None else moment.timestamp() * 1e6 / _DAY
+    series = nw.new_series("", [moment], dtype=nw.Datetime("us"), backend=like.implementation)
+    series = series if zone is None else series.dt.replace_time_zone(zone)
+    return float(_microseconds(series)[0] / _DAY)
 
 
 def _microseconds(series: nw.Series[Any]) -> np.ndarray:
@@ -295,6 +352,13 @@ def _category_values(series: nw.Series[Any]) -> np.ndarray:
     column = np.empty(len(values), dtype=object)
     column[:] = values
     return column
+
+
+def is_gap(value: Any) -> bool:
+    """Return whether a single value stands for none: None, NaN, NaT or pd.NA."""
+    if value is None or is_pandas_na(value):
+        return True
+    return isinstance(value, Real | date | np.datetime64) and value != value
 
 
 def is_missing(values: np.ndarray) -> np.ndarray:

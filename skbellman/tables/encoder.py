@@ -16,7 +16,7 @@ from skbellman.tables.columns import (
     NumericColumn,
     find_atoms,
 )
-from skbellman.tables.containers import Container, is_missing, reader_of
+from skbellman.tables.containers import NUMBERS, Container, is_gap, is_missing, reader_of
 from skbellman.tables.grids import grid_step
 from skbellman.tables.tallied import CountedColumn, TalliedColumn, are_few, stands_apart
 
@@ -147,14 +147,17 @@ class TableEncoder:
         values = [self.nothing(j, 1) for j in range(len(self.names))]
         for name, value in row.items():
             j = self.names.index(name)
+            if is_gap(value):
+                continue
             if isinstance(self.columns_[j], CategoricalColumn):
                 if not isinstance(value, Hashable):
                     raise ValueError(f"Column {name!r} holds categories, not {value!r}.")
                 values[j][0] = value
             elif (number := self.container_.number(j, value)) is not None:
                 values[j][0] = number
-            elif value is not None:
-                raise ValueError(f"Column {name!r} holds numbers or dates, not {value!r}.")
+            else:
+                kind = self.container_.held_kind(j)
+                raise ValueError(f"Column {name!r} holds {kind}, not {value!r}.")
         return values
 
     def check_holdable(self, values: list[np.ndarray]) -> None:
@@ -164,12 +167,23 @@ class TableEncoder:
                 continue
             present = values[j][~is_missing(values[j])]
             self._check_magnitude(j, np.append(present, 0.0))
+            self._check_bounds(j, present)
             broken = present[present != np.rint(present)]
             if len(broken) and self.container_.is_integer(j):
                 raise ValueError(
                     f"Column {self.names[j]!r} holds whole numbers, so it cannot hold "
                     f"{broken[0]:g}: round it, or fit the column as float."
                 )
+
+    def _check_bounds(self, j: int, values: np.ndarray) -> None:
+        low, high = self.container_.bounds(j)
+        outside = values[(values < low) | (values > high)]
+        if len(outside):
+            unit = "" if self.container_.held_kind(j) == NUMBERS else " (days since 1970)"
+            raise ValueError(
+                f"The dtype of column {self.names[j]!r} holds {low:.10g} to {high:.10g}, so it "
+                f"cannot hold {outside[0]:.10g}{unit}: fit the column with a wider dtype."
+            )
 
     def nothing(self, j: int, n_rows: int) -> np.ndarray:
         """Return a column j whose values are missing."""
@@ -332,13 +346,13 @@ class TableEncoder:
             remedy = ' Remove the row, or set handle_unknown="zero_density".'
             self._check_levels_known(j, column, values, remedy)
         if is_number and not np.isnan(values).all():
-            self._check_same_kind(j, reader.is_date(X, position))
+            self._check_same_kind(j, reader.kind(X, position))
         return values
 
-    def _check_same_kind(self, j: int, is_date: bool) -> None:
-        """Refuse dates for numbers and numbers for dates, which would be read as days."""
-        if is_date != self.container_.held_dates(j):
-            now, then = ("dates", "numbers") if is_date else ("numbers", "dates")
+    def _check_same_kind(self, j: int, now: str) -> None:
+        """Refuse dates for numbers, and numbers, which would be read as days, or UTC, for dates."""
+        then = self.container_.held_kind(j)
+        if now != then:
             raise ValueError(
                 f"Column {self.names[j]!r} holds {now}, but held {then} in fit: convert it."
             )
