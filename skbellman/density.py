@@ -79,7 +79,7 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         Share of hidden units dropped in training.
     n_steps : int or "auto", default="auto"
         Optimiser steps of the gradient network at most; early stopping may end before.
-        "auto" takes about 36 sqrt(n) (1 + D / 40), then twice as many again while the held-out
+        "auto" takes about 48 sqrt(n) (1 + D / 40), then twice as many again while the held-out
         log-density still rises by 0.1 nat, at most 8000 in all.
     batch_size : int, default=512
         Rows of a step.
@@ -700,7 +700,7 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
     def _plan(self, rows: Rows) -> Plan:
         n_rows, n_columns = rows.draws.shape[1:]
         if self.n_steps == "auto":
-            n_steps = min(round(36 * math.sqrt(n_rows) * (1 + n_columns / 40)), _MAX_STEPS)
+            n_steps = min(round(48 * math.sqrt(n_rows) * (1 + n_columns / 40)), _MAX_STEPS)
         else:
             n_steps = int(self.n_steps)
         return Plan(

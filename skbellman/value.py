@@ -406,8 +406,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     hidden_layer_sizes : tuple of int, default=(128, 128)
         Of the network from states to laws.
     n_steps : int or "auto", default="auto"
-        Steps of the optimiser from a table, "auto" 4000 to 10000 by gamma; steps in an
-        environment, "auto" 30000.
+        Steps of the optimiser from a table, "auto" 4000 to 10000 by gamma, twice as many where
+        states are numbers; steps in an environment, "auto" 30000.
     batch_size : int or "auto", default="auto"
         "auto" is 256 from a table, 64 in an environment.
     learning_rate : float or "auto", default="auto"
@@ -756,7 +756,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         warn_of_dead_ends(table, space)
         steps = encode(table, space, None if self._is_greedy else self.policy, device)
         if n_steps == "auto":
-            n_steps = int(np.clip(100 / max(1 - self.gamma, 1e-3), 4000, 10_000))
+            n_steps = _steps_from_table(self.gamma, space.features.one_hot)
         generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
 
         def learn(learner: Learner, n_steps: int, default_size: int) -> Curves:
@@ -937,6 +937,12 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
                 "alone: pass actions."
             )
         return policy_probabilities(self.policy, states, self.space_)
+
+
+def _steps_from_table(gamma: float, labels: bool) -> int:
+    """Return the steps that laws need to settle: more the farther they look, or states blend."""
+    steps = int(np.clip(100 / max(1 - gamma, 1e-3), 4000, 10_000))
+    return steps if labels else 2 * steps
 
 
 def _check_alpha(alpha: float) -> None:
