@@ -259,6 +259,17 @@ def test_a_condition_that_the_dtype_cannot_hold_is_refused(dtype, value):
         encoder.check_holdable(encoder.read_mapping({"a": value}))
 
 
+def test_a_date_between_units_of_the_clock_is_refused():
+    encoder = TableEncoder().fit(DATES)
+    first = DATES["day"][0]
+    encoder.check_holdable(encoder.read_mapping({"day": first, "second": DATES["second"][1]}))
+    noon = first + pd.Timedelta(hours=12)
+    with pytest.raises(
+        ValueError, match=f"'day' holds whole days, so it cannot hold {noon:%Y-%m-%d}T12"
+    ):
+        encoder.check_holdable(encoder.read_mapping({"day": noon}))
+
+
 def test_draws_stay_within_the_dtype():
     order = np.random.default_rng(0).permuted(np.tile(np.arange(60), (3, 1)), axis=1)
     frame = pd.DataFrame({"small": order[0].astype(np.uint8)})

@@ -11,11 +11,13 @@ from typing import Any
 
 import narwhals.stable.v2 as nw
 import numpy as np
-from sklearn.utils._missing import is_pandas_na
 
 _DATE_DTYPES = (nw.Datetime, nw.Date)
 _DAY = 86_400_000_000  # microseconds
-_CLOCK_UNITS = (_DAY, 3_600_000_000, 60_000_000, 1_000_000, 1000, 1)
+_CLOCK_UNITS = {
+    _DAY: "days", 3_600_000_000: "hours", 60_000_000: "minutes", 1_000_000: "seconds",
+    1000: "milliseconds", 1: "microseconds",
+}  # fmt: skip
 # Days since 1970 that a date can be: in nanoseconds, 292 years either way, else from the year 1 on.
 _NANOSECOND_DAYS, _DATE_DAYS = (-292.0 * 365, 292.0 * 365), (-719_162.0, 2_932_896.0)
 NUMBERS, DATES, ZONED_DATES = "numbers", "dates without a time zone", "dates with a time zone"
@@ -57,8 +59,15 @@ class Container(ABC):
         """Return the relative rounding error of the numbers of column j."""
 
     @abstractmethod
-    def is_integer(self, j: int) -> bool:
-        """Say whether the dtype of column j holds whole numbers only."""
+    def unit(self, j: int) -> tuple[float, str]:
+        """Return what all values of column j are multiples of, and its name; 0 where nothing is.
+
+        1 where the dtype holds whole numbers only; the unit of the clock that dates were on.
+        """
+
+    @abstractmethod
+    def shown(self, j: int, value: float) -> str:
+        """Return a number or date of column j as text."""
 
     @abstractmethod
     def bounds(self, j: int) -> tuple[float, float]:
@@ -113,8 +122,11 @@ class ArrayContainer(Container):
     def precision(self, j: int) -> float:
         return float(np.finfo(self.dtype).eps)
 
-    def is_integer(self, j: int) -> bool:
-        return False
+    def unit(self, j: int) -> tuple[float, str]:
+        return 0.0, ""
+
+    def shown(self, j: int, value: float) -> str:
+        return f"{value:.10g}"
 
     def bounds(self, j: int) -> tuple[float, float]:
         return -np.inf, np.inf
@@ -186,8 +198,15 @@ class FrameContainer(Container):
         single = self._empty(j).dtype == nw.Float32
         return float(np.finfo(np.float32 if single else np.float64).eps)
 
-    def is_integer(self, j: int) -> bool:
-        return self._empty(j).dtype.is_integer()
+    def unit(self, j: int) -> tuple[float, str]:
+        if j in self.clock_units:
+            return self.clock_units[j] / _DAY, f"whole {_CLOCK_UNITS[self.clock_units[j]]}"
+        return (1.0, "whole numbers") if self._empty(j).dtype.is_integer() else (0.0, "")
+
+    def shown(self, j: int, value: float) -> str:
+        if j not in self.clock_units:
+            return f"{value:.10g}"
+        return str(np.datetime64(round(value * _DAY), "us"))
 
     def bounds(self, j: int) -> tuple[float, float]:
         return _bounds(self._empty(j).dtype)
@@ -356,7 +375,8 @@ def _category_values(series: nw.Series[Any]) -> np.ndarray:
 
 def is_gap(value: Any) -> bool:
     """Return whether a single value stands for none: None, NaN, NaT or pd.NA."""
-    if value is None or is_pandas_na(value):
+    pandas = nw.dependencies.get_pandas()
+    if value is None or (pandas is not None and value is pandas.NA):
         return True
     return isinstance(value, Real | date | np.datetime64) and value != value
 

@@ -16,7 +16,7 @@ from skbellman.tables.columns import (
     NumericColumn,
     find_atoms,
 )
-from skbellman.tables.containers import NUMBERS, Container, is_gap, is_missing, reader_of
+from skbellman.tables.containers import Container, is_gap, is_missing, reader_of
 from skbellman.tables.grids import grid_step
 from skbellman.tables.tallied import CountedColumn, TalliedColumn, are_few, stands_apart
 
@@ -168,21 +168,31 @@ class TableEncoder:
             present = values[j][~is_missing(values[j])]
             self._check_magnitude(j, np.append(present, 0.0))
             self._check_bounds(j, present)
-            broken = present[present != np.rint(present)]
-            if len(broken) and self.container_.is_integer(j):
-                raise ValueError(
-                    f"Column {self.names[j]!r} holds whole numbers, so it cannot hold "
-                    f"{broken[0]:g}: round it, or fit the column as float."
-                )
+            self._check_unit(j, present)
 
     def _check_bounds(self, j: int, values: np.ndarray) -> None:
         low, high = self.container_.bounds(j)
         outside = values[(values < low) | (values > high)]
         if len(outside):
-            unit = "" if self.container_.held_kind(j) == NUMBERS else " (days since 1970)"
+            low_text, high_text, text = (
+                self.container_.shown(j, v) for v in (low, high, outside[0])
+            )
             raise ValueError(
-                f"The dtype of column {self.names[j]!r} holds {low:.10g} to {high:.10g}, so it "
-                f"cannot hold {outside[0]:.10g}{unit}: fit the column with a wider dtype."
+                f"The dtype of column {self.names[j]!r} holds {low_text} to {high_text}, so it "
+                f"cannot hold {text}: fit the column with a wider dtype."
+            )
+
+    def _check_unit(self, j: int, values: np.ndarray) -> None:
+        unit, name = self.container_.unit(j)
+        if not unit:
+            return
+        # What is left by rounding alone is no fraction of a unit.
+        gaps = np.abs(values - np.rint(values / unit) * unit)
+        between = values[gaps > 2 * np.spacing(np.abs(values))]
+        if len(between):
+            raise ValueError(
+                f"Column {self.names[j]!r} holds {name}, so it cannot hold "
+                f"{self.container_.shown(j, between[0])}: round it, or fit the column as finer."
             )
 
     def nothing(self, j: int, n_rows: int) -> np.ndarray:
