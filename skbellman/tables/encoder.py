@@ -174,12 +174,10 @@ class TableEncoder:
         low, high = self.container_.bounds(j)
         outside = values[(values < low) | (values > high)]
         if len(outside):
-            low_text, high_text, text = (
-                self.container_.shown(j, v) for v in (low, high, outside[0])
-            )
+            least, most, value = (self.container_.shown(j, v) for v in (low, high, outside[0]))
             raise ValueError(
-                f"The dtype of column {self.names[j]!r} holds {low_text} to {high_text}, so it "
-                f"cannot hold {text}: fit the column with a wider dtype."
+                f"The dtype of column {self.names[j]!r} holds {least} to {most}, so it cannot hold "
+                f"{value}: fit the column with a wider dtype."
             )
 
     def _check_unit(self, j: int, values: np.ndarray) -> None:
