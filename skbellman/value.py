@@ -904,8 +904,12 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         return torch.as_tensor(encoded, dtype=torch.float32, device=self.device_)
 
     def _rows(self, states: Any) -> Any:
-        """Return states as an array, or as a list where a state is none."""
-        return list(states) if self.space_.features.of_parts else joined_columns(states)
+        """Return states as an array, or as they are where a state is none."""
+        if not self.space_.features.of_parts:
+            return joined_columns(states)
+        if not isinstance(states, Sequence | np.ndarray):
+            raise ValueError(f"states must be a list of observations, got {states!r}.")
+        return states
 
     def _support(self) -> tuple[float, float, float]:
         check_is_fitted(self)

@@ -240,6 +240,18 @@ def test_a_date_is_given_as_users_have_it():
         encoder.read_mapping({"day": "tomorrow"})
 
 
+@pytest.mark.parametrize("frame", [DATES, pl.from_pandas(DATES)], ids=["pandas", "polars"])
+def test_a_date_that_is_not_clear_is_refused(frame):
+    """Clocks went back at 3 on 25 October 2020, and on at 2 on 29 March."""
+    encoder = TableEncoder().fit(frame)
+    for value in ("2020-10-25T02:30", "2020-03-29T02:30"):
+        with pytest.raises(ValueError, match=f"'there' holds dates with a time .*, not '{value}'"):
+            encoder.read_mapping({"there": value})
+        encoder.read_mapping({"there": f"{value}+01:00"})
+    with pytest.raises(ValueError, match=r"'day' holds dates without .*, not .*20000-01-01"):
+        encoder.read_mapping({"day": np.datetime64("20000-01-01")})
+
+
 @pytest.mark.parametrize("gap", [None, np.nan, pd.NA, pd.NaT, np.datetime64("NaT")])
 def test_what_is_missing_in_a_condition_is_no_condition(gap):
     frame = DATES.assign(number=RNG.normal(size=60), level=list("abc") * 20)

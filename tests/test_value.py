@@ -464,6 +464,17 @@ def test_observations_may_be_mappings_or_tuples(kind, mode):
     np.testing.assert_allclose(value.predict(places), [0.81, 0.9, 1.0], atol=0.06)
     with pytest.raises(ValueError, match="is no observation of"):
         value.act(7)
+    for wrong in (7, {"place": [0]}, None):
+        with pytest.raises(ValueError, match="states must be a list of observations, got"):
+            value.predict(wrong)
+
+
+@pytest.mark.parametrize("state", [0.5, "a", None, {"place": 1}, [1, 2], 4])
+def test_a_state_that_is_no_label_is_refused(state):
+    value = control(gamma=0.9).fit(Corridor(), n_steps=110)
+    assert value.act(1.0) == value.act(np.int64(1))
+    with pytest.raises(ValueError, match="unknown state"):
+        value.act(state)
 
 
 class Treadmill(Corridor):

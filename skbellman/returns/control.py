@@ -82,12 +82,22 @@ def _as_member(space: Any, observation: Any) -> Any:
     from gymnasium.spaces import Discrete
 
     if isinstance(space, Discrete):
-        if not space.contains(np.int64(observation)):
+        label = _whole(observation)
+        if label is None or not space.contains(label):
             raise ValueError(f"unknown state {observation!r}: known are those of {space}.")
-        return np.int64(observation)
+        return label
     if space.shape is not None and np.shape(observation) != space.shape:
         raise ValueError(f"an observation has shape {np.shape(observation)}, not {space.shape}.")
     return observation
+
+
+def _whole(value: Any) -> Any:
+    """Return a whole number as an integer, None if it is none."""
+    try:
+        number = np.int64(value)
+    except (TypeError, ValueError):
+        return None
+    return number if np.array_equal(number, value) else None
 
 
 @dataclass(frozen=True)

@@ -212,7 +212,7 @@ class FrameContainer(Container):
         return _bounds(self._empty(j).dtype)
 
     def number(self, j: int, value: Any) -> float | None:
-        if self.held_kind(j) == NUMBERS:
+        if j not in self.clock_units:
             return _finite_number(value)
         moment = _moment(value)
         return None if moment is None else _days(moment, self._empty(j))
@@ -300,16 +300,25 @@ def _moment(value: Any) -> datetime | None:
         return value
     if isinstance(value, date):
         return datetime(value.year, value.month, value.day)
-    return value.astype("datetime64[us]").item() if isinstance(value, np.datetime64) else None
+    moment = value.astype("datetime64[us]").item() if isinstance(value, np.datetime64) else None
+    return moment if isinstance(moment, datetime) else None  # a number of years beyond 9999
 
 
 def _days(moment: datetime, like: nw.Series[Any]) -> float | None:
-    """Return the days since 1970; None where a time has a zone and those like it have none."""
+    """Return the days since 1970, None where that is not clear.
+
+    So it is with a zone where those like it have none, and without one in the hour that a zone's
+    clocks pass twice or not at all.
+    """
     zone = _zone(like.dtype)
     if moment.tzinfo is not None:
         return None if zone is None else moment.timestamp() * 1e6 / _DAY
     series = nw.new_series("", [moment], dtype=nw.Datetime("us"), backend=like.implementation)
-    series = series if zone is None else series.dt.replace_time_zone(zone)
+    if zone is not None:
+        try:
+            series = series.dt.replace_time_zone(zone)
+        except Exception:  # each library has its own for what is not clear
+            return None
     return float(_microseconds(series)[0] / _DAY)
 
 

@@ -157,7 +157,7 @@ class TableEncoder:
                 values[j][0] = number
             else:
                 kind = self.container_.held_kind(j)
-                raise ValueError(f"Column {name!r} holds {kind}, not {value!r}.")
+                raise ValueError(f"Column {name!r} holds {kind}, not {value!r}: give one of them.")
         return values
 
     def check_holdable(self, values: list[np.ndarray]) -> None:
