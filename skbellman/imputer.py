@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from skbellman.density import BellmanDiffusionDensity
-from skbellman.tables import is_missing
+from skbellman.tables import RepeatedRows, is_missing
 from skbellman.validation import check_count, validate_table
 
 
@@ -34,6 +34,11 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
         most frequent category. A mean errs least in squares and lies where no row may be.
     n_draws : int, default=20
         Draws of which "mean" and "median" are taken.
+    repeated_rows : bool, default=True
+        Whether rows that agree in all that both hold fill each other's gaps, as often as the table
+        says that they are one row seen twice (column by column, by how many cells agree): never
+        in a table whose rows agree by chance alone. The density draws the rest. If so, the fitted
+        imputer holds the table.
     random_state : int, RandomState instance or None, default=None
         Seeds the draws, and the fit of a density that has no random_state of its own.
 
@@ -66,6 +71,7 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
         "density": [BellmanDiffusionDensity, None],
         "statistic": [StrOptions({"draw", "mean", "median"})],
         "n_draws": [Interval(Integral, 1, None, closed="left")],
+        "repeated_rows": ["boolean"],
         "random_state": ["random_state"],
     }
 
@@ -75,11 +81,13 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
         *,
         statistic: str = "draw",
         n_draws: int = 20,
+        repeated_rows: bool = True,
         random_state: Any = None,
     ) -> None:
         self.density = density
         self.statistic = statistic
         self.n_draws = n_draws
+        self.repeated_rows = repeated_rows
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=False)
@@ -118,6 +126,7 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
             seed = check_random_state(self.random_state).randint(2**31)
             density.set_params(random_state=int(seed))
         self.density_ = density.fit(X)
+        self._repeats = self._repeats_of(X) if self.repeated_rows else None
         return self
 
     def transform(self, X: Any) -> Any:
@@ -221,12 +230,25 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
         columns = [np.repeat(c[:, None], n_draws, axis=1) for c in encoder.codes(values)]
         gaps = np.any([is_missing(column) for column in values], axis=0)
         if gaps.any():
-            seed = check_random_state(self.random_state).randint(2**31)
-            partial = [np.repeat(column[gaps], n_draws) for column in values]
-            filled = self.density_._fill(partial, int(seed))
+            seed = int(check_random_state(self.random_state).randint(2**31))
+            partial = self._copies([column[gaps] for column in values], n_draws, seed)
+            filled = self.density_._fill(partial, seed)
             for column, drawn in zip(columns, filled, strict=True):
                 column[gaps] = drawn.reshape(-1, n_draws)
         return columns
+
+    def _copies(self, values: list[np.ndarray], n_draws: int, seed: int) -> list[np.ndarray]:
+        """Return n_draws copies of each row, with what its repeats know."""
+        if self._repeats is None:
+            return [np.repeat(column, n_draws) for column in values]
+        codes = self.density_.encoder_.codes(values)
+        return self._repeats.lend(values, codes, n_draws, np.random.default_rng(seed))
+
+    def _repeats_of(self, X: Any) -> RepeatedRows:
+        encoder = self.density_.encoder_
+        values = encoder.read(X)
+        seed = int(check_random_state(self.density_.random_state).randint(2**31))
+        return RepeatedRows(values, encoder.codes(values), np.random.default_rng(seed))
 
     def _table(self, X: Any, columns: list[np.ndarray]) -> Any:
         table = self.density_.encoder_.restore(columns)

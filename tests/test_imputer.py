@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -86,6 +88,22 @@ def test_completed_tables_differ_where_there_were_gaps(fitted):
     assert (one["x"][~gaps] == two["x"][~gaps]).all()
     with pytest.raises(ValueError, match="n_tables"):
         fitted.complete(GAPS, 0)
+
+
+def test_repeated_rows_fill_each_others_gaps():
+    rows = pd.DataFrame(np.repeat(RNG.normal(size=(100, 5)), 2, axis=0), columns=list("abcde"))
+    rows["c"] = pd.Series(rows["c"] > 0).map({True: "more", False: "less"})
+    gaps = rows.mask(RNG.random(rows.shape) < 0.15)
+    known = gaps.isna() & gaps.notna().to_numpy().reshape(100, 2, 5)[:, ::-1].reshape(200, 5)
+    right = {}
+    for repeated_rows in (True, False):
+        imputer = BellmanImputer(TINY, repeated_rows=repeated_rows, random_state=0).fit(gaps)
+        filled = imputer.transform(gaps)
+        assert not filled.isna().any(axis=None)
+        right[repeated_rows] = (filled == rows)[known.drop(columns="c")].stack().mean()
+        pd.testing.assert_frame_equal(filled, pickle.loads(pickle.dumps(imputer)).transform(gaps))
+    assert right[True] > 0.9
+    assert right[False] < 0.1
 
 
 def test_it_is_a_step_of_a_pipeline_and_names_its_columns(fitted):

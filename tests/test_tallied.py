@@ -77,7 +77,9 @@ def test_values_far_away_have_finite_scores(tallied):
         (RNG.normal(40, 12, 2000).round(), False),
         (RNG.integers(0, 80, 200).astype(float), False),
         (np.concatenate([RNG.normal(m, 3, 1000) for m in (10, 60)]).round(), False),  # two modes
-        (np.append(hours(2000), 1e6), False),  # too long a grid
+        (np.append(hours(2000), 1e6), True),  # a long grid, of few values
+        (np.append(hours(2000), 1e7), False),  # too long a grid
+        (np.append(RNG.integers(0, 300, 2000), 1000.0), False),  # long, and many values
         (np.array([1.0, 2.0]), False),
     ],
 )
@@ -102,6 +104,38 @@ def test_few_values_are_levels_in_their_order():
     assert log_measure[2] == -np.inf  # off the grid
     shares = np.exp(log_measure[3:6] - peak)
     np.testing.assert_allclose(shares, [201 / 202, 201 / 202**2, 201 / 202**3])
+
+
+PRICES = np.array([0.99, 1.49, 4.99, 5.0, 19.99, 49.9, 99.0, 250.0, 999.0, 4999.0])
+
+
+def test_a_few_values_far_apart_have_their_shares():
+    shares = np.array([20, 5, 25, 4, 15, 12, 8, 6, 4, 1]) / 100
+    values = RNG.choice(PRICES, 3000, p=shares)
+    column = TalliedColumn(values, 1e-16)
+    assert column.step == pytest.approx(0.01)
+    ends = column.encode((PRICES[:, None] + 0.00499 * np.array([-1, 1])).ravel())[0]
+    mass = np.diff(norm.cdf(ends).reshape(-1, 2))[:, 0]
+    np.testing.assert_allclose(mass, (values[:, None] == PRICES).mean(0), rtol=0.02)
+    drawn = column.decode(RNG.standard_normal((20_000, 1)))
+    assert np.isin(drawn, PRICES).mean() > 0.99
+    for price, share in zip(PRICES, shares, strict=True):
+        assert (drawn == price).mean() == pytest.approx(share, abs=0.02)
+    assert np.isfinite(column.encode(np.array([3.0, 1e9]))[1]).all()
+    assert len(column._ends) <= 2 * len(PRICES)  # not one for each of 500,000 steps
+
+
+def test_prices_beside_an_atom_are_drawn_as_they_are():
+    n = 2000
+    paid = np.where(RNG.random(n) < 0.3, RNG.choice(PRICES, n), 0.0)
+    table = pd.DataFrame({"price": paid, "x": RNG.normal(size=n)})
+    density = BellmanDiffusionDensity(n_steps=100, width=32, random_state=0).fit(table)
+    column = density.encoder_.columns_[0]
+    assert column.atoms.tolist() == [0.0]
+    assert type(column.rest) is TalliedColumn
+    drawn = density.sample(2000, random_state=0).price
+    assert np.isin(drawn, np.append(0.0, PRICES)).mean() > 0.97
+    assert (drawn == 0).mean() == pytest.approx((paid == 0).mean(), abs=0.05)
 
 
 def test_the_encoder_chooses():

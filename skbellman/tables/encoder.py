@@ -18,7 +18,7 @@ from skbellman.tables.columns import (
 )
 from skbellman.tables.containers import Container, is_gap, is_missing, reader_of
 from skbellman.tables.grids import grid_step
-from skbellman.tables.tallied import CountedColumn, TalliedColumn, are_few, stands_apart
+from skbellman.tables.tallied import CountedColumn, TalliedColumn, are_few, is_short, stands_apart
 
 # Share of the variance of a column that the others must leave unexplained.
 _COLLINEAR = 1e-6
@@ -385,16 +385,23 @@ class TableEncoder:
         """Return a column of these values: counted, tallied, with atoms, or else smooth."""
         atoms = find_atoms(values, self.atom_share)
         rest = values[~np.isin(values, atoms)]
-        looks_at_values = self.dequantize and self.atom_share < 1 and len(rest)
-        step = grid_step(values, precision) if looks_at_values else 0.0
+        step = self._step(values, precision) if len(rest) else 0.0
         if are_few(values, step):
             return CountedColumn(values, step)
-        if stands_apart(values, step):
+        if not len(atoms) or (is_short(values, step) and stands_apart(values, step)):
+            return self._line(values, precision)
+        return AtomColumn(atoms, self._line(rest, precision) if len(rest) else None)
+
+    def _line(self, values: np.ndarray, precision: float) -> NumericColumn:
+        """Return a column without atoms: tallied where values stand apart."""
+        if stands_apart(values, self._step(values, precision)):
             return TalliedColumn(values, precision)
-        if not len(atoms):
-            return NumericColumn(values, self.dequantize, precision)
-        smooth = NumericColumn(rest, self.dequantize, precision) if len(rest) else None
-        return AtomColumn(atoms, smooth)
+        return NumericColumn(values, self.dequantize, precision)
+
+    def _step(self, values: np.ndarray, precision: float) -> float:
+        """Return the step of the grid, 0 without one or where values are not to be looked at."""
+        looks = self.dequantize and self.atom_share < 1
+        return grid_step(values, precision) if looks else 0.0
 
     def _straighten(self, numeric: list[int], values: list[np.ndarray]) -> None:
         """Shape the columns no more where a mixture explains the table better unshaped.

@@ -11,8 +11,8 @@ from skbellman.tables.columns import CATEGORY_FLOOR, CategoricalColumn, Column, 
 _MAX_LEVELS, _ROWS_PER_LEVEL = 24, 10
 # Least distance of their points, and the noise in it at which probabilities are read off.
 _APART, _READ_AT = 0.15, 1 / 14
-# Steps of a grid that are counted one by one at most.
-_MAX_CELLS = 512
+# Steps of a grid whose values may stand apart, at most: of any values, and of few in many rows.
+_MAX_CELLS, _MAX_SPARSE_CELLS = 512, 2**20
 # Mean log-likelihood per row by which its count must foretell a value better than its neighbours'.
 _STANDING_OUT = 0.05
 _N_NEIGHBOURS = 2
@@ -137,8 +137,12 @@ class TalliedColumn(NumericColumn):
 
     def __init__(self, values: np.ndarray, precision: float) -> None:
         super().__init__(values, True, precision)
-        counts = _tally(values, self.step)
-        edges = self.low + self.step * (np.arange(len(counts) + 1) - 0.5)
+        place, count = np.unique(np.rint((values - self.low) / self.step), return_counts=True)
+        # The steps that hold a value, and between them what holds none, as one.
+        edge = np.unique(np.append(place, place + 1))
+        counts = np.zeros(len(edge) - 1)
+        counts[np.searchsorted(edge, place)] = count
+        edges = self.low + self.step * (edge - 0.5)
         ends = super().encode(edges)[0][:, 0].clip(-_FARTHEST, _FARTHEST)
         # Below and above 0 by the tail on that side: 1 less a small number is 1.
         shape = np.diff(ndtr(ends))
@@ -182,7 +186,7 @@ class _Steps:
 
 def stands_apart(values: np.ndarray, step: float) -> bool:
     """Return whether values on a grid are more or less usual than those beside them."""
-    if not step or np.ptp(values) > _MAX_CELLS * step:
+    if not step or np.ptp(values) > _most_cells(values) * step:
         return False
     counts = _tally(values, step)
     beside = _mean_beside(counts) + 0.5
@@ -190,6 +194,16 @@ def stands_apart(values: np.ndarray, step: float) -> bool:
     gain = np.log(others.clip(0.5) / (len(values) - 1 + 0.5 * len(counts)))
     gain -= np.log(beside / beside.sum())
     return bool((counts * gain).sum() > _STANDING_OUT * len(values))
+
+
+def is_short(values: np.ndarray, step: float) -> bool:
+    """Return whether the grid has few steps, with values or without."""
+    return bool(np.ptp(values) <= _MAX_CELLS * step)
+
+
+def _most_cells(values: np.ndarray) -> int:
+    many_rows = len(np.unique(values)) * _ROWS_PER_LEVEL <= len(values)
+    return _MAX_SPARSE_CELLS if many_rows else _MAX_CELLS
 
 
 def _tally(values: np.ndarray, step: float) -> np.ndarray:
