@@ -53,6 +53,18 @@ def test_atoms_are_the_values_that_stand_out(values, atoms):
     assert not len(find_atoms(values, 1.0))
 
 
+@pytest.mark.parametrize("few", [[1 / 3, 2 / 7, 0.1234567, 8.1], [-1e6, -5.0, -0.01, 33.0]])
+def test_a_few_values_on_no_grid_are_all_atoms(few):
+    shares = [0.4, 0.3, 0.2, 0.1]
+    table = pd.DataFrame({"x": RNG.choice(few, 1000, p=shares), "y": RNG.normal(size=1000)})
+    density = BellmanDiffusionDensity(n_steps=60, width=16, random_state=0).fit(table)
+    assert np.isin(density.sample(300, random_state=0).x, few).all()
+    probability = np.exp(density.score_samples(pd.DataFrame({"x": few}), columns=["x"]))
+    np.testing.assert_allclose(probability, shares, atol=0.06)
+    of_numbers = TableEncoder(dequantize=False).fit(table).columns_[0]
+    assert type(of_numbers) is NumericColumn  # no look at single values
+
+
 def test_the_share_is_adjustable_and_tells_numbers_from_atoms():
     gain = TABLE[["gain"]]
     columns = [TableEncoder(atom_share=s).fit(gain).columns_[0] for s in (0.05, 0.2, 1.0)]

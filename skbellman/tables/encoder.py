@@ -18,7 +18,14 @@ from skbellman.tables.columns import (
 )
 from skbellman.tables.containers import Container, is_gap, is_missing, reader_of
 from skbellman.tables.grids import grid_step
-from skbellman.tables.tallied import CountedColumn, TalliedColumn, are_few, is_short, stands_apart
+from skbellman.tables.tallied import (
+    CountedColumn,
+    TalliedColumn,
+    are_few,
+    are_scattered,
+    is_short,
+    stands_apart,
+)
 
 # Share of the variance of a column that the others must leave unexplained.
 _COLLINEAR = 1e-6
@@ -388,6 +395,8 @@ class TableEncoder:
         step = self._step(values, precision) if len(rest) else 0.0
         if are_few(values, step):
             return CountedColumn(values, step)
+        if len(rest) and self._looks_at_values and are_scattered(values, step):
+            return AtomColumn(np.unique(values), None)
         if not len(atoms) or (is_short(values, step) and stands_apart(values, step)):
             return self._line(values, precision)
         return AtomColumn(atoms, self._line(rest, precision) if len(rest) else None)
@@ -399,9 +408,12 @@ class TableEncoder:
         return NumericColumn(values, self.dequantize, precision)
 
     def _step(self, values: np.ndarray, precision: float) -> float:
-        """Return the step of the grid, 0 without one or where values are not to be looked at."""
-        looks = self.dequantize and self.atom_share < 1
-        return grid_step(values, precision) if looks else 0.0
+        """Return the step of the grid, 0 without one or where values are not looked at."""
+        return grid_step(values, precision) if self._looks_at_values else 0.0
+
+    @property
+    def _looks_at_values(self) -> bool:
+        return self.dequantize and self.atom_share < 1
 
     def _straighten(self, numeric: list[int], values: list[np.ndarray]) -> None:
         """Shape the columns no more where a mixture explains the table better unshaped.

@@ -7,7 +7,7 @@ from scipy.special import ndtr, ndtri
 
 from skbellman.tables.columns import CATEGORY_FLOOR, CategoricalColumn, Column, NumericColumn
 
-# Steps of a grid whose every value is a level, at most, and rows for each of them, at least.
+# Values of which each is a level, at most, and rows for each of them, at least.
 _MAX_LEVELS, _ROWS_PER_LEVEL = 24, 10
 # Least distance of their points, and the noise in it at which probabilities are read off.
 _APART, _READ_AT = 0.15, 1 / 14
@@ -114,8 +114,17 @@ def are_few(values: np.ndarray, step: float) -> bool:
     """Return whether a grid has so few values that each of them can be a level."""
     if not step:
         return False
-    n_levels = np.ptp(values) / step + 1
-    return bool(n_levels <= min(_MAX_LEVELS, len(values) / _ROWS_PER_LEVEL))
+    return bool(np.ptp(values) / step + 1 <= _most_levels(values))
+
+
+def are_scattered(values: np.ndarray, step: float) -> bool:
+    """Return whether so few values lie on no grid, or too long a one."""
+    on_grid = step and np.ptp(values) <= _MAX_SPARSE_CELLS * step
+    return not on_grid and len(np.unique(values)) <= _most_levels(values)
+
+
+def _most_levels(values: np.ndarray) -> float:
+    return min(_MAX_LEVELS, len(values) / _ROWS_PER_LEVEL)
 
 
 class TalliedColumn(NumericColumn):
