@@ -4,12 +4,12 @@
     cd examples/benchmarks && python generated.py --data FOLDER --tables abalone mushroom --seeds 5
 
 Every method is fitted with its defaults to 80% of the rows, gaps among categories as a category of
-their own, and its draws, as many as the other
-rows, are compared with those: the AUC of boosted trees that tell them apart (0.5 is best), and
-SDMetrics' Shape and Trend (1 is best), which look at single columns and at pairs of them.
-"independent" draws each column by itself from the training rows: Shape and Trend praise it. "real
-rows" are training rows. Without --data the tables are fetched from OpenML. ForestDiffusion trains a
-model for each column, category and level: it is asked for by --methods, where there is time.
+their own. Its draws, as many as the other rows, are compared with those: the AUC of boosted trees
+that tell them apart (0.5 is best), and SDMetrics' Shape and Trend (1 is best), which look at single
+columns and at pairs of them. "independent" draws each column by itself from the training rows:
+Shape and Trend praise it. "real rows" are training rows. Without --data the tables are fetched from
+OpenML. ForestDiffusion trains a model for each column, category and level: it is asked for by
+--methods, where there is time.
 """
 
 from __future__ import annotations
