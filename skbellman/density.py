@@ -394,7 +394,7 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         >>> abs(density.score_samples(df, given=["c"]) - (joint - marginal)).max() < 0.1
         np.True_
         """  # noqa: E501 - one sentence
-        check_is_fitted(self)
+        check_is_fitted(self, "field_")
         X, asked, conditions = self._asked(X, columns, given)
         weights = self.field_.weights.double().cpu().numpy()
         weights = weights / weights.sum()
@@ -506,7 +506,7 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         >>> density.sample(3, given={"c": "b"}, random_state=0)["c"].tolist()
         ['b', 'b', 'b']
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "field_")
         n_samples = check_count("n_samples", n_samples)
         seed = int(check_random_state(random_state).randint(2**31))
         values = None

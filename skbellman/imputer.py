@@ -125,8 +125,9 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
         if density.random_state is None:
             seed = check_random_state(self.random_state).randint(2**31)
             density.set_params(random_state=int(seed))
-        self.density_ = density.fit(X)
-        self._repeats = self._repeats_of(X) if self.repeated_rows else None
+        density.fit(X)
+        repeats = _repeats_of(density, X) if self.repeated_rows else None
+        self.density_, self._repeats = density, repeats  # both, or none if interrupted between
         return self
 
     def transform(self, X: Any) -> Any:
@@ -156,7 +157,7 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
         >>> imputer.fit(X).transform(X)[0]
         array([0.1, 1.2])
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "density_")
         if self.statistic == "draw":
             return self.complete(X, 1)[0]
         draws = self._draws(X, self.n_draws)
@@ -190,7 +191,7 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
         >>> len(imputer.fit(X).complete(X, 3))
         3
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "density_")
         draws = self._draws(X, check_count("n_tables", n_tables))
         return [self._table(X, [column[:, k] for column in draws]) for k in range(n_tables)]
 
@@ -219,7 +220,7 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
         >>> imputer.fit([[0.1, 1.2], [0.4, 0.8]]).get_feature_names_out()
         array(['x0', 'x1'], dtype=object)
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "density_")
         return np.asarray(_check_feature_names_in(self, input_features))
 
     def _draws(self, X: Any, n_draws: int) -> list[np.ndarray]:
@@ -227,28 +228,25 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
         encoder = self.density_.encoder_
         values = encoder.read(validate_table(self, X, reset=False))
         encoder.check_known(values)
-        columns = [np.repeat(c[:, None], n_draws, axis=1) for c in encoder.codes(values)]
+        codes = encoder.codes(values)
+        columns = [np.repeat(c[:, None], n_draws, axis=1) for c in codes]
         gaps = np.any([is_missing(column) for column in values], axis=0)
         if gaps.any():
             seed = int(check_random_state(self.random_state).randint(2**31))
-            partial = self._copies([column[gaps] for column in values], n_draws, seed)
+            partial = [column[gaps] for column in values]
+            partial = self._copies(partial, [c[gaps] for c in codes], n_draws, seed)
             filled = self.density_._fill(partial, seed)
             for column, drawn in zip(columns, filled, strict=True):
                 column[gaps] = drawn.reshape(-1, n_draws)
         return columns
 
-    def _copies(self, values: list[np.ndarray], n_draws: int, seed: int) -> list[np.ndarray]:
+    def _copies(
+        self, values: list[np.ndarray], codes: list[np.ndarray], n_draws: int, seed: int
+    ) -> list[np.ndarray]:
         """Return n_draws copies of each row, with what its repeats know."""
         if self._repeats is None:
             return [np.repeat(column, n_draws) for column in values]
-        codes = self.density_.encoder_.codes(values)
         return self._repeats.lend(values, codes, n_draws, np.random.default_rng(seed))
-
-    def _repeats_of(self, X: Any) -> RepeatedRows:
-        encoder = self.density_.encoder_
-        values = encoder.read(X)
-        seed = int(check_random_state(self.density_.random_state).randint(2**31))
-        return RepeatedRows(values, encoder.codes(values), np.random.default_rng(seed))
 
     def _table(self, X: Any, columns: list[np.ndarray]) -> Any:
         table = self.density_.encoder_.restore(columns)
@@ -269,6 +267,12 @@ def _of_conditionals() -> BellmanDiffusionDensity:
     They have fewer rows to each question than the joint has, and overfit sooner.
     """
     return BellmanDiffusionDensity(conditional_fraction=1.0, dropout=0.1, patience=10, n_levels=40)
+
+
+def _repeats_of(density: BellmanDiffusionDensity, X: Any) -> RepeatedRows:
+    values = density.encoder_.read(X)
+    seed = int(check_random_state(density.random_state).randint(2**31))
+    return RepeatedRows(values, density.encoder_.codes(values), np.random.default_rng(seed))
 
 
 def _centre(draws: np.ndarray, statistic: str) -> np.ndarray:

@@ -351,3 +351,13 @@ def test_fits_of_several_rounds_report_all_of_them(monkeypatch):
     assert len(steps) == 20
     assert (np.diff(steps) > 0).all()
     assert steps[-1] == pytest.approx(3 * steps[9], abs=2)
+
+
+def test_a_fit_that_is_refused_leaves_nothing_fitted():
+    density = BellmanDiffusionDensity(n_steps=1)
+    with pytest.raises(ValueError, match="holds no value"):
+        density.fit(np.array([[1.0, np.nan], [2.0, np.nan]]))
+    with pytest.raises(NotFittedError):
+        density.sample(2)
+    with pytest.raises(NotFittedError):
+        density.score_samples([[1.0, 2.0]])

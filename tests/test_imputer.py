@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import check_param_validation, parametrize_with_checks
@@ -104,6 +105,18 @@ def test_repeated_rows_fill_each_others_gaps():
         pd.testing.assert_frame_equal(filled, pickle.loads(pickle.dumps(imputer)).transform(gaps))
     assert right[True] > 0.9
     assert right[False] < 0.1
+
+
+def test_a_fit_that_is_interrupted_while_rows_are_compared_leaves_nothing_half_done(monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("skbellman.imputer.RepeatedRows", interrupted)
+    imputer = BellmanImputer(TINY, random_state=0)
+    with pytest.raises(KeyboardInterrupt):
+        imputer.fit(GAPS)
+    with pytest.raises(NotFittedError):
+        imputer.transform(GAPS)
 
 
 def test_it_is_a_step_of_a_pipeline_and_names_its_columns(fitted):
