@@ -38,34 +38,29 @@ GAP = "(none)"
 
 
 def load(name: str, folder: Path | None) -> pd.DataFrame:
-    """Return a table whose categories are strings."""
+    """Return a table whose categories are strings, gaps among them a category of their own."""
     if folder is None:
         frame = fetch_openml(data_id=OPENML[name], as_frame=True).frame
     else:
         frame = pd.read_csv(folder / f"{name}.csv")
     categories = frame.columns.difference(frame.select_dtypes("number").columns)
-    return frame.astype(dict.fromkeys(categories, object)).rename(columns=str)
+    frame = frame.astype(dict.fromkeys(categories, object)).rename(columns=str)
+    return frame.fillna(dict.fromkeys(categories_of(frame), GAP))
 
 
 def categories_of(frame: pd.DataFrame) -> list[str]:
     return list(frame.columns.difference(frame.select_dtypes("number").columns))
 
 
-def without_gaps(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with gaps among categories as a category of their own."""
-    return frame.fillna(dict.fromkeys(categories_of(frame), GAP))
-
-
 def ours(train: pd.DataFrame, n_rows: int, seed: int) -> pd.DataFrame:
-    density = BellmanDiffusionDensity(random_state=seed).fit(without_gaps(train))
-    return density.sample(n_rows, random_state=seed)
+    return BellmanDiffusionDensity(random_state=seed).fit(train).sample(n_rows, random_state=seed)
 
 
 def _gan(make: Callable[[], CTGAN | TVAE]):
     def drawn(train: pd.DataFrame, n_rows: int, seed: int) -> pd.DataFrame:
         model = make()
         model.set_random_state(seed)
-        model.fit(without_gaps(train), categories_of(train))
+        model.fit(train, categories_of(train))
         return model.sample(n_rows)
 
     return drawn
@@ -73,9 +68,10 @@ def _gan(make: Callable[[], CTGAN | TVAE]):
 
 def forest_diffusion(train: pd.DataFrame, n_rows: int, seed: int) -> pd.DataFrame:
     """Their flow with 20 copies of each row in place of 100, for the time that it takes."""
-    full, categories = without_gaps(train), categories_of(train)
-    encoder = OrdinalEncoder().fit(full[categories])
-    coded = full.assign(**dict(zip(categories, encoder.transform(full[categories]).T, strict=True)))
+    categories = categories_of(train)
+    encoder = OrdinalEncoder().fit(train[categories])
+    coded_columns = encoder.transform(train[categories]).T
+    coded = train.assign(**dict(zip(categories, coded_columns, strict=True)))
     kinds = [coded.columns.get_loc(c) for c in categories]
     whole = [k for k, c in enumerate(train) if train[c].dtype.kind == "i"]
     model = ForestDiffusionModel(
@@ -136,9 +132,7 @@ def run(method: str, frame: pd.DataFrame, seed: int) -> tuple[float, float, floa
     begin = time.perf_counter()
     drawn = METHODS[method](train, len(test), seed)
     seconds = time.perf_counter() - begin
-    real, drawn = without_gaps(test), without_gaps(drawn)
-    like = without_gaps(frame)
-    return auc(codes(real, like), codes(drawn, like)), *quality(real, drawn), seconds
+    return auc(codes(test, frame), codes(drawn, frame)), *quality(test, drawn), seconds
 
 
 def main() -> None:

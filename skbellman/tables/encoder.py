@@ -392,18 +392,20 @@ class TableEncoder:
         """Return a column of these values: counted, tallied, with atoms, or else smooth."""
         atoms = find_atoms(values, self.atom_share)
         rest = values[~np.isin(values, atoms)]
-        step = self._step(values, precision) if len(rest) else 0.0
+        if not len(rest):
+            return AtomColumn(atoms, None)
+        step = self._step(values, precision)
         if are_few(values, step):
             return CountedColumn(values, step)
-        if len(rest) and self._looks_at_values and are_scattered(values, step):
+        if self._looks_at_values and are_scattered(values, step):
             return AtomColumn(np.unique(values), None)
-        if not len(atoms) or (is_short(values, step) and stands_apart(values, step)):
-            return self._line(values, precision)
-        return AtomColumn(atoms, self._line(rest, precision) if len(rest) else None)
+        if len(atoms) and not (is_short(values, step) and stands_apart(values, step)):
+            return AtomColumn(atoms, self._line(rest, self._step(rest, precision), precision))
+        return self._line(values, step, precision)
 
-    def _line(self, values: np.ndarray, precision: float) -> NumericColumn:
+    def _line(self, values: np.ndarray, step: float, precision: float) -> NumericColumn:
         """Return a column without atoms: tallied where values stand apart."""
-        if stands_apart(values, self._step(values, precision)):
+        if stands_apart(values, step):
             return TalliedColumn(values, precision)
         return NumericColumn(values, self.dequantize, precision)
 

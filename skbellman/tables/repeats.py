@@ -86,11 +86,10 @@ class RepeatedRows:
         for part in _parts(np.flatnonzero(has_gaps & holds_enough), len(self.rows)):
             n_shared, n_differing = _compared(rows[part], self.rows)
             agree = (n_differing == 0) & np.append(usable, False)[n_shared]
-            for row, i in enumerate(part):
+            for row in np.flatnonzero(agree.any(axis=1)):
                 lenders = np.flatnonzero(agree[row])
                 nearest = np.argsort(-n_shared[row, lenders], kind="stable")[:_LENDERS]
-                if len(lenders):
-                    yield i, lenders[nearest], n_shared[row, lenders[nearest]]
+                yield part[row], lenders[nearest], n_shared[row, lenders[nearest]]
 
 
 def _matrix(codes: list[np.ndarray]) -> np.ndarray:

@@ -146,11 +146,11 @@ class TalliedColumn(NumericColumn):
 
     def __init__(self, values: np.ndarray, precision: float) -> None:
         super().__init__(values, True, precision)
-        place, count = np.unique(np.rint((values - self.low) / self.step), return_counts=True)
+        counts = _tally(values, self.step)
         # The steps that hold a value, and between them what holds none, as one.
-        edge = np.unique(np.append(place, place + 1))
-        counts = np.zeros(len(edge) - 1)
-        counts[np.searchsorted(edge, place)] = count
+        held = np.flatnonzero(counts)
+        edge = np.unique(np.append(held, held + 1))
+        counts = counts[edge[:-1]]
         edges = self.low + self.step * (edge - 0.5)
         ends = super().encode(edges)[0][:, 0].clip(-_FARTHEST, _FARTHEST)
         # Below and above 0 by the tail on that side: 1 less a small number is 1.
