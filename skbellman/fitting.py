@@ -10,16 +10,14 @@ from functools import cached_property
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
+from skbellman.categories import pairwise_evidence, with_categories
 from skbellman.fields import (
     ClosedFormField,
     GaussianMixtureField,
-    LatentClassField,
     Mixture,
     NeuralField,
 )
-from skbellman.fields.latent import Corners
 from skbellman.likelihood import FlowIntegral, affordable_probes
 from skbellman.matching import (
     antithetic_noise,
@@ -33,7 +31,7 @@ from skbellman.schedule import NoiseSchedule, masked
 from skbellman.training import Plan, Record, TrainingDivergedError, train, train_in_rounds
 
 _GROUP = 8  # rows of a batch that share their levels: one factorisation for all of them
-_VALIDATION_ROWS = 400
+_VALIDATION_ROWS, _STACKING_ROWS = 400, 1600
 _TRAJECTORY_ROWS = 4096
 _TRAJECTORY_PROBES = 2
 _VALIDATION_NODES = 16
@@ -149,7 +147,8 @@ def stacked(
     fields: list[NeuralField | ClosedFormField], rows: Rows, schedule: NoiseSchedule
 ) -> Mixture:
     """Return the mixture of the fields under which the validation rows are likeliest."""
-    scores = [rows.integral().log_density(field, rows.judges, schedule) for field in fields]
+    judges = rows.validation[:_STACKING_ROWS]
+    scores = [rows.integral().log_density(field, judges, schedule) for field in fields]
     weights = stacking_weights(torch.stack(scores, -1).double().cpu().numpy())
     return Mixture(fields, torch.as_tensor(weights).to(rows.draws))
 
@@ -182,32 +181,14 @@ def fit_mixture(rows: Rows, schedule: NoiseSchedule, seed: int) -> ClosedFormFie
     parts = (mixture.weights_, mixture.means_[:, :n], covariances)
     gaussians = GaussianMixtureField(*(torch.as_tensor(part).to(rows.draws) for part in parts))
     responsibilities = torch.as_tensor(mixture.predict_proba(noisy)).to(rows.draws)
-    return with_categories(gaussians, torch.as_tensor(noisy).to(rows.draws), responsibilities, rows)
-
-
-def with_categories(
-    gaussians: GaussianMixtureField, x: Tensor, responsibilities: Tensor, rows: Rows
-) -> ClosedFormField:
-    """Add to each Gaussian the shares of the categories' levels among its rows.
-
-    A class is given one more row, spread as the levels are over all rows, and those one more row
-    spread evenly, so that no share is 0. ``responsibilities`` has shape (n, J).
-    """
-    if not rows.corners:
-        return gaussians
-    shares, start = [], rows.n_numbers
-    for points in rows.corners:
-        block = x[:, start : (start := start + points.shape[1])]
-        nearest = Corners(points).nearest(block.nan_to_num(0.0))
-        indicator = one_hot(nearest, len(points)).to(x) * (~block.isnan().any(-1, keepdim=True))
-        overall = (indicator.sum(0) + 1 / len(points)) / (len(x) + 1)
-        counts = responsibilities.T @ indicator + overall
-        shares.append(counts / counts.sum(-1, keepdim=True))
-    return LatentClassField(gaussians, rows.corners, shares)
+    x = torch.as_tensor(noisy).to(rows.draws)
+    return with_categories(gaussians, x, responsibilities, rows.corners)
 
 
 def initial_field(rows: Rows, schedule: NoiseSchedule, settings: FieldSettings) -> NeuralField:
     """Return the field before training: the moments of the numbers, the shares of the levels.
+
+    What pairs of categories say is there, and has no weight yet.
 
     The ridge on the covariance is the one under which the validation rows are likeliest.
     """
@@ -222,8 +203,10 @@ def initial_field(rows: Rows, schedule: NoiseSchedule, settings: FieldSettings) 
     scores = [c.log_scalar(judges[:, : rows.n_numbers], floor).mean() for c in candidates]
     best = candidates[int(torch.stack(scores).argmax())].to(rows.draws)
     first = rows.draws[0]
-    reference = with_categories(best, first, torch.ones_like(first[:, :1]), rows)
-    return NeuralField(reference, settings.width, settings.depth, settings.dropout).to(rows.draws)
+    reference = with_categories(best, first, torch.ones_like(first[:, :1]), rows.corners)
+    evidence = pairwise_evidence(first, rows.corners)
+    field = NeuralField(reference, settings.width, settings.depth, settings.dropout, evidence)
+    return field.to(rows.draws)
 
 
 def fit_gradient(

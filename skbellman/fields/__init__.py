@@ -5,6 +5,7 @@ Fields know torch and nothing else: no frames, no estimators, no environments.
 
 from skbellman.fields.base import DensityField
 from skbellman.fields.direct import DirectField
+from skbellman.fields.evidence import PairwiseEvidence
 from skbellman.fields.gaussian import ClosedFormField, GaussianMixtureField
 from skbellman.fields.latent import LatentClassField
 from skbellman.fields.neural import NeuralField
@@ -20,5 +21,6 @@ __all__ = [
     "Marginal",
     "Mixture",
     "NeuralField",
+    "PairwiseEvidence",
     "Smoothed",
 ]

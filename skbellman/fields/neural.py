@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from skbellman.fields.base import DensityField, Levels, as_levels, is_seen
+from skbellman.fields.evidence import PairwiseEvidence
 from skbellman.fields.gaussian import ClosedFormField
 from skbellman.fields.latent import Corners, LatentClassField
 from skbellman.fields.networks import ResidualNetwork, level_features, n_level_features
@@ -33,9 +34,11 @@ class NeuralField(DensityField):
 
     .. math:: E[e | x] = \sum_k e_k\, \mathrm{softmax}_k(\log q_k(x, \sigma) + F_k(x, \sigma)),
 
-    q the reference's posterior. At low levels it saturates whatever F is, so that each point
-    is the centre of an exact Gaussian peak. The networks are shown the reference's
-    :math:`E_0[e | x]` for such coordinates.
+    q the reference's posterior. Part of F is what categories say about one another, counted in
+    pairs, with weights that the network gives (`PairwiseEvidence`): where one follows from
+    another it is as sharp as the table, which logits learned by regression are not. At low levels
+    the softmax saturates whatever F is, so that each point is the centre of an exact Gaussian
+    peak. The networks are shown the reference's :math:`E_0[e | x]` for such coordinates.
 
     Parameters
     ----------
@@ -45,10 +48,17 @@ class NeuralField(DensityField):
         Of the gradient network F. The scalar network f has half the width.
     dropout : float, default=0.0
         Share of the units inside a residual block of F that is dropped in training.
+    evidence : PairwiseEvidence, optional
+        Of the reference's categories.
     """
 
     def __init__(
-        self, reference: ClosedFormField, width: int, depth: int, dropout: float = 0.0
+        self,
+        reference: ClosedFormField,
+        width: int,
+        depth: int,
+        dropout: float = 0.0,
+        evidence: PairwiseEvidence | None = None,
     ) -> None:
         super().__init__()
         n_columns = reference.n_columns
@@ -60,7 +70,12 @@ class NeuralField(DensityField):
         first = accumulate(widths[:-1], initial=self.n_numbers) if widths else ()
         self._pieces = [*range(self.n_numbers), *first]
         n_inputs = self.n_numbers + n_columns + n_level_features(len(self._pieces))
-        self.n_outputs = [self.n_numbers, *(len(c.points) for c in self._corners)]
+        self.evidence = evidence or PairwiseEvidence([{} for _ in self._corners])
+        self.n_outputs = [
+            self.n_numbers,
+            *(len(c.points) for c in self._corners),
+            *map(len, self.evidence.sources),
+        ]
         self.gradient_network = ResidualNetwork(
             n_inputs, sum(self.n_outputs), width, depth, dropout
         )
@@ -79,15 +94,22 @@ class NeuralField(DensityField):
     def gradient_parts(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """Return the reference h_0 and the residual h - h_0, each (..., n, D)."""
         h0, log_posteriors = self._reference_parts(x, sigma)
-        numbers, *tilts = self.gradient_network(self._features(x, sigma, h0)).split(
+        numbers, *outputs = self.gradient_network(self._features(x, sigma, h0)).split(
             self.n_outputs, -1
         )
         residuals, start = [numbers * _edm_scale(sigma[..., : self.n_numbers])], self.n_numbers
+        tilts = self._tilts(log_posteriors, outputs)
         for corners, log_q, tilt in zip(self._corners, log_posteriors, tilts, strict=True):
             block = slice(start, start := start + corners.points.shape[1])
             change = (log_q + tilt).softmax(-1) - log_q.exp()
             residuals.append(change @ corners.points / sigma[..., block].square())
         return h0, torch.cat(residuals, -1)
+
+    def _tilts(self, log_posteriors: list[Tensor], outputs: list[Tensor]) -> list[Tensor]:
+        """Return F of each category, (..., n, K): of the network, and of other categories."""
+        n_categories = len(log_posteriors)
+        evidence = self.evidence(log_posteriors, outputs[n_categories:])
+        return [own + told for own, told in zip(outputs[:n_categories], evidence, strict=True)]
 
     def log_scalar_residual(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Return log s - log s_0, shape (..., n)."""

@@ -1,0 +1,102 @@
+"""How often levels of categories are met, alone and two at a time, among rows of coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from skbellman.fields import (
+    ClosedFormField,
+    GaussianMixtureField,
+    LatentClassField,
+    PairwiseEvidence,
+)
+from skbellman.fields.latent import Corners
+
+# Of the evidence on a category: the sources that tell most, none with a larger table of pairs.
+_MOST_SOURCES = 4
+_MOST_PAIRS = 2**18
+# Deviations above what independent categories would show.
+_LEAST_SIGNIFICANCE = 3.0
+
+
+def with_categories(
+    gaussians: GaussianMixtureField, x: Tensor, responsibilities: Tensor, points: Sequence[Tensor]
+) -> ClosedFormField:
+    """Add to each Gaussian the shares of the categories' levels among its rows.
+
+    A class is given one more row, spread as the levels are over all rows, and those one more row
+    spread evenly, so that no share is 0.
+
+    Parameters
+    ----------
+    gaussians : GaussianMixtureField
+        Of the numbers.
+    x : tensor of shape (n, D)
+        Rows, the coordinates of categories last; NaN is missing.
+    responsibilities : tensor of shape (n, J)
+        Of the Gaussians.
+    points : sequence of tensor of shape (K, d)
+        Of each category.
+    """
+    if not points:
+        return gaussians
+    shares = []
+    for codes, corners in zip(_codes(x, points), points, strict=True):
+        indicator = one_hot(codes.clamp(min=0), len(corners)).to(x) * (codes >= 0).unsqueeze(-1)
+        overall = (indicator.sum(0) + 1 / len(corners)) / (len(x) + 1)
+        counts = responsibilities.T @ indicator + overall
+        shares.append(counts / counts.sum(-1, keepdim=True))
+    return LatentClassField(gaussians, points, shares)
+
+
+def pairwise_evidence(x: Tensor, points: Sequence[Tensor]) -> PairwiseEvidence:
+    """Return what each category is told by those that tell most about it.
+
+    Two categories are compared by the G statistic of their table of pairs, less what it is expected
+    to be where they are independent. ``x`` and ``points`` are as for `with_categories`.
+    """
+    codes, ratios = _codes(x, points), []
+    for b, of_b in enumerate(codes):
+        found = []
+        for a, of_a in enumerate(codes):
+            if a != b and len(points[a]) * len(points[b]) <= _MOST_PAIRS:
+                pairs = _count_pairs(of_a, of_b, len(points[a]), len(points[b]))
+                found.append((_excess(pairs), a, pairs))
+        best = sorted((f for f in found if f[0] > 0), key=lambda f: -f[0])[:_MOST_SOURCES]
+        ratios.append({a: _ratio(pairs).to(x) for _, a, pairs in best})
+    return PairwiseEvidence(ratios)
+
+
+def _codes(x: Tensor, points: Sequence[Tensor]) -> list[Tensor]:
+    """Return the level of each row in each category, (n,), -1 where it is missing."""
+    widths = [corners.shape[1] for corners in points]
+    blocks = x[:, x.shape[1] - sum(widths) :].split(widths, -1)
+    return [
+        Corners(corners).nearest(block.nan_to_num(0.0)).where(~block.isnan().any(-1), -1)
+        for block, corners in zip(blocks, points, strict=True)
+    ]
+
+
+def _count_pairs(a: Tensor, b: Tensor, n_a: int, n_b: int) -> Tensor:
+    """Return in how many rows each two levels are met, (n_a, n_b)."""
+    seen = (a >= 0) & (b >= 0)
+    return (a[seen] * n_b + b[seen]).bincount(minlength=n_a * n_b).view(n_a, n_b).double()
+
+
+def _excess(pairs: Tensor) -> float:
+    """Return by how much G is above what it is, at most, where the two are independent."""
+    rows, columns = pairs.sum(1), pairs.sum(0)
+    expected = rows.unsqueeze(1) * columns / pairs.sum().clamp(min=1)
+    statistic = 2 * torch.xlogy(pairs, pairs / expected.clamp(min=1e-300)).sum()
+    freedom = float(((rows > 0).sum() - 1).clamp(min=0) * ((columns > 0).sum() - 1).clamp(min=0))
+    return float(statistic) - freedom - _LEAST_SIGNIFICANCE * (2 * freedom) ** 0.5
+
+
+def _ratio(pairs: Tensor) -> Tensor:
+    """Return P(b | a) / P(b), each level of a given one more row, spread as b's levels are."""
+    overall = (pairs.sum(0) + 1 / pairs.shape[1]) / (pairs.sum() + 1)
+    return (pairs + overall) / (pairs.sum(1, keepdim=True) + 1) / overall
