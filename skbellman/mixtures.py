@@ -13,7 +13,7 @@ from sklearn.mixture import GaussianMixture
 _MAX_COMPONENTS = 16
 _MAX_ROWS, _MOST_ROWS = 10_000, 100_000
 _RIDGE = 1e-4
-_EM_STEPS, _REFINING_STEPS = 200, 200
+_EM_STEPS, _REFINING_STEPS = 5000, 200
 # Of the mean log-density, per step: what is left is about ten times that, and errors its root.
 _REFINED_GAIN = 1e-5
 _GAP_STEPS = 30

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from known import draw, grid
+from scipy.optimize import minimize_scalar
 
 from skbellman.fields import GaussianMixtureField
 from skbellman.fitting import Rows, fit_mixture
@@ -42,6 +43,18 @@ def test_stacking_weights_are_the_likeliest():
     np.testing.assert_allclose(weights, [0.3, 0.7, 0.0], atol=0.015)
     assert weights.min() > 0
     assert weights.sum() == pytest.approx(1)
+
+
+def test_stacking_weights_of_densities_that_are_nearly_equal():
+    x = np.random.default_rng(2).normal(size=2000)
+    logs = -0.5 * (x[:, None] - np.array([0.0, 0.1])) ** 2
+
+    def minus_log_posterior(weight: float) -> float:
+        parts = np.exp(logs) @ [weight, 1 - weight]
+        return -(np.log(parts).sum() + np.log(weight * (1 - weight)))
+
+    expected = minimize_scalar(minus_log_posterior, bounds=(1e-6, 1 - 1e-6), method="bounded").x
+    assert stacking_weights(logs)[0] == pytest.approx(expected, abs=1e-4)
 
 
 def test_moments_of_rows_with_gaps_are_those_of_the_whole():
