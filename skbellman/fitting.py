@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from skbellman.categories import pairwise_evidence, with_categories
 from skbellman.fields import (
     ClosedFormField,
+    ColumnShapes,
     GaussianMixtureField,
     Mixture,
     NeuralField,
@@ -26,7 +27,13 @@ from skbellman.matching import (
     regression_loss,
     shared_levels,
 )
-from skbellman.mixtures import best_mixture, normal_moments, refined, stacking_weights
+from skbellman.mixtures import (
+    best_mixture,
+    column_mixtures,
+    normal_moments,
+    refined,
+    stacking_weights,
+)
 from skbellman.schedule import NoiseSchedule, masked
 from skbellman.training import Plan, Record, TrainingDivergedError, train, train_in_rounds
 
@@ -35,6 +42,7 @@ _VALIDATION_ROWS, _STACKING_ROWS = 400, 1600
 _TRAJECTORY_ROWS = 4096
 _TRAJECTORY_PROBES = 2
 _VALIDATION_NODES = 16
+_WEIGHING_ROWS = 8192
 _RIDGES = (0.0, 1e-4, 1e-3, 1e-2, 0.1, 0.3)
 
 
@@ -127,6 +135,7 @@ def fit_field(
     """
     generator = torch.Generator(rows.draws.device).manual_seed(seed)
     neural = initial_field(rows, schedule, settings)
+    weigh_shapes(neural, rows, schedule, settings, generator)
     closed_form = fit_mixture(
         without_missing(rows, neural.reference, schedule, seed), schedule, seed
     )
@@ -205,8 +214,45 @@ def initial_field(rows: Rows, schedule: NoiseSchedule, settings: FieldSettings) 
     first = rows.draws[0]
     reference = with_categories(best, first, torch.ones_like(first[:, :1]), rows.corners)
     evidence = pairwise_evidence(first, rows.corners)
-    field = NeuralField(reference, settings.width, settings.depth, settings.dropout, evidence)
-    return field.to(rows.draws)
+    shapes = column_shapes(first[:, : rows.n_numbers])
+    return NeuralField(
+        reference, settings.width, settings.depth, settings.dropout, evidence, shapes
+    ).to(rows.draws)
+
+
+def column_shapes(numbers: Tensor) -> ColumnShapes | None:
+    """Return the laws of columns of numbers, (n, P), NaN where a value is missing."""
+    if not numbers.shape[1]:
+        return None
+    parts = column_mixtures(numbers.double().cpu().numpy(), seed=0)
+    weights, means, variances = (torch.as_tensor(part).to(numbers) for part in parts)
+    return ColumnShapes(weights.log(), means, variances)
+
+
+def weigh_shapes(
+    field: NeuralField,
+    rows: Rows,
+    schedule: NoiseSchedule,
+    settings: FieldSettings,
+    generator: torch.Generator,
+) -> None:
+    """Give the columns' laws of an untrained field the weights, from 0 to 1, of least loss.
+
+    The loss is quadratic in each of them: its slopes at 0 and at 1 say where it is least.
+    """
+    if field.shapes is None:
+        return
+    joint = replace(settings, batch_size=_WEIGHING_ROWS, conditional_fraction=0.0)
+    batch = draw_batch(rows, schedule, joint, generator)
+    weights, slopes = field.first_shape_weights, []
+    for weight in (0.0, 1.0):
+        with torch.no_grad():
+            weights.fill_(weight)
+        (slope,) = torch.autograd.grad(denoising_loss(field, *batch), field.gradient_network.bias)
+        slopes.append(slope[field.n_numbers :][: len(weights)])
+    curvature = (slopes[1] - slopes[0]).clamp(min=1e-12)
+    with torch.no_grad():
+        weights.copy_((-slopes[0] / curvature).clamp(0, 1))
 
 
 def fit_gradient(

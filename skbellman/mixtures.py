@@ -19,7 +19,7 @@ _REFINED_GAIN = 1e-5
 _GAP_STEPS = 30
 
 
-def best_mixture(rows: np.ndarray, seed: int) -> GaussianMixture:
+def best_mixture(rows: np.ndarray, seed: int, persistent: bool = False) -> GaussianMixture:
     """Return the Gaussian mixture of least BIC, its number of components doubled while that falls.
 
     Parameters
@@ -27,19 +27,42 @@ def best_mixture(rows: np.ndarray, seed: int) -> GaussianMixture:
     rows : array of shape (n, D)
         Of about unit scale; the first 10,000 are used.
     seed : int
+    persistent : bool, default=False
+        Whether to go on where twice the components are no better: four Gaussians may be where two
+        are not (Adult's fnlwgt).
 
     Returns
     -------
     GaussianMixture
     """
     rows = rows[:_MAX_ROWS] if len(rows) > 1 else np.repeat(rows, 2, axis=0)
-    best = _fit(rows, 1, seed)
-    while 2 * best.n_components <= min(_MAX_COMPONENTS, len(rows) // 4):
-        larger = _fit(rows, 2 * best.n_components, seed)
-        if larger.bic(rows) >= best.bic(rows):
+    best, n_components = _fit(rows, 1, seed), 2
+    while n_components <= min(_MAX_COMPONENTS, len(rows) // 4):
+        larger = _fit(rows, n_components, seed)
+        if larger.bic(rows) < best.bic(rows):
+            best = larger
+        elif not persistent:
             break
-        best = larger
+        n_components *= 2
     return best
+
+
+def column_mixtures(rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return weights, means and variances of a mixture of each column, (D, K) each.
+
+    ``rows``, of shape (n, D), may have NaN; a column without a value is a standard Gaussian.
+    """
+    parts = np.zeros((3, rows.shape[1], _MAX_COMPONENTS))
+    parts[2] = 1.0
+    for c, column in enumerate(rows.T):
+        seen = column[~np.isnan(column), None]
+        if not len(seen):
+            parts[0, c, 0] = 1.0
+            continue
+        mixture = refined(best_mixture(seen, seed, persistent=True), seen)
+        found = mixture.weights_, mixture.means_[:, 0], mixture.covariances_[:, 0, 0]
+        parts[:, c, : mixture.n_components] = found
+    return parts[0], parts[1], parts[2]
 
 
 def refined(mixture: GaussianMixture, rows: np.ndarray) -> GaussianMixture:

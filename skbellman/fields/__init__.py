@@ -10,10 +10,12 @@ from skbellman.fields.gaussian import ClosedFormField, GaussianMixtureField
 from skbellman.fields.latent import LatentClassField
 from skbellman.fields.neural import NeuralField
 from skbellman.fields.operators import Affine, Marginal, Mixture, Smoothed
+from skbellman.fields.shapes import ColumnShapes
 
 __all__ = [
     "Affine",
     "ClosedFormField",
+    "ColumnShapes",
     "DensityField",
     "DirectField",
     "GaussianMixtureField",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -36,6 +38,11 @@ class ResidualNetwork(nn.Sequential):
             nn.SiLU(),
             zero_linear(width, n_outputs),
         )
+
+    @property
+    def bias(self) -> Tensor:
+        """Of the last layer: the outputs before training."""
+        return cast("nn.Linear", self[-1]).bias
 
 
 def curved_linear(n_inputs: int, width: int) -> nn.Linear:

@@ -13,6 +13,7 @@ from skbellman.fields.evidence import PairwiseEvidence
 from skbellman.fields.gaussian import ClosedFormField
 from skbellman.fields.latent import Corners, LatentClassField
 from skbellman.fields.networks import ResidualNetwork, level_features, n_level_features
+from skbellman.fields.shapes import ColumnShapes
 
 
 class NeuralField(DensityField):
@@ -24,10 +25,12 @@ class NeuralField(DensityField):
 
     where :math:`(s_0, h_0)` is the reference: with the mean and the covariance of the data
     it is the exact limit for large sigma. Both networks give 0 at first, so that an
-    untrained field is the reference. The scale of F is that of EDM (arXiv 2206.00364,
-    table 1) for columns of unit variance. Both networks are shown :math:`\sigma h_0` next to
-    x: it is x in the units of the noise along each direction of the covariance, without
-    which narrow directions (nearly collinear columns) are learned slowly.
+    untrained field is the reference. Part of F in a number's column is what the column's own law
+    says (`ColumnShapes`), with a weight that the network gives: narrow modes are learned slowly
+    from x, of which a network is a smooth function. The scale of the rest of F is that of EDM
+    (arXiv 2206.00364, table 1) for columns of unit variance. Both networks are shown
+    :math:`\sigma h_0` next to x: it is x in the units of the noise along each direction of the
+    covariance, without which narrow directions (nearly collinear columns) are learned slowly.
 
     Where the reference has categories, :math:`h = (E[e | x] - x) / \sigma^2` is exact for the
     posterior probabilities of their points e, and F adds to the logarithms of those:
@@ -50,6 +53,8 @@ class NeuralField(DensityField):
         Share of the units inside a residual block of F that is dropped in training.
     evidence : PairwiseEvidence, optional
         Of the reference's categories.
+    shapes : ColumnShapes, optional
+        Of the columns of numbers, which are the first ones.
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class NeuralField(DensityField):
         depth: int,
         dropout: float = 0.0,
         evidence: PairwiseEvidence | None = None,
+        shapes: ColumnShapes | None = None,
     ) -> None:
         super().__init__()
         n_columns = reference.n_columns
@@ -71,8 +77,10 @@ class NeuralField(DensityField):
         self._pieces = [*range(self.n_numbers), *first]
         n_inputs = self.n_numbers + n_columns + n_level_features(len(self._pieces))
         self.evidence = evidence or PairwiseEvidence([{} for _ in self._corners])
+        self.shapes = shapes
         self.n_outputs = [
             self.n_numbers,
+            self.n_numbers if shapes else 0,
             *(len(c.points) for c in self._corners),
             *map(len, self.evidence.sources),
         ]
@@ -94,18 +102,22 @@ class NeuralField(DensityField):
     def gradient_parts(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """Return the reference h_0 and the residual h - h_0, each (..., n, D)."""
         h0, log_posteriors = self._reference_parts(x, sigma)
-        numbers, *outputs = self.gradient_network(self._features(x, sigma, h0)).split(
-            self.n_outputs, -1
-        )
-        residuals, start = [numbers * _edm_scale(sigma[..., : self.n_numbers])], self.n_numbers
-        tilts = self._tilts(log_posteriors, outputs)
+        outputs = self.gradient_network(self._features(x, sigma, h0)).split(self.n_outputs, -1)
+        residuals, start = [self._of_numbers(x, sigma, *outputs[:2])], self.n_numbers
+        tilts = self._tilts(log_posteriors, outputs[2:])
         for corners, log_q, tilt in zip(self._corners, log_posteriors, tilts, strict=True):
             block = slice(start, start := start + corners.points.shape[1])
             change = (log_q + tilt).softmax(-1) - log_q.exp()
             residuals.append(change @ corners.points / sigma[..., block].square())
         return h0, torch.cat(residuals, -1)
 
-    def _tilts(self, log_posteriors: list[Tensor], outputs: list[Tensor]) -> list[Tensor]:
+    def _of_numbers(self, x: Tensor, sigma: Tensor, own: Tensor, weights: Tensor) -> Tensor:
+        """Return h - h_0 in the columns of numbers, (..., n, P)."""
+        x, sigma = x[..., : self.n_numbers], sigma[..., : self.n_numbers]
+        learned = own * _edm_scale(sigma)
+        return learned if self.shapes is None else learned + weights * self.shapes(x, sigma)
+
+    def _tilts(self, log_posteriors: list[Tensor], outputs: Sequence[Tensor]) -> list[Tensor]:
         """Return F of each category, (..., n, K): of the network, and of other categories."""
         n_categories = len(log_posteriors)
         evidence = self.evidence(log_posteriors, outputs[n_categories:])
@@ -115,6 +127,11 @@ class NeuralField(DensityField):
         """Return log s - log s_0, shape (..., n)."""
         h0 = self.reference.log_gradient(x, sigma)
         return self.scalar_network(self._features(x, sigma, h0)).squeeze(-1)
+
+    @property
+    def first_shape_weights(self) -> Tensor:
+        """What the columns' laws weigh before training, shape (P,): a view of the parameters."""
+        return self.gradient_network.bias[self.n_numbers :][: self.n_outputs[1]]
 
     @property
     def _corners(self) -> Sequence[Corners]:

@@ -1,0 +1,56 @@
+"""What the laws of single columns say beyond a Gaussian."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from skbellman.fields.base import is_seen
+
+
+class ColumnShapes(nn.Module):
+    r"""Gradients of single columns' laws, mixtures of Gaussians, less those of their Gaussians.
+
+    .. math:: r_c(x) = \frac{d}{d x_c} \log \frac{\sum_k w_{ck} N(x_c; m_{ck}, v_{ck} + \sigma_c^2)}
+        {N(x_c; m_c, v_c + \sigma_c^2)}
+
+    Of a column that is independent of the others this is all that a Gaussian reference lacks, at
+    every level; what it weighs in other columns is learned.
+
+    Parameters
+    ----------
+    log_weights, means, variances : tensor of shape (P, K)
+        Of each column's mixture; a weight may be 0.
+
+    Attributes
+    ----------
+    mean, variance : tensor of shape (P,)
+        Of each column.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    log_weights: Tensor
+    means: Tensor
+    variances: Tensor
+
+    def __init__(self, log_weights: Tensor, means: Tensor, variances: Tensor) -> None:
+        super().__init__()
+        weights = log_weights.softmax(-1)
+        mean = (weights * means).sum(-1)
+        spread = (weights * (variances + (means - mean.unsqueeze(-1)).square())).sum(-1)
+        self.register_buffer("log_weights", log_weights)
+        self.register_buffer("means", means)
+        self.register_buffer("variances", variances)
+        self.register_buffer("mean", mean)
+        self.register_buffer("variance", spread)
+
+    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Return r, (..., n, P), of columns and their levels; 0 where a column is not seen."""
+        seen = is_seen(sigma)
+        noise = torch.where(seen, sigma, 1.0).square()
+        total = self.variances + noise.unsqueeze(-1)
+        offset = self.means - torch.where(seen, x, 0.0).unsqueeze(-1)
+        logs = self.log_weights - 0.5 * (offset.square() / total + total.log())
+        gradient = (logs.softmax(-1) * offset / total).sum(-1)
+        return torch.where(seen, gradient - (self.mean - x) / (self.variance + noise), 0.0)
