@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-# Pairs of rows that tell how sure repeats are: all of five thousand rows; fewer rows of more.
-_TALLIED_PAIRS = 30_000_000
+# Cells of pairs of rows that tell how sure repeats are: all pairs of five thousand rows of fifteen
+# columns; of more, fewer rows beside all.
+_TALLIED_CELLS = 450_000_000
 # Pairs of rows that are compared at once.
 _PAIRS = 200_000
 # Rows of a table, picked at random, that lend, and those of them that lend to one row at most.
@@ -46,7 +47,8 @@ class RepeatedRows:
         kept = rng.permutation(len(codes[0]))[:_LENDING_ROWS]
         self.values = [column[kept] for column in values]
         self.rows = _matrix([column[kept] for column in codes])
-        chosen = rng.permutation(len(self.rows))[: max(_TALLIED_PAIRS // len(self.rows), 1)]
+        n_chosen = max(_TALLIED_CELLS // self.rows.size, 1)
+        chosen = rng.permutation(len(self.rows))[:n_chosen]
         hidden = rng.random((len(chosen), self.rows.shape[1])) < rng.random((len(chosen), 1))
         partial = np.where(hidden, np.nan, self.rows[chosen])
         self.sureness = _sureness(
