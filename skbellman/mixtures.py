@@ -16,6 +16,8 @@ _RIDGE = 1e-4
 _EM_STEPS, _REFINING_STEPS = 5000, 200
 # Of the mean log-density, per step: what is left is about ten times that, and errors its root.
 _REFINED_GAIN = 1e-5
+# The same for columns, of which there may be many.
+_COLUMN_GAIN = 1e-4
 _GAP_STEPS = 30
 
 
@@ -59,14 +61,19 @@ def column_mixtures(rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray
         if not len(seen):
             parts[0, c, 0] = 1.0
             continue
-        mixture = refined(best_mixture(seen, seed, persistent=True), seen)
+        mixture = refined(best_mixture(seen, seed, persistent=True), seen, _COLUMN_GAIN)
         found = mixture.weights_, mixture.means_[:, 0], mixture.covariances_[:, 0, 0]
         parts[:, c, : mixture.n_components] = found
     return parts[0], parts[1], parts[2]
 
 
-def refined(mixture: GaussianMixture, rows: np.ndarray) -> GaussianMixture:
-    """Return the `best_mixture` of rows, (n, D), brought on by the first 100,000 of them."""
+def refined(
+    mixture: GaussianMixture, rows: np.ndarray, least_gain: float = _REFINED_GAIN
+) -> GaussianMixture:
+    """Return the `best_mixture` of rows, (n, D), brought on by the first 100,000 of them.
+
+    Until a step gains less than ``least_gain``, in nats a row.
+    """
     if len(rows) <= _MAX_ROWS:
         return mixture
     names = ("weights", "means", "precisions")
@@ -76,7 +83,7 @@ def refined(mixture: GaussianMixture, rows: np.ndarray) -> GaussianMixture:
         mixture.n_components,
         mixture.random_state,
         max_iter=_REFINING_STEPS,
-        tol=_REFINED_GAIN,
+        tol=least_gain,
         **first,
     )
 
