@@ -42,7 +42,7 @@ _VALIDATION_ROWS, _STACKING_ROWS = 400, 1600
 _TRAJECTORY_ROWS = 4096
 _TRAJECTORY_PROBES = 2
 _VALIDATION_NODES = 16
-_WEIGHING_ROWS = 8192
+_WEIGHING_BATCHES = 16
 _RIDGES = (0.0, 1e-4, 1e-3, 1e-2, 0.1, 0.3)
 
 
@@ -242,17 +242,18 @@ def weigh_shapes(
     """
     if field.shapes is None:
         return
-    joint = replace(settings, batch_size=_WEIGHING_ROWS, conditional_fraction=0.0)
-    batch = draw_batch(rows, schedule, joint, generator)
-    weights, slopes = field.first_shape_weights, []
-    for weight in (0.0, 1.0):
-        with torch.no_grad():
-            weights.fill_(weight)
-        (slope,) = torch.autograd.grad(denoising_loss(field, *batch), field.gradient_network.bias)
-        slopes.append(slope[field.n_numbers :][: len(weights)])
-    curvature = (slopes[1] - slopes[0]).clamp(min=1e-12)
+    weights, joint = field.first_shape_weights, replace(settings, conditional_fraction=0.0)
+    slopes = torch.zeros(2, *weights.shape).to(weights)
+    for _ in range(_WEIGHING_BATCHES):
+        batch = draw_batch(rows, schedule, joint, generator)
+        for k in (0, 1):
+            with torch.no_grad():
+                weights.fill_(k)
+            loss = denoising_loss(field, *batch)
+            (slope,) = torch.autograd.grad(loss, field.gradient_network.bias)
+            slopes[k] += slope[field.n_numbers :][: len(weights)]
     with torch.no_grad():
-        weights.copy_((-slopes[0] / curvature).clamp(0, 1))
+        weights.copy_((slopes[0] / (slopes[0] - slopes[1]).clamp(max=-1e-12)).clamp(0, 1))
 
 
 def fit_gradient(

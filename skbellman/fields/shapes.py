@@ -48,9 +48,9 @@ class ColumnShapes(nn.Module):
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Return r, (..., n, P), of columns and their levels; 0 where a column is not seen."""
         seen = is_seen(sigma)
-        noise = torch.where(seen, sigma, 1.0).square()
+        x, noise = torch.where(seen, x, 0.0), torch.where(seen, sigma, 1.0).square()
         total = self.variances + noise.unsqueeze(-1)
-        offset = self.means - torch.where(seen, x, 0.0).unsqueeze(-1)
+        offset = self.means - x.unsqueeze(-1)
         logs = self.log_weights - 0.5 * (offset.square() / total + total.log())
         gradient = (logs.softmax(-1) * offset / total).sum(-1)
         return torch.where(seen, gradient - (self.mean - x) / (self.variance + noise), 0.0)
