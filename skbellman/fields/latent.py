@@ -32,10 +32,15 @@ class Corners(nn.Module):
         """Return log N(x; point_k, diag sigma^2), shape (..., n, K); 0 where x is unseen."""
         seen = is_seen(sigma)
         finite = torch.where(seen, sigma, 1.0)
-        offset = torch.where(seen.unsqueeze(-2), x.unsqueeze(-2) - self.points, 0.0)
+        precision = torch.where(seen, finite.square().reciprocal(), 0.0)
+        x = torch.where(seen, x, 0.0)
         log_normaliser = torch.where(seen, finite.log() + 0.5 * math.log(2 * math.pi), 0.0)
-        half_squares = 0.5 * (offset / finite.unsqueeze(-2)).square().sum(-1)
-        return -half_squares - log_normaliser.sum(-1, keepdim=True)
+        # The squares are multiplied out: differences of each x and point would be a tensor of
+        # K d numbers a row.
+        own = (x.square() * precision).sum(-1, keepdim=True)
+        cross = (x * precision) @ self.points.T
+        of_points = precision @ self.points.T.square()
+        return cross - 0.5 * (own + of_points) - log_normaliser.sum(-1, keepdim=True)
 
     def pull(self, probabilities: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
         """Return (E point - x) / sigma^2, shape (..., n, d); 0 where x is unseen."""
