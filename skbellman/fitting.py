@@ -195,9 +195,23 @@ def fit_mixture(rows: Rows, schedule: NoiseSchedule, seed: int) -> ClosedFormFie
 
 
 def initial_field(rows: Rows, schedule: NoiseSchedule, settings: FieldSettings) -> NeuralField:
-    """Return the field before training: the moments of the numbers, the shares of the levels.
+    """Return the field before training: the reference, beside what columns and pairs of them say.
 
-    What pairs of categories say is there, and has no weight yet.
+    The latter have no weight yet, see `weigh_shapes`.
+    """
+    first = rows.draws[0]
+    return NeuralField(
+        fit_reference(rows, schedule),
+        settings.width,
+        settings.depth,
+        settings.dropout,
+        pairwise_evidence(first, rows.corners),
+        column_shapes(first[:, : rows.n_numbers]),
+    ).to(rows.draws)
+
+
+def fit_reference(rows: Rows, schedule: NoiseSchedule) -> ClosedFormField:
+    """Return the Gaussian with the moments of the numbers, beside the shares of the levels.
 
     The ridge on the covariance is the one under which the validation rows are likeliest.
     """
@@ -212,12 +226,7 @@ def initial_field(rows: Rows, schedule: NoiseSchedule, settings: FieldSettings) 
     scores = [c.log_scalar(judges[:, : rows.n_numbers], floor).mean() for c in candidates]
     best = candidates[int(torch.stack(scores).argmax())].to(rows.draws)
     first = rows.draws[0]
-    reference = with_categories(best, first, torch.ones_like(first[:, :1]), rows.corners)
-    evidence = pairwise_evidence(first, rows.corners)
-    shapes = column_shapes(first[:, : rows.n_numbers])
-    return NeuralField(
-        reference, settings.width, settings.depth, settings.dropout, evidence, shapes
-    ).to(rows.draws)
+    return with_categories(best, first, torch.ones_like(first[:, :1]), rows.corners)
 
 
 def column_shapes(numbers: Tensor) -> ColumnShapes | None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from skbellman.dynamics import Annealing, bellman_dynamics, draw_rows
 from skbellman.fields import DensityField, DirectField, NeuralField
-from skbellman.fitting import FieldSettings, Rows, fit_gradient, initial_field
+from skbellman.fitting import FieldSettings, Rows, fit_gradient, fit_reference
 from skbellman.likelihood import FlowIntegral
 from skbellman.matching import kernel_density
 from skbellman.paper import Matching, fit_direct
@@ -40,11 +40,12 @@ def paper_draws(field: DensityField, n_rows: int, generator: torch.Generator) ->
 def fit_denoising(
     rows: Rows, plan: Plan, seed: int, floor: float
 ) -> tuple[NeuralField, NoiseSchedule]:
-    """Return the library's networks, without the closed form beside them."""
+    """Return the library's networks, without the closed forms in and beside them."""
     ones = torch.ones(rows.draws.shape[-1])
     schedule = NoiseSchedule(floor * ones, 20 * ones)
     torch.manual_seed(seed)
-    field = initial_field(rows, schedule, SETTINGS)
+    reference = fit_reference(rows, schedule)
+    field = NeuralField(reference, SETTINGS.width, SETTINGS.depth).to(rows.draws)
     generator = torch.Generator().manual_seed(seed)
     fit_gradient(field, rows, schedule, SETTINGS, plan, generator, lambda record: False)
     return field.eval().requires_grad_(False), schedule
