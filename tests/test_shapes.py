@@ -55,6 +55,18 @@ def test_levels_of_each_row_agree_with_shared_levels():
     assert_close(field.log_gradient(x, levels), torch.cat(rows))
 
 
+@pytest.mark.parametrize("sigma", [0.05, 3.0])
+def test_far_out_shapes_pull_no_more_than_where_rows_end(sigma):
+    shapes, levels = shaped(1.0).shapes, torch.full((1, 2), sigma).double()
+    deviation = (VARIANCES + sigma**2).sqrt().max(1).values
+    ends = MEANS.max(1).values + 4 * (VARIANCES.sqrt().max(1).values + sigma)
+    further = torch.stack([ends, ends + 100, -ends - 100, -ends - 1e6])
+    found = shapes(further, levels)
+    assert_close(found[0], found[1])
+    assert_close(found[2], found[3])
+    assert (found.abs() < 20 / deviation).all()
+
+
 def test_four_modes_are_found_where_two_are_no_better_than_one():
     rng, modes = np.random.default_rng(0), np.array([-2.0, -0.7, 0.7, 2.0])
     picked = rng.choice(4, 2000, p=(0.1, 0.4, 0.4, 0.1))

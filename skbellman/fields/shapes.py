@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from skbellman.fields.base import is_seen
 
+_REACH = 4.0  # deviations
+
 
 class ColumnShapes(nn.Module):
     r"""Gradients of single columns' laws, mixtures of Gaussians, less those of their Gaussians.
@@ -15,7 +17,9 @@ class ColumnShapes(nn.Module):
         {N(x_c; m_c, v_c + \sigma_c^2)}
 
     Of a column that is independent of the others this is all that a Gaussian reference lacks, at
-    every level; what it weighs in other columns is learned.
+    every level; what it weighs in other columns is learned. Four deviations beyond the outermost
+    Gaussians, and further out, it stays what it is there: in proportion to the distance it would
+    throw rows far out to infinity, where a network gives it too much weight.
 
     Parameters
     ----------
@@ -26,10 +30,14 @@ class ColumnShapes(nn.Module):
     ----------
     mean, variance : tensor of shape (P,)
         Of each column.
+    low, high : tensor of shape (P,)
+        Where the outermost Gaussians end.
     """
 
     mean: Tensor
     variance: Tensor
+    low: Tensor
+    high: Tensor
     log_weights: Tensor
     means: Tensor
     variances: Tensor
@@ -44,11 +52,17 @@ class ColumnShapes(nn.Module):
         self.register_buffer("variances", variances)
         self.register_buffer("mean", mean)
         self.register_buffer("variance", spread)
+        reach, there = _REACH * variances.sqrt(), weights > 0
+        self.register_buffer("low", torch.where(there, means - reach, torch.inf).amin(-1))
+        self.register_buffer("high", torch.where(there, means + reach, -torch.inf).amax(-1))
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Return r, (..., n, P), of columns and their levels; 0 where a column is not seen."""
         seen = is_seen(sigma)
-        x, noise = torch.where(seen, x, 0.0), torch.where(seen, sigma, 1.0).square()
+        sigma = torch.where(seen, sigma, 1.0)
+        x = torch.where(seen, x, 0.0)
+        x = torch.maximum(x, self.low - _REACH * sigma).minimum(self.high + _REACH * sigma)
+        noise = sigma.square()
         total = self.variances + noise.unsqueeze(-1)
         offset = self.means - x.unsqueeze(-1)
         logs = self.log_weights - 0.5 * (offset.square() / total + total.log())
