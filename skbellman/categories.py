@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -59,16 +61,24 @@ def pairwise_evidence(x: Tensor, points: Sequence[Tensor]) -> PairwiseEvidence:
     Two categories are compared by the G statistic of their table of pairs, less what it is expected
     to be where they are independent. ``x`` and ``points`` are as for `with_categories`.
     """
-    codes, ratios = _codes(x, points), []
-    for b, of_b in enumerate(codes):
-        found = []
-        for a, of_a in enumerate(codes):
-            if a != b and len(points[a]) * len(points[b]) <= _MOST_PAIRS:
-                pairs = _count_pairs(of_a, of_b, len(points[a]), len(points[b]))
-                found.append((_excess(pairs), a, pairs))
-        best = sorted((f for f in found if f[0] > 0), key=lambda f: -f[0])[:_MOST_SOURCES]
-        ratios.append({a: _ratio(pairs).to(x) for _, a, pairs in best})
-    return PairwiseEvidence(ratios)
+    codes, found = _codes(x, points), [list[_Source]() for _ in points]
+    for a, b in combinations(range(len(points)), 2):
+        if len(points[a]) * len(points[b]) > _MOST_PAIRS:
+            continue
+        pairs = _count_pairs(codes[a], codes[b], len(points[a]), len(points[b]))
+        if (excess := _excess(pairs)) > 0:
+            found[a].append(_Source(excess, b, pairs.T))
+            found[b].append(_Source(excess, a, pairs))
+    best = [sorted(of_b, key=lambda f: -f.excess)[:_MOST_SOURCES] for of_b in found]
+    return PairwiseEvidence([{f.source: _ratio(f.pairs).to(x) for f in of_b} for of_b in best])
+
+
+class _Source(NamedTuple):
+    """By how much a category tells more than chance of another, which, and pairs with it."""
+
+    excess: float
+    source: int
+    pairs: Tensor
 
 
 def _codes(x: Tensor, points: Sequence[Tensor]) -> list[Tensor]:

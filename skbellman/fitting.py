@@ -260,7 +260,7 @@ def weigh_shapes(
                 weights.fill_(k)
             loss = denoising_loss(field, *batch)
             (slope,) = torch.autograd.grad(loss, field.gradient_network.bias)
-            slopes[k] += slope[field.n_numbers :][: len(weights)]
+            slopes[k] += slope[field.shape_outputs]
     with torch.no_grad():
         weights.copy_((slopes[0] / (slopes[0] - slopes[1]).clamp(max=-1e-12)).clamp(0, 1))
 

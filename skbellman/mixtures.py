@@ -55,12 +55,9 @@ def column_mixtures(rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray
     ``rows``, of shape (n, D), may have NaN; a column without a value is a standard Gaussian.
     """
     parts = np.zeros((3, rows.shape[1], _MAX_COMPONENTS))
-    parts[2] = 1.0
-    for c, column in enumerate(rows.T):
-        seen = column[~np.isnan(column), None]
-        if not len(seen):
-            parts[0, c, 0] = 1.0
-            continue
+    parts[0, :, 0] = parts[2] = 1.0
+    for c in np.flatnonzero(~np.isnan(rows).all(0)):
+        seen = rows[~np.isnan(rows[:, c]), c, None]
         mixture = refined(best_mixture(seen, seed, persistent=True), seen, _COLUMN_GAIN)
         found = mixture.weights_, mixture.means_[:, 0], mixture.covariances_[:, 0, 0]
         parts[:, c, : mixture.n_components] = found

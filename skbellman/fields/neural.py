@@ -84,6 +84,7 @@ class NeuralField(DensityField):
             *(len(c.points) for c in self._corners),
             *map(len, self.evidence.sources),
         ]
+        self.shape_outputs = slice(self.n_numbers, sum(self.n_outputs[:2]))
         self.gradient_network = ResidualNetwork(
             n_inputs, sum(self.n_outputs), width, depth, dropout
         )
@@ -131,7 +132,7 @@ class NeuralField(DensityField):
     @property
     def first_shape_weights(self) -> Tensor:
         """What the columns' laws weigh before training, shape (P,): a view of the parameters."""
-        return self.gradient_network.bias[self.n_numbers :][: self.n_outputs[1]]
+        return self.gradient_network.bias[self.shape_outputs]
 
     @property
     def _corners(self) -> Sequence[Corners]:
