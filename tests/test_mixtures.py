@@ -51,7 +51,7 @@ def test_stacking_weights_of_densities_that_are_nearly_equal():
 
     def minus_log_posterior(weight: float) -> float:
         parts = np.exp(logs) @ [weight, 1 - weight]
-        return -(np.log(parts).sum() + np.log(weight * (1 - weight)))
+        return -(np.log(parts).sum() + 0.01 * np.log(weight * (1 - weight)))
 
     expected = minimize_scalar(minus_log_posterior, bounds=(1e-6, 1 - 1e-6), method="bounded").x
     assert stacking_weights(logs)[0] == pytest.approx(expected, abs=1e-4)
