@@ -28,6 +28,13 @@ from skbellman.returns.control import (
     as_vector,
     environment_space,
 )
+from skbellman.returns.counted import (
+    MAX_STEPS,
+    CountedReplay,
+    GreedyTableLearner,
+    TableLearner,
+    counted,
+)
 from skbellman.returns.direct import DirectLearner, DirectReturnField
 from skbellman.returns.encoding import DecisionSpace, check_rows
 from skbellman.returns.evaluation import (
@@ -37,14 +44,16 @@ from skbellman.returns.evaluation import (
     warn_of_dead_ends,
     with_next_actions,
 )
-from skbellman.returns.fields import BasisReturnField, ReturnField
+from skbellman.returns.fields import BasisReturnField, ReturnField, TabularReturnField
 from skbellman.returns.laws import TabulatedLaws
 from skbellman.returns.learning import (
     BasisLearner,
+    Batch,
     Curves,
     Learner,
     fit_to_table,
     greedy_kind,
+    random_rows,
 )
 from skbellman.returns.support import Support
 from skbellman.returns.transitions import Transitions, joined_columns, read_transitions
@@ -755,13 +764,16 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
             raise ValueError('policy="greedy" needs labels as actions, of which one is the best.')
         warn_of_dead_ends(table, space)
         steps = encode(table, space, None if self._is_greedy else self.policy, device)
+        if self._fit_counted(steps, space, n_steps, again, device):
+            return
         if n_steps == "auto":
-            n_steps = _steps_from_table(self.gamma, space.features.one_hot)
+            n_steps = steps_from_table(self.gamma, space.features.one_hot)
         generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
 
         def learn(learner: Learner, n_steps: int, default_size: int) -> Curves:
             size = default_size if self.batch_size == "auto" else int(self.batch_size)
-            return fit_to_table(learner, steps, n_steps, size, generator, self._report)
+            draw = random_rows(steps, size, generator)
+            return fit_to_table(learner, draw, n_steps, self._report)
 
         basis_learner = self._basis_learner(
             BasisLearner, space, steps.reward, again, device, self.gamma, 0.1
@@ -777,6 +789,33 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
             curves = learn(learner, int(n_steps), 64)
         self._keep(learner.field, space, device, curves)
         curves.raise_if_diverged()
+
+    def _fit_counted(
+        self,
+        steps: Batch,
+        space: DecisionSpace,
+        n_steps: int | str,
+        again: bool,
+        device: torch.device,
+    ) -> bool:
+        """Learn from the distinct steps of labels, if they are few; return whether they are."""
+        if self.form != "basis" or not space.is_tabular:
+            return False
+        steps, before = counted(steps), self._counted_before(again, 1)
+        if before is not None:
+            steps = counted(steps.and_then(before.to(device)))
+        few = len(steps.action) <= MAX_STEPS
+        if not (isinstance(self.field_, TabularReturnField) if again else few):
+            return False
+        learner = self._basis_learner(
+            TableLearner, space, steps.reward, again, device, self.gamma, 1.0
+        )
+        learner.cover(steps.reward[~steps.follows])
+        n_sweeps = _sweeps_of_table(self.gamma) if n_steps == "auto" else int(n_steps)
+        curves = fit_to_table(learner, lambda: steps, n_sweeps, self._report)
+        self._keep(learner.field, space, device, curves)
+        self._remember(steps, 1)
+        return True
 
     def _fit_environment(
         self,
@@ -815,15 +854,9 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
             )
         n_steps = 30_000 if n_steps == "auto" else int(n_steps)
         discount = self.gamma**self.multi_step
-        learner = self._basis_learner(
-            greedy_kind(space.features.one_hot),
-            space,
-            torch.zeros(1),
-            again,
-            device,
-            discount,
-            0.02,
-        )
+        tabular = space.is_tabular
+        kind = GreedyTableLearner if tabular else greedy_kind(space.features.one_hot)
+        learner = self._basis_learner(kind, space, torch.zeros(1), again, device, discount, 0.02)
         settings = ControlSettings(
             n_steps=n_steps,
             n_random_steps=0 if again else self.n_random_steps,
@@ -835,11 +868,17 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
             ),
             target_return=self.target_return,
         )
-        replay = Replay(self.replay_size, space.n_inputs, rng, device)
+        memory = CountedReplay if tabular else Replay
+        replay = memory(self.replay_size, space.n_inputs, rng, device)
+        before = self._counted_before(again, self.multi_step)
+        if isinstance(replay, CountedReplay) and before is not None:
+            replay.recall(before)
         controller = Controller(learner, replay, settings, rng)
         controller.run(environment, space.features, int(rng.integers(2**31)), self._report)
         # The slower network: its policy is that of many steps, and does not waver.
         self._keep(learner.target, space, device, controller.curves)
+        if isinstance(replay, CountedReplay) and len(replay):
+            self._remember(replay.everything(), self.multi_step)
         controller.curves.raise_if_diverged()
 
     def _basis_learner(
@@ -858,8 +897,11 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         if again:
             field: Any = copy.deepcopy(self.field_).requires_grad_().to(device)
         else:
-            sizes = space.n_inputs, space.n_actions, self._hidden()
-            field = BasisReturnField(*sizes, basis).to(device)
+            sizes = space.n_inputs, space.n_actions
+            if issubclass(kind, TableLearner):
+                field = TabularReturnField(*sizes, basis).to(device)
+            else:
+                field = BasisReturnField(*sizes, self._hidden(), basis).to(device)
         return kind(field, support, discount, *self._rates(kind, target_rate))
 
     def _direct_learner(
@@ -889,6 +931,23 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         low, high, self.level_ = field.support()
         self.support_ = (low, high)
         self.history_ = curves.as_dict()
+        self._steps_seen: tuple[Batch, Any, tuple[int, float]] | None = None
+
+    def _remember(self, steps: Batch, span: int) -> None:
+        """Keep the distinct steps for `partial_fit`, beside what they depend on."""
+        self._steps_seen = (steps.to("cpu"), self.policy, self._spanned(span))
+
+    def _counted_before(self, again: bool, span: int) -> Batch | None:
+        """Return the distinct steps of before, if they are of the same policy and span."""
+        if not again or self._steps_seen is None:
+            return None
+        steps, policy, spanned = self._steps_seen
+        same = policy is self.policy or (isinstance(policy, str) and policy == self.policy)
+        return steps if same and spanned == self._spanned(span) else None
+
+    def _spanned(self, span: int) -> tuple[int, float]:
+        """Return what sums of rewards over a span of steps depend on."""
+        return (span, self.gamma if span > 1 else 1.0)
 
     @property
     def _is_greedy(self) -> bool:
@@ -943,10 +1002,15 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         return policy_probabilities(self.policy, states, self.space_)
 
 
-def _steps_from_table(gamma: float, labels: bool) -> int:
+def steps_from_table(gamma: float, labels: bool) -> int:
     """Return the steps that laws need to settle: more the farther they look, or states blend."""
     steps = int(np.clip(100 / max(1 - gamma, 1e-3), 4000, 10_000))
     return steps if labels else 2 * steps
+
+
+def _sweeps_of_table(gamma: float) -> int:
+    """Return the sweeps after which what is left is discounted to nothing."""
+    return int(np.clip(20 / max(1 - gamma, 1e-3), 200, 2000))
 
 
 def _check_alpha(alpha: float) -> None:

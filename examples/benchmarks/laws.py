@@ -27,6 +27,7 @@ from return_peers import Categorical, HuberQuantile, Peer, Quantile, fit_peer, q
 from skbellman import DistributionalValueEstimator
 from skbellman.returns.evaluation import encode, policy_probabilities
 from skbellman.returns.transitions import read_transitions
+from skbellman.value import steps_from_table
 
 SIZE = 101
 
@@ -91,7 +92,8 @@ def fit_and_ask(
     torch.manual_seed(seed)
     peer = PEERS[name]((space.n_inputs, space.n_actions, SIZE), process.support)
     begin = time.perf_counter()
-    fit_peer(peer, table, process.gamma, value.history_["step"][-1], 1e-3)
+    n_steps = steps_from_table(process.gamma, space.features.one_hot)
+    fit_peer(peer, table, process.gamma, n_steps, 1e-3)
     seconds = time.perf_counter() - begin
     states, shares = (
         torch.tensor(part, dtype=torch.float32)

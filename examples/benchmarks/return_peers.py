@@ -153,6 +153,9 @@ class PeerLearner:
         """The network by which actions are chosen."""
         return self.field
 
+    def anneal(self, share_of_steps: float) -> None:
+        anneal(self.optimiser, share_of_steps)
+
     def step(self, batch: Batch) -> Tensor:
         with torch.no_grad():
             policy = batch.policy
@@ -176,7 +179,7 @@ def fit_peer(peer: Peer, table: Batch, gamma: float, n_steps: int, rate: float) 
     """Train in place, as `skbellman.returns.learning.fit_to_table` does."""
     learner = PeerLearner(peer, gamma, rate, 0.1)
     for step in range(n_steps):
-        anneal(learner.optimiser, step / n_steps)
+        learner.anneal(step / n_steps)
         learner.step(table.take(torch.randint(len(table.action), (256,))))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -11,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from skbellman.returns.encoding import DecisionSpace, LabelEncoder
-from skbellman.returns.learning import Batch, Curves, GreedyLearner, anneal, kept_if_interrupted
+from skbellman.returns.encoding import MAX_LABELS, DecisionSpace, LabelEncoder
+from skbellman.returns.learning import Batch, Curves, GreedyLearner, kept_if_interrupted
 
 # Episodes between reports, over which returns are averaged.
 _REPORT_EVERY = 20
@@ -28,6 +29,8 @@ class BoxFeatures:
     of_parts : bool
         Whether an observation is a mapping or tuple of several, and no array.
     """
+
+    one_label = False
 
     def __init__(self, space: Any) -> None:
         from gymnasium.spaces import Box, flatten_space
@@ -68,14 +71,57 @@ class BoxFeatures:
             raise ValueError(f"{observation!r} is no observation of {self.space}.") from error
 
 
+class JointLabelFeatures(BoxFeatures):
+    """Observations of labels alone, as the flags of one label for all of them together."""
+
+    one_label = True
+
+    def __init__(self, space: Any) -> None:
+        super().__init__(space)
+        self.sizes = _label_sizes(space)
+        self.width = math.prod(self.sizes)
+
+    def __call__(self, states: Any) -> np.ndarray:
+        """Return (n, width) for a sequence of n observations."""
+        flags = np.asarray([self._flat(observation) for observation in states])
+        parts = np.split(flags.reshape(len(flags), -1), np.cumsum(self.sizes)[:-1], axis=1)
+        labels = np.ravel_multi_index([part.argmax(1) for part in parts], self.sizes)
+        return np.eye(self.width)[labels]
+
+
+def features_of_space(space: Any) -> BoxFeatures:
+    """Return how observations are read: few labels as one, others flattened."""
+    if _holds_labels(space) and math.prod(_label_sizes(space)) <= MAX_LABELS:
+        return JointLabelFeatures(space)
+    return BoxFeatures(space)
+
+
 def _holds_labels(space: Any) -> bool:
     """Return whether observations are labels, or mappings or tuples of nothing else."""
-    from gymnasium.spaces import Dict, Discrete, MultiDiscrete, Tuple
+    from gymnasium.spaces import Discrete, MultiDiscrete
 
-    if isinstance(space, Dict | Tuple):
-        parts = space.values() if isinstance(space, Dict) else space
-        return all(_holds_labels(part) for part in parts)
-    return isinstance(space, Discrete | MultiDiscrete)
+    parts = _parts(space)
+    return all(map(_holds_labels, parts)) if parts else isinstance(space, Discrete | MultiDiscrete)
+
+
+def _label_sizes(space: Any) -> list[int]:
+    """Return how many values each label has."""
+    from gymnasium.spaces import Discrete
+
+    if parts := _parts(space):
+        return [size for part in parts for size in _label_sizes(part)]
+    return [int(space.n)] if isinstance(space, Discrete) else [int(n) for n in space.nvec.flat]
+
+
+def _parts(space: Any) -> list[Any]:
+    """Return the spaces that a mapping or tuple is of."""
+    from gymnasium.spaces import Dict, Tuple
+
+    return (
+        list(space.values() if isinstance(space, Dict) else space)
+        if isinstance(space, Dict | Tuple)
+        else []
+    )
 
 
 def _as_member(space: Any, observation: Any) -> Any:
@@ -178,7 +224,9 @@ class Replay:
 
     def sample(self, batch_size: int) -> Batch:
         """Return transitions drawn with replacement; the next actions are the best."""
-        rows = self.rng.integers(len(self), size=batch_size)
+        return self._batch(self.rng.integers(len(self), size=batch_size))
+
+    def _batch(self, rows: np.ndarray) -> Batch:
         parts = (self._states[0], self._states[1], self._actions, self._rewards, self._follows)
         batch = Batch(*(torch.as_tensor(part[rows], device=self.device) for part in parts))
         if self._masks is None:
@@ -382,7 +430,7 @@ class Controller:
         """Take one step of learning, once there is something to learn from."""
         if self.n_steps <= self.settings.n_random_steps or not len(self.replay):
             return None
-        anneal(self.learner.optimiser, self.n_steps / self.settings.n_steps)
+        self.learner.anneal(self.n_steps / self.settings.n_steps)
         return self.learner.step(self.replay.sample(self.settings.batch_size))
 
 
@@ -405,4 +453,4 @@ def environment_space(environment: Any) -> DecisionSpace:
     if actions.start != 0:
         raise ValueError(f"actions must be numbered from 0, but the environment has {actions}.")
     labels = LabelEncoder("action", np.arange(actions.n))
-    return DecisionSpace(BoxFeatures(environment.single_observation_space), labels)
+    return DecisionSpace(features_of_space(environment.single_observation_space), labels)

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+# Of states that are one label, up to which their laws are held in a table.
+MAX_LABELS = 1000
 _SHOWN = 8
 
 
@@ -19,12 +21,15 @@ class Features(Protocol):
         Numbers of a state.
     one_hot : bool
         Whether they are flags of labels, nearly all of them 0.
+    one_label : bool
+        Whether exactly one of them is 1.
     of_parts : bool
         Whether a state is a mapping or tuple of several, and no array.
     """
 
     width: int
     one_hot: bool
+    one_label: bool
     of_parts: bool
 
     def __call__(self, states: Any) -> np.ndarray:
@@ -62,7 +67,7 @@ class LabelEncoder:
 class LabelFeatures:
     """One-hot states."""
 
-    one_hot, of_parts = True, False
+    one_hot, one_label, of_parts = True, True, False
 
     def __init__(self, labels: np.ndarray) -> None:
         self.encoder = LabelEncoder("state", labels)
@@ -78,7 +83,7 @@ class LabelFeatures:
 class NumberFeatures:
     """States of numbers, brought to unit scale."""
 
-    one_hot, of_parts = False, False
+    one_hot, one_label, of_parts = False, False, False
 
     def __init__(self, states: np.ndarray) -> None:
         values = _as_numbers(states)
@@ -177,6 +182,12 @@ class DecisionSpace:
     def n_inputs(self) -> int:
         """Width of a network's input."""
         return self.features.width + (self.action_features.width if self.action_features else 0)
+
+    @property
+    def is_tabular(self) -> bool:
+        """Whether states and actions are few labels."""
+        few = self.features.one_label and self.features.width <= MAX_LABELS
+        return few and self.action_features is None
 
     def agrees_with(self, other: DecisionSpace) -> bool:
         """Return whether states and actions become the same numbers."""

@@ -95,9 +95,7 @@ class BasisReturnField(ReturnField):
         Laws without a place would be backed up from beyond the ends again and again, and drive
         the support apart.
         """
-        basis, last = self.basis, self.last_layer
-        peak = 0.5 * (basis.low + basis.high) + _FIRST_WIDTH * basis.spacing * torch.randn(1, 1000)
-        coordinates = basis.project(peak, torch.full_like(peak, 1e-3))
+        last, coordinates = self.last_layer, _peak_in_the_middle(self.basis)
         last.bias.copy_(coordinates.expand(self.n_actions, -1).flatten())
         last.weight.mul_(_FIRST_SCALE)
 
@@ -158,3 +156,80 @@ class BasisReturnField(ReturnField):
         last = self.network[-1]
         assert isinstance(last, nn.Linear)
         return last
+
+
+class TabularReturnField(BasisReturnField):
+    """A law for each state and action, where a state is the flags of one label.
+
+    Parameters
+    ----------
+    n_states, n_actions : int
+    basis : GaussianBasis
+        Of the laws, the same in every state.
+
+    Attributes
+    ----------
+    laws : tensor of shape (n_states, n_actions, K)
+        Coordinates u.
+    known : tensor of bool, shape (n_states, n_actions)
+        Which of them were assigned.
+    """
+
+    laws: nn.Parameter
+    known: Tensor
+
+    def __init__(self, n_states: int, n_actions: int, basis: GaussianBasis) -> None:
+        nn.Module.__init__(self)
+        self.n_actions, self.basis = n_actions, basis
+        self.laws = nn.Parameter(torch.empty(n_states, n_actions, basis.size))
+        self.register_buffer("known", torch.zeros(n_states, n_actions, dtype=torch.bool))
+        with torch.no_grad():
+            self.laws.copy_(_peak_in_the_middle(basis))
+
+    def _raw(self, states: Tensor) -> Tensor:
+        return self.laws[states.argmax(-1)]
+
+    @torch.no_grad()
+    def move_to(self, basis: GaussianBasis) -> None:
+        """Change the basis, keeping the laws."""
+        matrix, shift = (part.to(self.laws) for part in self.basis.onto(basis))
+        self.laws.copy_(self.laws @ matrix.T + shift)
+        self.basis = basis
+
+    @torch.no_grad()
+    def assign(self, pairs: Tensor, laws: Tensor) -> Tensor:
+        """Set some of the laws; return by how much they changed, squared.
+
+        Parameters
+        ----------
+        pairs : tensor of int, shape (n,)
+            State times n_actions, plus action.
+        laws : tensor of shape (n, K)
+            Coordinates u.
+        """
+        own = self.laws.flatten(0, 1)
+        change = (own[pairs] - laws).square().sum(-1).mean()
+        own[pairs] = laws
+        self.known.view(-1)[pairs] = True
+        return change
+
+    @torch.no_grad()
+    def suppose(self, law: Tensor | None = None) -> None:
+        """Give every pair that was never assigned a law, of shape (K,).
+
+        By default the mean of the state's other actions: neither the best nor the worst.
+        """
+        known = self.known.unsqueeze(-1)
+        if law is None:
+            n_known = known.sum(1, keepdim=True)
+            mean = (self.laws * known).sum(1, keepdim=True) / n_known.clamp(min=1)
+            supposed = torch.where(n_known > 0, mean, self.laws)
+        else:
+            supposed = law.expand_as(self.laws)
+        self.laws.copy_(torch.where(known, self.laws, supposed))
+
+
+def _peak_in_the_middle(basis: GaussianBasis) -> Tensor:
+    """Return the coordinates, (1, K), of about one narrow peak in the middle of the basis."""
+    peak = 0.5 * (basis.low + basis.high) + _FIRST_WIDTH * basis.spacing * torch.randn(1, 1000)
+    return basis.project(peak, torch.full_like(peak, 1e-3))

@@ -15,7 +15,7 @@ from skbellman.fields.base import Levels
 from skbellman.returns.basis import GaussianBasis
 
 # Steps of the deconvolution: an atom is then a third as wide as the noise.
-_SHARPENINGS = 50
+_SHARPENINGS = 200
 # Deviations to which the noise reaches.
 _REACH = 5
 

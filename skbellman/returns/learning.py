@@ -49,6 +49,8 @@ class Batch:
         Probabilities of the next actions; None takes the best.
     mask : tensor of bool, shape (n, n_actions), or None
         Which actions there are in the next state; None where all are.
+    count : tensor of shape (n,), or None
+        How often each step was seen; None where that is not counted.
     """
 
     state: Tensor
@@ -58,12 +60,25 @@ class Batch:
     follows: Tensor
     policy: Tensor | None = None
     mask: Tensor | None = None
+    count: Tensor | None = None
 
     def take(self, rows: Tensor) -> Batch:
         """Return some of the rows."""
+        return self._each(lambda part: part[rows])
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Return the rows on a device."""
+        return self._each(lambda part: part.to(device))
+
+    def and_then(self, other: Batch) -> Batch:
+        """Return the rows of both, which have the same parts."""
+        parts = vars(other)
         return replace(
-            self, **{k: part[rows] for k, part in vars(self).items() if part is not None}
+            self, **{k: torch.cat([v, parts[k]]) for k, v in vars(self).items() if v is not None}
         )
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        return replace(self, **{k: change(v) for k, v in vars(self).items() if v is not None})
 
 
 class Learner(ABC):
@@ -94,7 +109,7 @@ class Learner(ABC):
         self, field: Any, discount: float, learning_rate: float, target_rate: float
     ) -> None:
         self.field, self.discount, self.target_rate = field, discount, target_rate
-        self.target = copy.deepcopy(field).requires_grad_(False)
+        self.target = self._slower(field)
         self.optimiser = self._optimiser(learning_rate)
         self._slow: list[Tensor] = list(self.target.parameters())
         self._fast: list[Tensor] = list(field.parameters())
@@ -106,8 +121,15 @@ class Learner(ABC):
     def loss(self, batch: Batch) -> Tensor:
         """Return the distance of the field to the target's backup."""
 
+    def _slower(self, field: Any) -> Any:
+        return copy.deepcopy(field).requires_grad_(False)
+
     def _optimiser(self, learning_rate: float) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.field.parameters(), learning_rate, fused=True)
+
+    def anneal(self, share_of_steps: float) -> None:
+        """Lower the rate after a share of the steps."""
+        anneal(self.optimiser, share_of_steps)
 
     def step(self, batch: Batch) -> Tensor:
         """Take one step; return the loss without waiting for the device."""
@@ -162,14 +184,18 @@ class BasisLearner(Learner):
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the squared distance in coordinates, after a look at where the laws lie."""
-        with torch.no_grad():
-            next_weights = self._next_weights(batch)
-            if self.n_steps % _LOOK_EVERY == 0:
-                self._follow(batch, next_weights)
-            goal = project_backup(
-                self.field.basis, batch.reward, self.discount, batch.follows, next_weights
-            )
+        goal = self.backup(batch)
         return self._distance(self.field.coordinates(batch.state, batch.action) - goal).mean()
+
+    @torch.no_grad()
+    def backup(self, batch: Batch) -> Tensor:
+        """Return the coordinates, (n, K), of the target's backup."""
+        next_weights = self._next_weights(batch)
+        if self.n_steps % _LOOK_EVERY == 0:
+            self._follow(batch, next_weights)
+        return project_backup(
+            self.field.basis, batch.reward, self.discount, batch.follows, next_weights
+        )
 
     def cover(self, returns: Tensor) -> None:
         """Widen the support to returns, or rewards, that were seen."""
@@ -319,25 +345,32 @@ class Curves:
         return curves | ({"return": self.episode_return} if self.episode_return else {})
 
 
+def random_rows(table: Batch, batch_size: int, generator: torch.Generator) -> Callable[[], Batch]:
+    """Return what draws rows of a table."""
+
+    def draw() -> Batch:
+        rows = torch.randint(
+            len(table.action), (batch_size,), generator=generator, device=generator.device
+        )
+        return table.take(rows)
+
+    return draw
+
+
 def fit_to_table(
     learner: Learner,
-    table: Batch,
+    draw: Callable[[], Batch],
     n_steps: int,
-    batch_size: int,
-    generator: torch.Generator,
     report: Callable[[str], None],
 ) -> Curves:
-    """Take steps on rows of a table drawn at random, at a rate that falls to 0 along a cosine."""
+    """Take steps on batches that are drawn, at a rate that falls to 0 along a cosine."""
     curves = Curves()
     note_at = {round(n_steps * (i + 1) / _N_REPORTS) for i in range(_N_REPORTS)}
     with kept_if_interrupted():
         for step in range(1, n_steps + 1):
             learner.sparse = _sparse(step / n_steps)
-            rows = torch.randint(
-                len(table.action), (batch_size,), generator=generator, device=generator.device
-            )
-            anneal(learner.optimiser, (step - 1) / n_steps)
-            loss = learner.step(table.take(rows))
+            learner.anneal((step - 1) / n_steps)
+            loss = learner.step(draw())
             if step in note_at:
                 curves.note(step, loss, learner)
                 report(curves.line())
