@@ -394,6 +394,12 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     costs no bias: with :math:`Z_\sigma = Z + N(0, \sigma^2)`, the law of :math:`Z_\sigma` is
     that of :math:`r + e + \gamma Z'_\sigma`, :math:`e \sim N(0, \sigma^2 (1 - \gamma^2))`.
 
+    A network gives the laws of each state. Where a state is one of at most 1000 labels, laws are a
+    table: equal steps are counted, the backup of a state and action is the mean over all its steps,
+    and is repeated until laws settle, without rates and without noise (a table of transitions may
+    have 8192 distinct steps, rewards included). In an environment, actions are then taken by laws
+    in which what was seldom tried is hoped to be good.
+
     Parameters
     ----------
     policy : "table", "greedy", callable or array of shape (n_states, n_actions), \
@@ -413,17 +419,18 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     gradient_weight : float, default=0.0
         Weight of matching gradient fields beside the densities, of form="basis".
     hidden_layer_sizes : tuple of int, default=(128, 128)
-        Of the network from states to laws.
+        Of the network from states to laws; where laws are a table there is none.
     n_steps : int or "auto", default="auto"
         Steps of the optimiser from a table, "auto" 4000 to 10000 by gamma, twice as many where
-        states are numbers; steps in an environment, "auto" 30000.
+        states are numbers; backups of all steps where laws are a table, "auto" 200 to 2000 by
+        gamma; steps in an environment, "auto" 30000.
     batch_size : int or "auto", default="auto"
-        "auto" is 256 from a table, 64 in an environment.
+        Of a network: "auto" is 256 from a table, 64 in an environment.
     learning_rate : float or "auto", default="auto"
-        Of the optimiser, at first: it falls to 0 along a cosine. "auto" is 1e-3; 2e-3 in an
+        Of a network's optimiser, at first: it falls to 0 along a cosine. "auto" is 1e-3; 2e-3 in an
         environment whose states are numbers.
     target_rate : float or "auto", default="auto"
-        How far the slower network whose laws are backed up follows at each step. "auto" is 0.1
+        How far the slower network, whose laws are backed up, follows at each step. "auto" is 0.1
         from a table, 0.02 in an environment.
     multi_step : int, default=1
         Steps in an environment that a backup spans. 3 learns faster where rewards are dense and
@@ -435,7 +442,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     n_random_steps : int, default=1000
         Steps in an environment before learning begins.
     replay_size : int, default=50000
-        Transitions that are remembered.
+        Transitions that are remembered; distinct ones where laws are a table.
     target_return : float or None, default=None
         Stop once the mean return of the last 20 episodes is this high.
     device : str, default="auto"
@@ -448,7 +455,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     Attributes
     ----------
     field_ : BasisReturnField
-        The laws, as fields.
+        The laws, as fields; a TabularReturnField where they are a table.
     space_ : DecisionSpace
         How states and actions are read.
     actions_ : ndarray of shape (n_actions,) or None
@@ -609,6 +616,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any = None, *, n_steps: int | None = None) -> ReturnLaws:
         """Go on learning, with other transitions or in the environment.
+
+        Where laws are a table, the steps of before still count, if the policy is the same.
 
         Parameters
         ----------
