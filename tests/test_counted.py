@@ -12,7 +12,7 @@ import torch
 
 from skbellman import DistributionalValueEstimator
 from skbellman.returns.control import Transition, features_of_space
-from skbellman.returns.counted import CountedReplay, TableLearner, counted
+from skbellman.returns.counted import CountedReplay, Hope, TableLearner, counted
 from skbellman.returns.fields import TabularReturnField
 from skbellman.returns.learning import Batch
 from skbellman.returns.support import Support
@@ -138,6 +138,22 @@ def test_an_action_that_was_not_tried_is_neither_the_best_nor_the_worst():
     assert other == pytest.approx(tried, abs=1e-3)
 
 
+def test_the_seldomer_an_action_was_taken_the_more_is_hoped_of_it():
+    table = walk()
+    table = table[(table.state != 2) | (table.action == 1)].assign(terminated=True)
+    support = Support(GAMMA, 61)
+    field = TabularReturnField(5, 2, support.first(torch.tensor([-10.0, 10.0])))
+    hope = Hope(field, support, GAMMA, 1.0, 1.0)
+    hope.step(counted(batch_of(table)))
+    rewards = table.groupby(["state", "action"]).reward.agg(["mean", "size"])
+    means, roots, high = rewards["mean"], np.sqrt(rewards["size"]), field.basis.high
+    expected = (roots * means + 0.3 * high) / (roots + 0.3)
+    found = field.means(torch.eye(5)).detach()
+    assert found[2, 0] == pytest.approx(high, abs=0.01)
+    for (state, action), mean in expected.items():
+        assert found[state, action] == pytest.approx(mean, abs=0.01)
+
+
 class Lock(gymnasium.Env):
     """Ten dials; a wrong one begins again. A random opener needs a thousand trials."""
 
@@ -198,6 +214,15 @@ def test_a_full_replay_forgets_the_oldest_step():
     order = batch.state.argmax(1)
     assert sorted(order.tolist()) == [1, 2, 3]
     assert dict(zip(order.tolist(), batch.count.tolist(), strict=True)) == {1: 2, 2: 1, 3: 2}
+    see(0)
+    assert sorted(replay.everything().state.argmax(1).tolist()) == [0, 2, 3]
+
+
+def test_where_a_step_ends_it_does_not_matter_where():
+    replay = CountedReplay(9, 4, np.random.default_rng(0), CPU)
+    for following in np.eye(4):
+        replay.add(Transition(np.eye(4)[0], 0, 1.0, following, False))
+    assert replay.everything().count.tolist() == [4]
 
 
 def test_many_steps_are_swept_pair_by_pair():
