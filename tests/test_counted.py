@@ -147,7 +147,7 @@ def test_the_seldomer_an_action_was_taken_the_more_is_hoped_of_it():
     hope.step(counted(batch_of(table)))
     rewards = table.groupby(["state", "action"]).reward.agg(["mean", "size"])
     means, roots, high = rewards["mean"], np.sqrt(rewards["size"]), field.basis.high
-    expected = (roots * means + 0.3 * high) / (roots + 0.3)
+    expected = (roots * means + high) / (roots + 1)
     found = field.means(torch.eye(5)).detach()
     assert found[2, 0] == pytest.approx(high, abs=0.01)
     for (state, action), mean in expected.items():

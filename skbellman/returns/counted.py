@@ -25,9 +25,9 @@ from skbellman.returns.support import Support
 MAX_STEPS = 8192
 # Distinct steps that are backed up for one step in an environment, or those of one pair.
 _SWEPT = 512
-# What is hoped of an action that was taken once, beside its one return; of one that was taken more
-# often the share is less by the root, as what is not known of a mean.
-_HOPE = 0.3
+# Returns that are hoped for, beside those that an action had, by the root of how many it had: so
+# much less than certain is their mean.
+_HOPE = 1.0
 
 
 def counted(batch: Batch) -> Batch:
