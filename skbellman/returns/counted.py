@@ -24,7 +24,7 @@ from skbellman.returns.support import Support
 # Distinct steps of a table of transitions, up to which all of them are backed up at once.
 MAX_STEPS = 8192
 # Distinct steps that are backed up for one step in an environment, or those of one pair.
-_SWEPT = 512
+_SWEPT = 256
 # Returns that are hoped for, beside those that an action had, by the root of how many it had: so
 # much less than certain is their mean.
 _HOPE = 1.0
@@ -63,6 +63,7 @@ class CountedReplay(Replay):
         self._place: dict[Any, int] = {}
         self._keys: list[Any] = []
         self._counts = np.zeros(capacity, dtype=np.float32)
+        self._pairs = np.zeros((capacity, 2), dtype=np.int64)
 
     def add(self, transition: Transition) -> None:
         """Count a transition that is there; keep another in place of the oldest."""
@@ -79,7 +80,7 @@ class CountedReplay(Replay):
             self._keys[at] = key
         else:
             self._keys.append(key)
-        self._place[key], self._counts[at] = at, 0
+        self._place[key], self._counts[at], self._pairs[at] = at, 0, key[:2]
 
     def recall(self, batch: Batch) -> None:
         """Take up the distinct steps of an earlier time."""
@@ -101,8 +102,8 @@ class CountedReplay(Replay):
         """Return all distinct steps, or, of many, all those of some states and actions."""
         if len(self) <= _SWEPT:
             return self.everything()
-        pairs = [key[:2] for key in self._keys]
-        _, pair, n_rows = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
+        pairs = np.ravel_multi_index(self._pairs[: len(self)].T, self._pairs.max(0) + 1)
+        _, pair, n_rows = np.unique(pairs, return_inverse=True, return_counts=True)
         order = self.rng.permutation(len(n_rows))
         n_pairs = np.searchsorted(n_rows[order].cumsum(), _SWEPT, side="right")
         return self._counted(np.flatnonzero(np.isin(pair, order[: max(n_pairs, 1)])))
