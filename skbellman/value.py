@@ -397,7 +397,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     A network gives the laws of each state. Where a state is one of at most 1000 labels, laws are a
     table: equal steps are counted, the backup of a state and action is the mean over all its steps,
     and is repeated until laws settle, without rates and without noise (a table of transitions may
-    have 8192 distinct steps, rewards included). In an environment, actions are then taken by laws
+    have 4096 distinct steps, rewards included). In an environment, actions are then taken by laws
     in which what was seldom tried is hoped to be good.
 
     Parameters

@@ -218,6 +218,16 @@ def test_a_full_replay_forgets_the_oldest_step():
     assert sorted(replay.everything().state.argmax(1).tolist()) == [0, 2, 3]
 
 
+def test_recalled_steps_are_counted_on():
+    step = Transition(np.eye(4)[0], 0, 0.1, np.eye(4)[1], True)
+    first, later = (CountedReplay(9, 4, np.random.default_rng(0), CPU) for _ in range(2))
+    for _ in range(3):
+        first.add(step)
+    later.recall(first.everything())
+    later.add(step)
+    assert later.everything().count.tolist() == [4]
+
+
 def test_where_a_step_ends_it_does_not_matter_where():
     replay = CountedReplay(9, 4, np.random.default_rng(0), CPU)
     for following in np.eye(4):

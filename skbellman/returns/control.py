@@ -117,11 +117,9 @@ def _parts(space: Any) -> list[Any]:
     """Return the spaces that a mapping or tuple is of."""
     from gymnasium.spaces import Dict, Tuple
 
-    return (
-        list(space.values() if isinstance(space, Dict) else space)
-        if isinstance(space, Dict | Tuple)
-        else []
-    )
+    if isinstance(space, Dict):
+        return list(space.values())
+    return list(space) if isinstance(space, Tuple) else []
 
 
 def _as_member(space: Any, observation: Any) -> Any:

@@ -22,7 +22,7 @@ from skbellman.returns.learning import BasisLearner, Batch, GreedyLearner
 from skbellman.returns.support import Support
 
 # Distinct steps of a table of transitions, up to which all of them are backed up at once.
-MAX_STEPS = 8192
+MAX_STEPS = 4096
 # Distinct steps that are backed up for one step in an environment, or those of one pair.
 _SWEPT = 256
 # Returns that are hoped for, beside those that an action had, by the root of how many it had: so
@@ -116,7 +116,8 @@ class CountedReplay(Replay):
 def _key(transition: Transition) -> Any:
     state, following = int(transition.state.argmax()), int(transition.next_state.argmax())
     following = following if transition.follows else state
-    return state, transition.action, following, transition.follows, transition.reward
+    reward = float(np.float32(transition.reward))  # as it is kept
+    return state, transition.action, following, transition.follows, reward
 
 
 class TableLearner(BasisLearner):

@@ -122,6 +122,7 @@ class Learner(ABC):
         """Return the distance of the field to the target's backup."""
 
     def _slower(self, field: Any) -> Any:
+        """Return the target field as it is at first."""
         return copy.deepcopy(field).requires_grad_(False)
 
     def _optimiser(self, learning_rate: float) -> torch.optim.Optimizer:
