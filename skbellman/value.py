@@ -773,19 +773,22 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
             raise ValueError('policy="greedy" needs labels as actions, of which one is the best.')
         warn_of_dead_ends(table, space)
         steps = encode(table, space, None if self._is_greedy else self.policy, device)
-        if self._fit_counted(steps, space, n_steps, again, device):
-            return
-        if n_steps == "auto":
+        few = self._few_steps(steps, space, again)
+        steps = steps if few is None else few
+        if n_steps == "auto" and few is None:
             n_steps = steps_from_table(self.gamma, space.features.one_hot)
+        elif n_steps == "auto":
+            n_steps = _sweeps_of_table(self.gamma)
         generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
 
         def learn(learner: Learner, n_steps: int, default_size: int) -> Curves:
             size = default_size if self.batch_size == "auto" else int(self.batch_size)
-            draw = random_rows(steps, size, generator)
+            draw = random_rows(steps, size, generator) if few is None else lambda: steps
             return fit_to_table(learner, draw, n_steps, self._report)
 
+        kind = BasisLearner if few is None else TableLearner
         basis_learner = self._basis_learner(
-            BasisLearner, space, steps.reward, again, device, self.gamma, 0.1
+            kind, space, steps.reward, again, device, self.gamma, 0.1
         )
         basis_learner.cover(steps.reward[~steps.follows])
         learner: Learner = basis_learner
@@ -797,34 +800,19 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
             learner = self._direct_learner(space, basis_learner.field.basis, device)
             curves = learn(learner, int(n_steps), 64)
         self._keep(learner.field, space, device, curves)
+        if few is not None:
+            self._remember(few, 1)
         curves.raise_if_diverged()
 
-    def _fit_counted(
-        self,
-        steps: Batch,
-        space: DecisionSpace,
-        n_steps: int | str,
-        again: bool,
-        device: torch.device,
-    ) -> bool:
-        """Learn from the distinct steps of labels, if they are few; return whether they are."""
-        if self.form != "basis" or not space.is_tabular:
-            return False
-        steps, before = counted(steps), self._counted_before(again, 1)
+    def _few_steps(self, steps: Batch, space: DecisionSpace, again: bool) -> Batch | None:
+        """Return the distinct steps, with those of before, if laws are to be a table."""
+        in_network = again and not isinstance(self.field_, TabularReturnField)
+        if self.form != "basis" or not space.is_tabular or in_network:
+            return None
+        few, before = counted(steps), self._counted_before(again, 1)
         if before is not None:
-            steps = counted(steps.and_then(before.to(device)))
-        few = len(steps.action) <= MAX_STEPS
-        if not (isinstance(self.field_, TabularReturnField) if again else few):
-            return False
-        learner = self._basis_learner(
-            TableLearner, space, steps.reward, again, device, self.gamma, 1.0
-        )
-        learner.cover(steps.reward[~steps.follows])
-        n_sweeps = _sweeps_of_table(self.gamma) if n_steps == "auto" else int(n_steps)
-        curves = fit_to_table(learner, lambda: steps, n_sweeps, self._report)
-        self._keep(learner.field, space, device, curves)
-        self._remember(steps, 1)
-        return True
+            few = counted(few.and_then(before.to(steps.reward.device)))
+        return few if again or len(few.action) <= MAX_STEPS else None
 
     def _fit_environment(
         self,

@@ -16,6 +16,7 @@ from sklearn.exceptions import NotFittedError
 
 from skbellman import DistributionalValueEstimator, MixtureOfReturns
 from skbellman.fields import GaussianMixtureField
+from skbellman.returns.control import features_of_space
 from skbellman.returns.transitions import read_transitions
 
 gymnasium = pytest.importorskip("gymnasium")
@@ -289,6 +290,7 @@ BAD_TABLES = [
     ({"next_state": None}, r"lack \['next_state'\]"),
     ({"reward": [1.0]}, "different lengths"),
     ({"reward": [1.0, np.nan]}, "reward is nan in row 1"),
+    ({"reward": [1.0, -1e39]}, r"reward is -1e\+39 in row 1, too large"),
     ({"reward": ["a", "b"]}, "rewards must be numbers"),
     ({"terminated": [0.5, 1.0]}, "terminated must hold booleans"),
     ({"terminated": ["no", "yes"]}, "terminated must hold booleans"),
@@ -474,6 +476,20 @@ def test_observations_may_be_mappings_or_tuples(kind, mode):
             value.predict(wrong)
 
 
+def test_labels_that_are_out_of_range_are_refused():
+    spaces = gymnasium.spaces
+    pair = spaces.Tuple((spaces.Discrete(2), spaces.Discrete(3)))
+    for space, wrong in (
+        (spaces.MultiDiscrete([2, 3]), [3, 0]),
+        (spaces.MultiDiscrete([2, 3]), [-1, 0]),
+        (spaces.MultiDiscrete([40, 40]), [41, 0]),
+        (pair, (-1, 0)),
+    ):
+        with pytest.raises(ValueError, match="is no observation of"):
+            features_of_space(space)([wrong])
+    np.testing.assert_array_equal(features_of_space(pair)([(1, 0)])[0], np.eye(6)[3])
+
+
 @pytest.mark.parametrize("state", [0.5, "a", None, {"place": 1}, [1, 2], 4])
 def test_a_state_that_is_no_label_is_refused(state):
     value = control(gamma=0.9).fit(Corridor(), n_steps=110)
@@ -624,6 +640,16 @@ def test_divergence_keeps_the_last_good_state():
     with pytest.raises(TrainingDivergedError, match="lower learning_rate"):
         value.fit(numbered(chain(100)))
     assert np.isfinite(value.predict([0.0, 1.0, 2.0])).all()
+
+
+def test_laws_in_a_table_that_are_not_finite_are_reported(monkeypatch):
+    from skbellman import TrainingDivergedError
+    from skbellman.returns import counted
+
+    step = counted.TableLearner.step
+    monkeypatch.setattr(counted.TableLearner, "step", lambda *args: step(*args) * torch.nan)
+    with pytest.raises(TrainingDivergedError, match="training diverged"):
+        estimator(n_steps=50).fit(chain(100))
 
 
 def test_interrupt_keeps_what_was_learned(monkeypatch):

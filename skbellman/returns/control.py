@@ -65,10 +65,15 @@ class BoxFeatures:
         from gymnasium.spaces import flatten
 
         member = _as_member(self.space, observation)
+        refusal = f"{observation!r} is no observation of {self.space}."
         try:
-            return np.asarray(flatten(self.space, member))
+            flat = np.asarray(flatten(self.space, member))
         except (IndexError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{observation!r} is no observation of {self.space}.") from error
+            raise ValueError(refusal) from error
+        # A label that is negative or too large may have set the flag of another.
+        if self.one_hot and not self.space.contains(member):
+            raise ValueError(refusal)
+        return flat
 
 
 class JointLabelFeatures(BoxFeatures):
