@@ -18,6 +18,7 @@ from skbellman.returns import (
     bellman_backup,
     project_backup,
 )
+from skbellman.returns.basis import nearest_law
 from skbellman.returns.control import BoxFeatures
 from skbellman.returns.direct import DirectReturnField, backed_up_fields
 from skbellman.returns.fields import BasisReturnField
@@ -154,8 +155,33 @@ def test_what_a_greedy_learner_backs_up_is_no_law_beyond_the_support():
     assert (plain < 0).any()
     assert (greedy >= 0).all()
     torch.testing.assert_close(greedy.sum(-1), torch.ones(200))
-    positive = plain.clamp(min=0)
-    torch.testing.assert_close(greedy, positive / positive.sum(-1, keepdim=True))
+    torch.testing.assert_close(greedy, nearest_law(plain))
+
+
+def test_the_nearest_law_is_the_nearest():
+    """No corner of the simplex lies in the direction of what was taken off."""
+    weights = torch.randn(200, 21, generator=torch.Generator().manual_seed(0)).double()
+    weights += (1 - weights.sum(-1, keepdim=True)) / 21
+    law = nearest_law(weights)
+    assert (law >= 0).all()
+    torch.testing.assert_close(law.sum(-1), torch.ones(200).double())
+    off = weights - law
+    assert (off <= (off * law).sum(-1, keepdim=True) + 1e-12).all()
+    torch.testing.assert_close(nearest_law(law), law)
+    assert nearest_law(weights * torch.nan).isnan().all()
+
+
+def test_the_nearest_law_of_a_noisy_one_is_nearer_its_mean():
+    """Negative weights alone cut off would leave the noise above 0, far from the mean."""
+    place = torch.linspace(0, 1, 51)
+    law = torch.exp(-0.5 * ((place - 0.8) / 0.03).square())
+    law /= law.sum()
+    noise = 0.003 * torch.randn(2000, 51, generator=torch.Generator().manual_seed(0))
+    noisy = law + noise - noise.mean(-1, keepdim=True)
+    positive = noisy.clamp(min=0)
+    cut_off = (positive / positive.sum(-1, keepdim=True)) @ place
+    bias, bias_cut_off = (m.mean() - law @ place for m in (nearest_law(noisy) @ place, cut_off))
+    assert bias.abs() < 0.5 * bias_cut_off.abs()
 
 
 def test_a_greedy_learner_backs_up_the_actions_that_the_slower_field_takes():

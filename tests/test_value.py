@@ -479,15 +479,23 @@ def test_observations_may_be_mappings_or_tuples(kind, mode):
 def test_labels_that_are_out_of_range_are_refused():
     spaces = gymnasium.spaces
     pair = spaces.Tuple((spaces.Discrete(2), spaces.Discrete(3)))
+    beside_numbers = spaces.Dict(
+        {"place": spaces.Discrete(3), "speed": spaces.Box(-1.0, 1.0, (2,)), "pair": pair}
+    )
     for space, wrong in (
         (spaces.MultiDiscrete([2, 3]), [3, 0]),
         (spaces.MultiDiscrete([2, 3]), [-1, 0]),
         (spaces.MultiDiscrete([40, 40]), [41, 0]),
         (pair, (-1, 0)),
+        (beside_numbers, {"place": -1, "speed": [0.0, 0.0], "pair": (0, 0)}),
+        (beside_numbers, {"place": 0, "speed": [0.0, 0.0], "pair": (0, -1)}),
     ):
         with pytest.raises(ValueError, match="is no observation of"):
             features_of_space(space)([wrong])
     np.testing.assert_array_equal(features_of_space(pair)([(1, 0)])[0], np.eye(6)[3])
+    known = {"place": 2, "speed": [2.0, 0.5], "pair": (1, 2)}  # a number out of bounds is no label
+    flat = features_of_space(beside_numbers)([known])[0]
+    np.testing.assert_array_equal(sorted(flat), [-1] * 5 + [0.5, 1, 1, 1, 2])
 
 
 @pytest.mark.parametrize("state", [0.5, "a", None, {"place": 1}, [1, 2], 4])

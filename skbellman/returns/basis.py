@@ -202,6 +202,19 @@ class GaussianBasis:
         return matrix @ unit, matrix @ shift
 
 
+def nearest_law(weights: Tensor) -> Tensor:
+    """Return the nearest weights, (n, K), that are those of a law: none below 0, of sum 1.
+
+    The Euclidean projection on the simplex (Duchi et al., ICML 2008): all are lowered by one number
+    and cut at 0. What noise has put above 0 goes with what it has put below.
+    """
+    largest_first = weights.sort(dim=-1, descending=True).values
+    excess = largest_first.cumsum(-1) - 1
+    ranks = torch.arange(1, weights.shape[-1] + 1, device=weights.device)
+    n_kept = (largest_first * ranks > excess).sum(-1, keepdim=True).clamp(min=1)  # of NaN none is
+    return (weights - excess.gather(-1, n_kept - 1) / n_kept).clamp(min=0)
+
+
 @lru_cache(maxsize=64)
 def _cast(basis: GaussianBasis, name: str, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return an attribute cast once: steps of learning are made of many small operations."""

@@ -71,7 +71,7 @@ class BoxFeatures:
         except (IndexError, KeyError, TypeError, ValueError) as error:
             raise ValueError(refusal) from error
         # A label that is negative or too large may have set the flag of another.
-        if self.one_hot and not self.space.contains(member):
+        if not _knows_labels(self.space, member):
             raise ValueError(refusal)
         return flat
 
@@ -109,6 +109,14 @@ def _holds_labels(space: Any) -> bool:
     return all(map(_holds_labels, parts)) if parts else isinstance(space, Discrete | MultiDiscrete)
 
 
+def _knows_labels(space: Any, observation: Any) -> bool:
+    """Return whether every label of an observation is one of the space's."""
+    if parts := _parts(space):
+        values = _values(space, observation)
+        return all(_knows_labels(part, value) for part, value in zip(parts, values, strict=True))
+    return not _holds_labels(space) or bool(space.contains(observation))
+
+
 def _label_sizes(space: Any) -> list[int]:
     """Return how many values each label has."""
     from gymnasium.spaces import Discrete
@@ -125,6 +133,13 @@ def _parts(space: Any) -> list[Any]:
     if isinstance(space, Dict):
         return list(space.values())
     return list(space) if isinstance(space, Tuple) else []
+
+
+def _values(space: Any, observation: Any) -> list[Any]:
+    """Return what a mapping or tuple holds, in the order of the space's parts."""
+    from gymnasium.spaces import Dict
+
+    return [observation[k] for k in space] if isinstance(space, Dict) else list(observation)
 
 
 def _as_member(space: Any, observation: Any) -> Any:

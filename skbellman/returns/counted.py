@@ -153,7 +153,16 @@ class TableLearner(BasisLearner):
         self.field.move_to(basis)
 
 
-class Hope(TableLearner, GreedyLearner):
+class GreedyTable(TableLearner, GreedyLearner):
+    """Sweeps in an environment, where the next actions are the best."""
+
+    def _as_law(self, weights: Tensor) -> Tensor:
+        """Cut weights off below 0: they are those of atoms between centres, without noise."""
+        positive = weights.clamp(min=0)
+        return positive / positive.sum(-1, keepdim=True)
+
+
+class Hope(GreedyTable):
     """Laws in which every action has had, beside its returns, another at the end of the support.
 
     The seldomer an action was taken, the more is hoped of it, and of what leads there: optimism, as
@@ -182,7 +191,7 @@ class Hope(TableLearner, GreedyLearner):
         """Stay on the support of the laws that are learned."""
 
 
-class GreedyTableLearner(TableLearner, GreedyLearner):
+class GreedyTableLearner(GreedyTable):
     """Sweeps in an environment; actions are taken by the laws of `Hope`, beside those learned."""
 
     def __init__(self, field: TabularReturnField, support: Support, *rates: float) -> None:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from skbellman.returns.basis import GaussianBasis
+from skbellman.returns.basis import GaussianBasis, nearest_law
 from skbellman.returns.bellman import project_backup
 from skbellman.returns.fields import BasisReturnField
 from skbellman.returns.optimiser import BlockwiseAdam
@@ -252,9 +252,9 @@ class GreedyLearner(BasisLearner):
 
     The backup brings distribution functions nearer, by :math:`\sqrt\gamma`, and takes densities
     apart, by :math:`1 / \sqrt\gamma` (arXiv 1802.08163): a policy that follows the errors makes
-    them grow. So distribution functions are matched beside densities, and no weight below 0 is
-    backed up, which keeps expected returns on the support. Every action is chosen by the slower
-    field, whose choices do not waver from step to step.
+    them grow. So distribution functions are matched beside densities, and the nearest law without
+    weights below 0 is backed up, which keeps expected returns on the support. Every action is
+    chosen by the slower field, whose choices do not waver from step to step.
     """
 
     usual_rate = 2e-3
@@ -277,8 +277,11 @@ class GreedyLearner(BasisLearner):
         return BlockwiseAdam(self.field.parameters(), learning_rate)
 
     def _next_weights(self, batch: Batch) -> Tensor:
-        weights = super()._next_weights(batch).clamp(min=0)
-        return weights / weights.sum(-1, keepdim=True)
+        return self._as_law(super()._next_weights(batch))
+
+    def _as_law(self, weights: Tensor) -> Tensor:
+        """Return the weights, (n, K), of a law near those that are learned."""
+        return nearest_law(weights)
 
     def _best_coordinates(self, batch: Batch) -> Tensor:
         return self.target.best_coordinates(batch.next_state, batch.mask)
