@@ -487,6 +487,8 @@ def test_labels_that_are_out_of_range_are_refused():
         (spaces.MultiDiscrete([2, 3]), [-1, 0]),
         (spaces.MultiDiscrete([40, 40]), [41, 0]),
         (pair, (-1, 0)),
+        (pair, (1, 0, 0)),
+        (spaces.Dict({"place": spaces.Discrete(3)}), {"place": 0, "pair": 0}),
         (beside_numbers, {"place": -1, "speed": [0.0, 0.0], "pair": (0, 0)}),
         (beside_numbers, {"place": 0, "speed": [0.0, 0.0], "pair": (0, -1)}),
     ):

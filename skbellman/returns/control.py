@@ -65,15 +65,18 @@ class BoxFeatures:
         from gymnasium.spaces import flatten
 
         member = _as_member(self.space, observation)
-        refusal = f"{observation!r} is no observation of {self.space}."
         try:
             flat = np.asarray(flatten(self.space, member))
+            # A label that is negative or too large may have set the flag of another.
+            known = _knows_labels(self.space, member)
         except (IndexError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(refusal) from error
-        # A label that is negative or too large may have set the flag of another.
-        if not _knows_labels(self.space, member):
-            raise ValueError(refusal)
+            raise self._refusal(observation) from error
+        if not known:
+            raise self._refusal(observation)
         return flat
+
+    def _refusal(self, observation: Any) -> ValueError:
+        return ValueError(f"{observation!r} is no observation of {self.space}.")
 
 
 class JointLabelFeatures(BoxFeatures):
@@ -111,10 +114,11 @@ def _holds_labels(space: Any) -> bool:
 
 def _knows_labels(space: Any, observation: Any) -> bool:
     """Return whether every label of an observation is one of the space's."""
-    if parts := _parts(space):
-        values = _values(space, observation)
-        return all(_knows_labels(part, value) for part, value in zip(parts, values, strict=True))
-    return not _holds_labels(space) or bool(space.contains(observation))
+    if _holds_labels(space):
+        return bool(space.contains(observation))
+    parts = _parts(space)
+    values = _values(space, observation) if parts else []
+    return all(_knows_labels(part, value) for part, value in zip(parts, values, strict=True))
 
 
 def _label_sizes(space: Any) -> list[int]:
