@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -498,6 +499,13 @@ def test_labels_that_are_out_of_range_are_refused():
     known = {"place": 2, "speed": [2.0, 0.5], "pair": (1, 2)}  # a number out of bounds is no label
     flat = features_of_space(beside_numbers)([known])[0]
     np.testing.assert_array_equal(sorted(flat), [-1] * 5 + [0.5, 1, 1, 1, 2])
+
+
+@pytest.mark.parametrize("reward", [np.nan, -np.inf, 1e39])
+def test_a_reward_that_is_no_number_is_refused(reward):
+    paid = gymnasium.wrappers.TransformReward(Corridor(), lambda r: reward if r else r)
+    with pytest.raises(ValueError, match=re.escape(f"gave the reward {reward} at step ")):
+        control(gamma=0.9).fit(paid, n_steps=200)
 
 
 @pytest.mark.parametrize("state", [0.5, "a", None, {"place": 1}, [1, 2], 4])

@@ -9,6 +9,8 @@ import numpy as np
 
 # Of states that are one label, up to which their laws are held in a table.
 MAX_LABELS = 1000
+# Of a reward: laws are learned in float32.
+LARGEST_REWARD = float(np.finfo(np.float32).max)
 _SHOWN = 8
 
 

@@ -9,12 +9,10 @@ from typing import Any
 import narwhals.stable.v2 as nw
 import numpy as np
 
-from skbellman.returns.encoding import is_missing
+from skbellman.returns.encoding import LARGEST_REWARD, is_missing
 
 _SCALARS = ("action", "reward", "terminated", "truncated", "next_action")
 _NEEDED = ("reward", "terminated")
-# Laws are learned in float32.
-_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -208,7 +206,7 @@ def _finite_rewards(rewards: np.ndarray) -> np.ndarray:
     if not np.isfinite(values).all():
         row = int((~np.isfinite(values)).argmax())
         raise ValueError(f"reward is {values[row]} in row {row}: drop or repair the row.")
-    if np.abs(values).max() > _LARGEST:
+    if np.abs(values).max() > LARGEST_REWARD:
         row = int(np.abs(values).argmax())
         raise ValueError(
             f"reward is {values[row]} in row {row}, too large for the floats of laws: divide all "
