@@ -68,7 +68,7 @@ def _gan(make: Callable[[], CTGAN | TVAE]):
 
 
 def forest_diffusion(
-    train: pd.DataFrame, n_rows: int, seed: int, copies: int = 20, levels: int = 50
+    train: pd.DataFrame, n_rows: int, seed: int, copies: int, levels: int
 ) -> pd.DataFrame:
     """Their flow; it takes no column of a single category."""
     alike = [c for c in categories_of(train) if train[c].nunique() == 1]
@@ -99,7 +99,7 @@ def real_rows(train: pd.DataFrame, n_rows: int, seed: int) -> pd.DataFrame:
     return train.sample(n_rows, random_state=seed)
 
 
-METHODS: dict[str, Callable[[pd.DataFrame, int, int], pd.DataFrame]] = {
+METHODS: dict[str, Callable[..., pd.DataFrame]] = {
     "ours": ours,
     "CTGAN": _gan(CTGAN),
     "TVAE": _gan(TVAE),

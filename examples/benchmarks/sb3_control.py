@@ -3,9 +3,9 @@
     pip install sb3-contrib
     cd examples/benchmarks && python sb3_control.py --environments CartPole-v1 --seeds 0 1 2
 
-Network, replay, batches, exploration, start of learning, steps of learning and evaluations are
-those of control.py; the target is copied every 200 steps, observations are as they come, and the
-loss is Huber's, as the library has it. ``--rates`` are tried one after the other.
+Network, replay, batches, start of learning, steps of learning and evaluations are those of
+control.py; the target is copied every 200 steps, observations are as they come, and the loss is
+Huber's, as the library has it. ``--rates`` and ``--explored`` are tried one after the other.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ class Evaluation(BaseCallback):
         return True
 
 
-def run(task: Task, rate: float, seed: int) -> tuple[list[float], float]:
+def run(task: Task, rate: float, explored: float, seed: int) -> tuple[list[float], float]:
     """Return the scores of the evaluations, and the seconds of a step, acting included."""
     model = QRDQN(
         "MlpPolicy", task.name, rate, buffer_size=50_000, learning_starts=1000, batch_size=64,
         gamma=task.gamma, train_freq=task.learn_every, gradient_steps=1,
-        target_update_interval=200, exploration_fraction=task.explored,
+        target_update_interval=200, exploration_fraction=explored,
         exploration_final_eps=0.05, seed=seed, device="cpu",
         policy_kwargs={"n_quantiles": SIZE, "net_arch": [128, 128]},
     )  # fmt: skip
@@ -80,11 +80,14 @@ def main() -> None:
     parser.add_argument("--environments", nargs="+", default=["FrozenLake-v1", "CartPole-v1"])
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
     parser.add_argument("--rates", type=float, nargs="+", default=[5e-4])
+    parser.add_argument("--explored", type=float, nargs="+", default=[0.2])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    for name, rate in itertools.product(arguments.environments, arguments.rates):
-        runs = [run(TASKS[name], rate, seed) for seed in arguments.seeds]
-        print_line(TASKS[name], "QR-DQN of sb3-contrib", runs, f"{rate:g}, copied, 1")
+    presets = itertools.product(arguments.environments, arguments.rates, arguments.explored)
+    for name, rate, explored in presets:
+        runs = [run(TASKS[name], rate, explored, seed) for seed in arguments.seeds]
+        chosen = f"{rate:g}, copied, 1, {explored:g}"
+        print_line(TASKS[name], "QR-DQN of sb3-contrib", runs, chosen)
 
 
 if __name__ == "__main__":
