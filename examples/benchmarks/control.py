@@ -189,7 +189,7 @@ PRESETS = {
     ("FrozenLake-v1", "QR"): Preset(1e-3, 0.02, 1),
     ("FrozenLake-v1", "DQN"): Preset(2e-3, 0.02, 1),
     ("CartPole-v1", "ours"): Preset(2e-3, 0.02, 3, 0.05),
-    ("CartPole-v1", "C51"): Preset(2e-3, 0.02, 3),
+    ("CartPole-v1", "C51"): Preset(2e-3, 0.02, 3, 0.05),
     ("CartPole-v1", "steady C51"): Preset(2e-3, 0.02, 3),
     ("CartPole-v1", "QR"): Preset(2e-3, 0.02, 3),
     ("CartPole-v1", "DQN"): Preset(2e-3, 0.02, 3),
