@@ -438,7 +438,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     exploration : float, default=0.05
         Share of random actions in an environment, once it has fallen from 1.
     exploration_fraction : float, default=0.2
-        Share of the steps over which it falls.
+        Share of the steps over which it falls. Less is enough where random steps soon show what
+        there is, as in CartPole.
     n_random_steps : int, default=1000
         Steps in an environment before learning begins.
     replay_size : int, default=50000
@@ -448,7 +449,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     device : str, default="auto"
         "cpu", "cuda", ...; "auto" takes a GPU if there is one.
     verbose : int, default=0
-        1 prints a line now and then.
+        1 prints how far it is now and then: steps, loss, returns of episodes, support.
     random_state : int, RandomState instance or None, default=None
         Seeds everything; the global random states are left alone.
 

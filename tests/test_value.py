@@ -633,6 +633,20 @@ def test_paper_form_learns_the_laws_of_the_chain():
         assert (found - known).square().mean() < 0.03 * known.square().mean()
 
 
+def test_verbose_says_how_far_it_is(capsys):
+    control(verbose=1).fit(Corridor(), n_steps=250)
+    *_, line = capsys.readouterr().out.splitlines()
+    number = r"-?\d+(?:\.\d+)?"
+    found = re.fullmatch(
+        rf"step ({number}) of 250: loss {number}, return ({number}), support {number} to {number}",
+        line,
+    )
+    assert found, line
+    # A report is of the last twenty episodes, of at most three steps, and paid at most 1.
+    assert 190 <= int(found[1]) <= 250
+    assert 0 < float(found[2]) <= 1
+
+
 @pytest.mark.slow
 def test_target_return_stops_the_fit():
     value = control(target_return=-1.0).fit(Corridor(), n_steps=500)

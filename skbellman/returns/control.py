@@ -420,7 +420,7 @@ class Controller:
                 if self.curves.diverged or self._is_good_enough():
                     break
                 if len(self.curves.step) % _REPORT_EVERY == 0:
-                    report(self.curves.line(_REPORT_EVERY))
+                    report(self.curves.line(settings.n_steps, _REPORT_EVERY))
 
     def _is_good_enough(self) -> bool:
         target, last = self.settings.target_return, self.curves.episode_return[-_REPORT_EVERY:]

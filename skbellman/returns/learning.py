@@ -324,10 +324,10 @@ class Curves:
         if loss is not None:
             self.diverged = not learner.keep_if_finite(loss)
 
-    def line(self, n_last: int = 1) -> str:
-        """Return a line on the last notes."""
+    def line(self, n_steps: int, n_last: int = 1) -> str:
+        """Return a line on the last notes, of n_steps that are to be taken."""
         low, high = self.support[-1]
-        parts = [f"step {self.step[-1]}: loss {self.loss[-1]:.4f}"]
+        parts = [f"step {self.step[-1]} of {n_steps}: loss {self.loss[-1]:.4f}"]
         if last := self.episode_return[-n_last:]:
             parts.append(f"return {sum(last) / len(last):.4g}")
         return ", ".join([*parts, f"support {low:.4g} to {high:.4g}"])
@@ -377,7 +377,7 @@ def fit_to_table(
             loss = learner.step(draw())
             if step in note_at:
                 curves.note(step, loss, learner)
-                report(curves.line())
+                report(curves.line(n_steps))
                 if curves.diverged:
                     break
     return curves
