@@ -32,8 +32,9 @@ from torch import Tensor
 from skbellman.fields import ClosedFormField, DensityField, DirectField, Mixture, NeuralField
 from skbellman.schedule import NoiseSchedule, PartialSchedule, masked
 
-# Rows times directions that are worked on at once: memory stays flat in the number of rows.
-_CHUNK = 4096
+# Rows times directions that are worked on at once: memory stays flat in the number of rows. A
+# GPU is idle unless it has many.
+_CHUNK, _GPU_CHUNK = 4096, 2**17
 # Columns up to which the exact divergence is affordable, and the probes to take above.
 _MAX_EXACT_COLUMNS = 64
 _MAX_NODES = 128
@@ -169,7 +170,8 @@ class FlowIntegral:
         return log_density, worst
 
     def _chunk_size(self, x: Tensor) -> int:
-        return max(_CHUNK // (self.n_probes or x.shape[1]), 16)
+        chunk = _CHUNK if x.device.type == "cpu" else _GPU_CHUNK
+        return max(chunk // (self.n_probes or x.shape[1]), 16)
 
     def _pieces(
         self,

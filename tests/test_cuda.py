@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import pickle
+from unittest import mock
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from known import draw, mixture
+from known_returns import chain, chain_laws, distances, estimator, numbered
 from torch.testing import assert_close
 
-from skbellman import BellmanDiffusionDensity
+from skbellman import BellmanDiffusionDensity, BellmanImputer
 from skbellman.dynamics import bellman_dynamics
 from skbellman.schedule import NoiseSchedule
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 QUICK = {"n_steps": 60, "width": 16, "random_state": 0}
+
+
+def moved_to_cpu(model):
+    """Return the fitted estimator as a machine without a GPU loads it."""
+    with mock.patch.object(torch.cuda, "is_available", return_value=False):
+        here = pickle.loads(pickle.dumps(model))
+    assert here.device_.type == "cpu"
+    return here
 
 
 @pytest.mark.parametrize("falling", [False, True])
@@ -43,13 +53,62 @@ def test_an_estimator_fitted_there_scores_the_same_here(objective):
     density = BellmanDiffusionDensity(objective=objective, device="cuda", **QUICK).fit(frame)
     assert density.device_.type == "cuda"
     assert len(density.sample(50, random_state=0)) == 50
-    here = pickle.loads(pickle.dumps(density)).set_params(device="cpu")
-    here.field_.to("cpu")
-    here.schedule_.to("cpu")
-    here.device_ = torch.device("cpu")
+    here = moved_to_cpu(density)
     np.testing.assert_allclose(
         density.score_samples(frame), here.score_samples(frame), rtol=1e-4, atol=1e-4
     )
     if objective == "denoising":
         filled = density.sample(given=frame, random_state=0)
         assert not filled.isna().any(axis=None)
+        np.testing.assert_allclose(
+            density.score_samples(frame, columns=["x"], given=["c"]),
+            here.score_samples(frame, columns=["x"], given=["c"]),
+            rtol=1e-4,
+            atol=1e-4,
+        )
+
+
+def test_a_fit_is_the_same_twice_and_leaves_the_random_state_alone():
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(300, 2)), columns=["x", "y"])
+    before = torch.cuda.get_rng_state()
+    one, two = (BellmanDiffusionDensity(device="cuda", **QUICK).fit(frame) for _ in range(2))
+    pd.testing.assert_frame_equal(one.sample(20, random_state=0), two.sample(20, random_state=0))
+    assert_close(torch.cuda.get_rng_state(), before)
+
+
+def test_an_imputer_fills_the_gaps():
+    rng = np.random.default_rng(0)
+    table = rng.multivariate_normal([0, 0], [[1, 0.99], [0.99, 1]], 400)
+    gaps = np.where(rng.random(table.shape) < [0.0, 0.2], np.nan, table)
+    density = BellmanDiffusionDensity(device="cuda", **QUICK)
+    filled = BellmanImputer(density, statistic="mean", n_draws=50).fit_transform(gaps)
+    assert np.abs(filled - table)[np.isnan(gaps)].mean() < 0.2
+
+
+@pytest.mark.parametrize("form", ["basis", "networks", "table of laws"])
+def test_laws_of_returns_are_right_there_and_the_same_here(form):
+    table = chain() if form == "table of laws" else numbered(chain())
+    forms = {"form": "networks", "n_steps": 1500} if form == "networks" else {}
+    value = estimator(device="cuda", **forms).fit(table)
+    assert value.device_.type == "cuda"
+    assert distances(value, chain_laws(0.8)).max() < 0.12
+    here, states, q = moved_to_cpu(value), np.array([0, 1, 2]), [0.1, 0.5, 0.9]
+    np.testing.assert_allclose(value.quantile(states, q=q), here.quantile(states, q=q), atol=1e-3)
+    np.testing.assert_allclose(value.cvar(states), here.cvar(states), atol=1e-3)
+    np.testing.assert_allclose(value.predict(states), here.predict(states), atol=1e-3)
+    assert value.sample(states, n_samples=50, random_state=0).shape == (3, 50)
+    level = 0.0 if form == "networks" else value.level_
+    assert float(value.law(0).scalar(torch.zeros(1, 1, device="cuda"), sigma=level)) > 0
+    if form != "networks":
+        assert np.isfinite(value.partial_fit(table, n_steps=20).predict(states)).all()
+
+
+@pytest.mark.parametrize("name", ["CartPole-v1", "FrozenLake-v1"])
+def test_an_agent_learns_there_and_acts_here(name):
+    agent = estimator(policy="greedy", device="cuda", n_random_steps=100)
+    agent.fit(name, n_steps=400)
+    observation = np.zeros(4) if name == "CartPole-v1" else 0
+    here = moved_to_cpu(agent)
+    assert agent.act(observation) == here.act(observation)
+    assert agent.act(observation, ("cvar", 0.2)) == here.act(observation, ("cvar", 0.2))
+    assert np.isfinite(agent.partial_fit(name, n_steps=50).predict([observation], [0])).all()

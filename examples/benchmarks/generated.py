@@ -28,29 +28,10 @@ from ctgan import CTGAN, TVAE
 from density import auc
 from ForestDiffusion import ForestDiffusionModel
 from sdmetrics.reports.single_table import QualityReport
-from sklearn.datasets import fetch_openml
 from sklearn.preprocessing import OrdinalEncoder
+from tables import MIXED, categories_of, load_mixed
 
 from skbellman import BellmanDiffusionDensity
-
-OPENML = {"abalone": 183, "mushroom": 24, "adult": 1590}
-# In the place of a gap, for those who take none.
-GAP = "(none)"
-
-
-def load(name: str, folder: Path | None) -> pd.DataFrame:
-    """Return a table whose categories are strings, gaps among them a category of their own."""
-    if folder is None:
-        frame = fetch_openml(data_id=OPENML[name], as_frame=True).frame
-    else:
-        frame = pd.read_csv(folder / f"{name}.csv")
-    categories = frame.columns.difference(frame.select_dtypes("number").columns)
-    frame = frame.astype(dict.fromkeys(categories, object)).rename(columns=str)
-    return frame.fillna(dict.fromkeys(categories_of(frame), GAP))
-
-
-def categories_of(frame: pd.DataFrame) -> list[str]:
-    return list(frame.columns.difference(frame.select_dtypes("number").columns))
 
 
 def ours(train: pd.DataFrame, n_rows: int, seed: int) -> pd.DataFrame:
@@ -145,7 +126,7 @@ def run(method: str, frame: pd.DataFrame, seed: int) -> tuple[float, float, floa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=None, help="folder with the CSV files")
-    parser.add_argument("--tables", nargs="+", default=["abalone", "mushroom"], choices=OPENML)
+    parser.add_argument("--tables", nargs="+", default=["abalone", "mushroom"], choices=MIXED)
     usual = [name for name in METHODS if name != "ForestDiffusion"]
     parser.add_argument("--methods", nargs="+", default=usual, choices=METHODS)
     parser.add_argument("--seeds", type=int, default=5)
@@ -160,7 +141,7 @@ def main() -> None:
     )
     print("| table | method | AUC | Shape | Trend | seconds |", flush=True)
     for name in arguments.tables:
-        frame = load(name, arguments.data)
+        frame = load_mixed(name, arguments.data)
         for method in arguments.methods:
             figures = np.array([run(method, frame, seed) for seed in range(arguments.seeds)])
             cells = zip(figures.mean(0)[:3], figures.std(0)[:3], strict=True)

@@ -12,16 +12,35 @@ from sklearn.datasets import fetch_openml
 from skbellman.tables.grids import grid_step
 
 OPENML = {"abalone": 183, "wine_quality_red": 40691, "parkinsons": 1488, "concrete": 44959}
+# Tables of numbers and categories.
+MIXED = {"abalone": 183, "mushroom": 24, "adult": 1590}
+# In the place of a gap, for those who take none.
+GAP = "(none)"
 
 
 def load(name: str, folder: Path | None) -> pd.DataFrame:
     """Return the numeric columns of a table, from a folder of CSV files or from OpenML."""
-    if folder is None:
-        frame = fetch_openml(data_id=OPENML[name], as_frame=True).frame
-    else:
-        frame = pd.read_csv(folder / f"{name}.csv")
-    numeric = frame.select_dtypes("number")
+    numeric = _read(name, OPENML, folder).select_dtypes("number")
     return numeric.drop(columns=[c for c in ("status", "Class") if c in numeric])
+
+
+def load_mixed(name: str, folder: Path | None) -> pd.DataFrame:
+    """Return a table whose categories are strings, gaps among them a category of their own."""
+    frame = _read(name, MIXED, folder)
+    categories = categories_of(frame)
+    frame = frame.astype(dict.fromkeys(categories, object)).rename(columns=str)
+    return frame.fillna(dict.fromkeys(categories, GAP))
+
+
+def categories_of(frame: pd.DataFrame) -> list[str]:
+    """Return the names of the columns that hold no numbers."""
+    return list(frame.columns.difference(frame.select_dtypes("number").columns))
+
+
+def _read(name: str, ids: dict[str, int], folder: Path | None) -> pd.DataFrame:
+    if folder is None:
+        return fetch_openml(data_id=ids[name], as_frame=True).frame
+    return pd.read_csv(folder / f"{name}.csv")
 
 
 def dequantised(frame: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
