@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 _EMA_DECAY = 0.999
 _WARM_UP = 100
@@ -173,7 +173,7 @@ def train(
     RuntimeWarning
         If interrupted from the keyboard: the best state so far is kept.
     """
-    averaged = AveragedModel(module, avg_fn=_warm_average)
+    averaged = AveragedModel(module)
     best = _Best(copy.deepcopy(module.state_dict()), evaluate(averaged.module)["score"])
     optimiser = torch.optim.AdamW(
         module.parameters(),
@@ -191,6 +191,7 @@ def train(
         for step in range(1, plan.n_steps + 1):
             losses.append(_optimise(module, loss, optimiser))
             scheduler.step()
+            averaged.multi_avg_fn = get_ema_multi_avg_fn(_warm_decay(step))
             averaged.update_parameters(module)
             if step not in evaluation_steps:
                 continue
@@ -270,8 +271,6 @@ def _cosine(step: int, plan: Plan) -> float:
     return warm * 0.5 * (1 + math.cos(math.pi * step / plan.n_steps))
 
 
-def _warm_average(average: Tensor, current: Tensor, n_averaged: Tensor | int) -> Tensor:
-    """Exponential moving average whose memory grows with the steps, up to 1 / (1 - decay)."""
-    count = torch.as_tensor(n_averaged).to(average)
-    decay = torch.clamp((1 + count) / (10 + count), max=_EMA_DECAY)
-    return torch.lerp(current, average, decay)
+def _warm_decay(step: int) -> float:
+    """Return the decay of a moving average whose memory grows with the steps, up to a limit."""
+    return min(step / (step + 9), _EMA_DECAY)
