@@ -44,6 +44,29 @@ def test_a_numeric_column_round_trips_at_unit_scale(shape):
     np.testing.assert_allclose(column.decode(z), values, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("values", "low_end", "high_end"),
+    [
+        (5 + RNG.random(1000), True, True),
+        (RNG.beta(5, 1, 1000), False, True),
+        (RNG.exponential(size=1000) - 2, True, False),
+        (RNG.beta(3, 3, 1000), False, False),
+        (RNG.normal(size=1000), False, False),
+        (RNG.standard_t(3, 1000), False, False),
+        (RNG.random(30) - 0.5, False, False),  # so few rows do not tell
+    ],
+)
+def test_nothing_is_drawn_beyond_an_end_that_comes_at_once(values, low_end, high_end):
+    column, low, high = make_column(values), values.min(), values.max()
+    for end, beyond, comes_at_once in ((low, low - 0.02, low_end), (high, high + 0.02, high_end)):
+        drawn = column.decode(column.encode(np.array([beyond]))[0])
+        # As far within as it was beyond: an end has no pile of draws.
+        assert drawn == pytest.approx(2 * end - beyond if comes_at_once else beyond)
+    far = column.decode(np.array([[-12.0], [12.0]]))
+    assert (far[0] >= low) | (not low_end)
+    assert (far[1] <= high) | (not high_end)
+
+
 def test_heavy_tails_are_tamed():
     for shape in ("heavy", "outlier"):
         z, _ = make_column(SHAPES[shape]).encode(SHAPES[shape])

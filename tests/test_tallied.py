@@ -28,6 +28,11 @@ def hours(n=20_000):
     return np.select([kind == 0, kind == 1], [40.0, tens], RNG.integers(1, 90, n).astype(float))
 
 
+def ages(n):
+    """Return ages from 18 on, an evenly falling number of each."""
+    return 18 + RNG.triangular(0, 0, 60, n).round()
+
+
 @pytest.fixture(scope="module")
 def tallied():
     values = hours()
@@ -70,6 +75,26 @@ def test_values_far_away_have_finite_scores(tallied):
     assert (np.diff(column.encode(np.linspace(-300, 400, 99))[0][:, 0]) > 0).all()
 
 
+def test_an_end_that_comes_at_once_is_not_passed():
+    values = np.append(ages(5000), np.full(40, 90.0))  # 90 stands for all above
+    column = (
+        TableEncoder().fit(pd.DataFrame({"age": values, "x": RNG.normal(size=5040)})).columns_[0]
+    )
+    drawn = column.decode(RNG.standard_normal((50_000, 1)))
+    assert drawn.min() == 18
+    assert drawn.max() == 90
+    for age in (18, 19, 90):
+        assert (drawn == age).mean() == pytest.approx((values == age).mean(), rel=0.15)
+    far = column.decode(np.array([[-9.0], [9.0]]))
+    assert ((far >= 18) & (far <= 90)).all()
+    # What lies beyond is improbable, but not impossible.
+    z, log_slope = column.encode(np.array([16.0, 17.0, 18.0, 90.0, 91.0, 92.0]))
+    mass = np.exp(norm.logpdf(z[:, 0]) + log_slope)
+    assert (mass > 0).all()
+    assert mass[:2].max() < 1e-2 * mass[2]
+    assert mass[4:].max() < 0.1 * mass[3]
+
+
 @pytest.mark.parametrize(
     ("values", "answer"),
     [
@@ -81,6 +106,10 @@ def test_values_far_away_have_finite_scores(tallied):
         (np.append(hours(2000), 1e7), False),  # too long a grid
         (np.append(RNG.integers(0, 300, 2000), 1000.0), False),  # long, and many values
         (np.array([1.0, 2.0]), False),
+        (ages(2000), True),
+        (-ages(2000), True),
+        (RNG.normal(40, 12, 2000).round().clip(max=60), True),  # all above stand at 60
+        (RNG.poisson(30, 2000).astype(float), False),
     ],
 )
 def test_values_stand_apart_from_those_beside_them(values, answer):

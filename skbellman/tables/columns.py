@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -18,6 +19,8 @@ CATEGORY_FLOOR = 0.1
 _TAILS = (np.inf, 8.0, 4.0, 2.0, 1.0, 0.5, 0.25)
 # How much more often than the values next to it an atom is there.
 _STANDING_OUT = 3
+# Rows that the bin beyond an end would hold, if counts went on as they fall, and does not hold.
+_MISSING_BEYOND = 10
 # Mean log-likelihood per row that a heavier tail has to gain to be chosen.
 _TAIL_GAIN = 0.002
 # A logarithmic tail on top of a logarithm draws values beyond any bound: see `_stays_near`.
@@ -80,6 +83,9 @@ class NumericColumn(Column):
     power kept in [0, 2], where the map is onto the whole line) and c the width beyond which
     tails grow as a logarithm; power and c by maximum likelihood of a normal coordinate.
 
+    Where rows do not thin out towards an end of the column (shares up to 1, adults from 18 on),
+    what would be drawn beyond is folded back. It scores little, but is not impossible.
+
     Parameters
     ----------
     values : array of shape (n,)
@@ -93,7 +99,7 @@ class NumericColumn(Column):
     n_dims, holds_numbers = 1, True
 
     def __init__(self, values: np.ndarray, dequantize: bool, precision: float) -> None:
-        self.low = float(values.min())
+        self.low, high = float(values.min()), float(values.max())
         self.step = grid_step(values, precision) if dequantize else 0.0
         # Of values on a coarse grid, two say, the likeliest shape has no bounds: spread them.
         values = self.spread(values, _even_places(values))
@@ -103,6 +109,9 @@ class NumericColumn(Column):
         self.power = _best_power(u)
         self.tail = _best_tail(u, self.power)
         self._standardise(values)
+        shaped, _ = self._unscaled(values)
+        n_bins = math.ceil(math.sqrt(len(values)))
+        self._set_ends(np.histogram(shaped, n_bins)[0], high)
 
     def straight(self, values: np.ndarray) -> NumericColumn:
         """Return the column without shaping: location and scale alone."""
@@ -122,11 +131,22 @@ class NumericColumn(Column):
     def decode(self, coordinates: np.ndarray) -> np.ndarray:
         y = _inverse_asinh(coordinates[:, 0] * self.scale + self.mean, self.tail)
         values = inverse_yeo_johnson(y, self.power) * self.unit + self.center
-        values = self._on_grid(values) if self.step else values
+        values = self._folded(self._on_grid(values) if self.step else values)
         # What was never negative is drawn no lower, and what was always positive stays so.
         if self.low > 0:
             return np.where(values > 0, values, self._least)
         return np.maximum(values, 0.0) if self.low == 0 else values
+
+    def _set_ends(self, counts: np.ndarray, high: float) -> None:
+        """Bound what is drawn where the rows, counted in bins from end to end, end at once."""
+        self.least_drawn = self.low if ends_at_once(counts) else -np.inf
+        self.most_drawn = high if ends_at_once(counts[::-1]) else np.inf
+
+    def _folded(self, values: np.ndarray) -> np.ndarray:
+        """Return values beyond the ends as far within them."""
+        least, most = self.least_drawn, self.most_drawn
+        values = np.where(values > most, 2 * most - values, values)
+        return np.where(values < least, 2 * least - values, values).clip(least, most)
 
     def _standardise(self, values: np.ndarray) -> None:
         t, _ = self._unscaled(values)
@@ -275,6 +295,12 @@ def find_atoms(values: np.ndarray, least_share: float) -> np.ndarray:
     if len(levels) == 2 or (~stands_out).sum() < 2:
         return levels
     return levels[stands_out]
+
+
+def ends_at_once(counts: np.ndarray) -> bool:
+    """Return whether a bin before the first would hold rows, if counts went on as they fall."""
+    first, second = np.append(counts, 0)[:2]
+    return bool(first * min(first / max(second, 1), 1) >= _MISSING_BEYOND)
 
 
 def yeo_johnson(u: np.ndarray, power: float) -> np.ndarray:

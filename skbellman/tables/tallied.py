@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from skbellman.tables.columns import CATEGORY_FLOOR, CategoricalColumn, Column, NumericColumn
+from skbellman.tables.columns import (
+    CATEGORY_FLOOR,
+    CategoricalColumn,
+    Column,
+    NumericColumn,
+    ends_at_once,
+)
 
 # Values of which each is a level, at most, and rows for each of them, at least.
 _MAX_LEVELS, _ROWS_PER_LEVEL = 24, 10
@@ -147,6 +153,7 @@ class TalliedColumn(NumericColumn):
     def __init__(self, values: np.ndarray, precision: float) -> None:
         super().__init__(values, True, precision)
         counts = _tally(values, self.step)
+        self._set_ends(counts, float(values.max()))
         # The steps that hold a value, and between them what holds none, as one.
         held = np.flatnonzero(counts)
         edge = np.unique(np.append(held, held + 1))
@@ -194,15 +201,25 @@ class _Steps:
 
 
 def stands_apart(values: np.ndarray, step: float) -> bool:
-    """Return whether values on a grid are more or less usual than those beside them."""
+    """Return whether a grid is no smooth shape's: some value or end of it stands apart.
+
+    Values that are more or less usual than those beside them, or an end that comes at once: adults
+    from 18 on, ages of 90 that stand for all above.
+    """
     if not step or np.ptp(values) > _most_cells(values) * step:
         return False
     counts = _tally(values, step)
+    return ends_at_once(counts) or ends_at_once(counts[::-1]) or _are_uneven(counts)
+
+
+def _are_uneven(counts: np.ndarray) -> bool:
+    """Return whether the count of a value foretells it better than the counts beside it."""
+    n_rows = counts.sum()
     beside = _mean_beside(counts) + 0.5
     others = counts - 0.5
-    gain = np.log(others.clip(0.5) / (len(values) - 1 + 0.5 * len(counts)))
+    gain = np.log(others.clip(0.5) / (n_rows - 1 + 0.5 * len(counts)))
     gain -= np.log(beside / beside.sum())
-    return bool((counts * gain).sum() > _STANDING_OUT * len(values))
+    return bool((counts * gain).sum() > _STANDING_OUT * n_rows)
 
 
 def is_short(values: np.ndarray, step: float) -> bool:
