@@ -34,7 +34,7 @@ from skbellman.schedule import NoiseSchedule, PartialSchedule, masked
 
 # Rows times directions that are worked on at once: memory stays flat in the number of rows. A
 # GPU is idle unless it has many.
-_CHUNK, _GPU_CHUNK = 4096, 2**17
+_CHUNK, _GPU_CHUNK = 4096, 2**15
 # Columns up to which the exact divergence is affordable, and the probes to take above.
 _MAX_EXACT_COLUMNS = 64
 _MAX_NODES = 128

@@ -95,6 +95,13 @@ def test_an_end_that_comes_at_once_is_not_passed():
     assert mass[4:].max() < 0.1 * mass[3]
 
 
+def test_draws_folded_at_an_end_are_on_the_grid():
+    values = RNG.integers(0, 1000, 20_000) / 10
+    column = NumericColumn(values, True, 1e-16)
+    drawn = column.decode(1.5 * RNG.standard_normal((20_000, 1)))
+    assert np.isin(drawn, values).all()
+
+
 @pytest.mark.parametrize(
     ("values", "answer"),
     [

@@ -130,8 +130,8 @@ class NumericColumn(Column):
 
     def decode(self, coordinates: np.ndarray) -> np.ndarray:
         y = _inverse_asinh(coordinates[:, 0] * self.scale + self.mean, self.tail)
-        values = inverse_yeo_johnson(y, self.power) * self.unit + self.center
-        values = self._folded(self._on_grid(values) if self.step else values)
+        values = self._folded(inverse_yeo_johnson(y, self.power) * self.unit + self.center)
+        values = self._on_grid(values) if self.step else values
         # What was never negative is drawn no lower, and what was always positive stays so.
         if self.low > 0:
             return np.where(values > 0, values, self._least)
