@@ -77,9 +77,8 @@ def test_values_far_away_have_finite_scores(tallied):
 
 def test_an_end_that_comes_at_once_is_not_passed():
     values = np.append(ages(5000), np.full(40, 90.0))  # 90 stands for all above
-    column = (
-        TableEncoder().fit(pd.DataFrame({"age": values, "x": RNG.normal(size=5040)})).columns_[0]
-    )
+    table = pd.DataFrame({"age": values, "x": RNG.normal(size=5040)})
+    column = TableEncoder().fit(table).columns_[0]
     drawn = column.decode(RNG.standard_normal((50_000, 1)))
     assert drawn.min() == 18
     assert drawn.max() == 90
