@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import math
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, TypeVar
 
@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skbellman.devices import PortableMixin, fork_devices, resolve_device
 from skbellman.fields import DensityField
-from skbellman.returns.basis import GaussianBasis
+from skbellman.returns.batch import Batch
 from skbellman.returns.control import (
     Controller,
     ControlSettings,
@@ -28,14 +28,8 @@ from skbellman.returns.control import (
     as_vector,
     environment_space,
 )
-from skbellman.returns.counted import (
-    MAX_STEPS,
-    CountedReplay,
-    GreedyTableLearner,
-    TableLearner,
-    counted,
-)
-from skbellman.returns.direct import DirectLearner, DirectReturnField
+from skbellman.returns.counted import CountedReplay, GreedyTableLearner, counted
+from skbellman.returns.direct import DirectReturnField
 from skbellman.returns.encoding import DecisionSpace, check_rows
 from skbellman.returns.evaluation import (
     encode,
@@ -45,23 +39,17 @@ from skbellman.returns.evaluation import (
     with_next_actions,
 )
 from skbellman.returns.fields import BasisReturnField, ReturnField, TabularReturnField
+from skbellman.returns.frames import FramedReturnField
+from skbellman.returns.from_table import TableFit, warn_of_misplaced
 from skbellman.returns.laws import TabulatedLaws
-from skbellman.returns.learning import (
-    BasisLearner,
-    Batch,
-    Curves,
-    Learner,
-    fit_to_table,
-    greedy_kind,
-    random_rows,
-)
+from skbellman.returns.learning import Curves, GreedyLearner, Learner, greedy_kind
 from skbellman.returns.support import Support
 from skbellman.returns.transitions import Transitions, joined_columns, read_transitions
 from skbellman.validation import check_count
 
-# Cells of a grid in a noise level, at which laws are tabulated.
-_CELLS = 4
-_AnyLearner = TypeVar("_AnyLearner", bound=BasisLearner)
+# Backups of all laws of a table at most: they end once laws have settled.
+_MOST_SWEEPS = 20_000
+_AnyLearner = TypeVar("_AnyLearner", bound=GreedyLearner)
 
 
 class ReturnLaws(BaseEstimator):
@@ -98,7 +86,7 @@ class ReturnLaws(BaseEstimator):
         >>> value.fit(chain).predict([0, 1]).round(1)
         array([2., 2.])
         """
-        return self._laws(states, actions).mean()
+        return self._means(states, actions)
 
     def sample(
         self, states: Any, actions: Any = None, n_samples: int = 1, random_state: Any = None
@@ -132,7 +120,9 @@ class ReturnLaws(BaseEstimator):
         """
         n_samples = check_count("n_samples", n_samples)
         seed = int(check_random_state(random_state).randint(2**31))
-        return self._sharp_laws(states, actions).sample(n_samples, np.random.default_rng(seed))
+        return self._laws(states, actions, with_noise=False).sample(
+            n_samples, np.random.default_rng(seed)
+        )
 
     def score_samples(self, states: Any, actions: Any = None, *, returns: Any) -> np.ndarray:
         """Return the log-densities of observed returns, one for each state.
@@ -163,7 +153,7 @@ class ReturnLaws(BaseEstimator):
         >>> bool(near > far)
         True
         """
-        laws = self._laws(states, actions)
+        laws = self._laws(states, actions, with_noise=True)
         observed = check_rows("returns", returns, len(laws)).astype(np.float64)
         if not np.isfinite(observed).all():
             raise ValueError(f"returns must be finite, got {observed[~np.isfinite(observed)][0]}.")
@@ -230,7 +220,7 @@ class ReturnLaws(BaseEstimator):
         probabilities = np.asarray(q, dtype=np.float64)
         if probabilities.ndim > 1 or not ((probabilities >= 0) & (probabilities <= 1)).all():
             raise ValueError(f"q must be a number from 0 to 1 or a list of them, got {q}.")
-        laws = self._sharp_laws(states, actions)
+        laws = self._laws(states, actions, with_noise=False)
         found = laws.quantile(np.broadcast_to(probabilities, (len(laws), probabilities.size)))
         return found[:, 0] if probabilities.ndim == 0 else found
 
@@ -266,7 +256,7 @@ class ReturnLaws(BaseEstimator):
             raise ValueError(
                 f"returns must be a number or a list of them, none NaN, got {returns}."
             )
-        laws = self._sharp_laws(states, actions)
+        laws = self._laws(states, actions, with_noise=False)
         found = laws.cdf(np.broadcast_to(points, (len(laws), points.size)))
         return found[:, 0] if points.ndim == 0 else found
 
@@ -299,29 +289,15 @@ class ReturnLaws(BaseEstimator):
         True
         """
         _check_alpha(alpha)
-        return self._sharp_laws(states, actions).cvar(alpha)
-
-    def _laws(self, states: Any, actions: Any) -> TabulatedLaws:
-        """Return the laws at the noise level, whose densities are learned."""
-        edges = self._edges()
-        middles = (edges[1:] + edges[:-1]) / 2
-        return TabulatedLaws(edges, self._density(states, actions, middles))
-
-    def _sharp_laws(self, states: Any, actions: Any) -> TabulatedLaws:
-        """Return the laws without the noise."""
-        return self._laws(states, actions).without_noise(self._support()[2])
-
-    def _edges(self) -> np.ndarray:
-        low, high, level = self._support()
-        return np.linspace(low, high, _CELLS * math.ceil((high - low) / level) + 1)
+        return self._laws(states, actions, with_noise=False).cvar(alpha)
 
     @abstractmethod
-    def _support(self) -> tuple[float, float, float]:
-        """Return the least and the largest return with density, and the noise level."""
+    def _means(self, states: Any, actions: Any) -> np.ndarray:
+        """Return the expected returns, (n_states,)."""
 
     @abstractmethod
-    def _density(self, states: Any, actions: Any, x: np.ndarray) -> np.ndarray:
-        """Return the density of each law at x, of shape (m,): (n_states, m)."""
+    def _laws(self, states: Any, actions: Any, with_noise: bool) -> TabulatedLaws:
+        """Return the laws at the noise level, whose densities are learned, or without the noise."""
 
 
 class MixtureOfReturns(ReturnLaws):
@@ -363,19 +339,14 @@ class MixtureOfReturns(ReturnLaws):
                 f"weights must be {len(estimators)} numbers, none negative, got {weights!r}."
             )
 
-    def _support(self) -> tuple[float, float, float]:
-        lows, highs, levels = zip(*(e._support() for e in self.estimators), strict=True)
-        return min(lows), max(highs), min(levels)
+    def _means(self, states: Any, actions: Any) -> np.ndarray:
+        parts = [e._means(states, actions) for e in self.estimators]
+        return np.asarray(self._shares() @ parts)
 
-    def _density(self, states: Any, actions: Any, x: np.ndarray) -> np.ndarray:
-        parts = [e._density(states, actions, x) for e in self.estimators]
-        return np.tensordot(self._shares(), np.stack(parts), 1)
-
-    def _sharp_laws(self, states: Any, actions: Any) -> TabulatedLaws:
+    def _laws(self, states: Any, actions: Any, with_noise: bool) -> TabulatedLaws:
         # Each part without its own noise: taking it out of the mixture would not be linear.
-        edges = self._edges()
-        parts = [e._sharp_laws(states, actions).on(edges) for e in self.estimators]
-        return TabulatedLaws(edges, np.tensordot(self._shares(), np.stack(parts), 1))
+        parts = [e._laws(states, actions, with_noise) for e in self.estimators]
+        return TabulatedLaws.mixture(parts, self._shares())
 
     def _shares(self) -> np.ndarray:
         return np.asarray(self.weights, dtype=np.float64) / np.sum(self.weights)
@@ -774,46 +745,63 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
             raise ValueError('policy="greedy" needs labels as actions, of which one is the best.')
         warn_of_dead_ends(table, space)
         steps = encode(table, space, None if self._is_greedy else self.policy, device)
-        few = self._few_steps(steps, space, again)
-        steps = steps if few is None else few
-        if n_steps == "auto" and few is None:
-            n_steps = steps_from_table(self.gamma, space.features.one_hot)
-        elif n_steps == "auto":
-            n_steps = _sweeps_of_table(self.gamma)
         generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
-
-        def learn(learner: Learner, n_steps: int, default_size: int) -> Curves:
-            size = default_size if self.batch_size == "auto" else int(self.batch_size)
-            draw = random_rows(steps, size, generator) if few is None else lambda: steps
-            return fit_to_table(learner, draw, n_steps, self._report)
-
-        kind = BasisLearner if few is None else TableLearner
-        basis_learner = self._basis_learner(
-            kind, space, steps.reward, again, device, self.gamma, 0.1
-        )
-        basis_learner.cover(steps.reward[~steps.follows])
-        learner: Learner = basis_learner
-        if self.form == "basis":
-            curves = learn(learner, int(n_steps), 256)
+        fit = self._table_fit(space, generator)
+        few = self._counted(steps, space, again)
+        tabular = None if few is None else self._tabular(fit, few, space, n_steps)
+        if self.form == "networks":
+            field, curves = self._papers_form(fit, steps, tabular, n_steps)
+        elif tabular is not None:
+            field, curves = tabular
         else:
-            # The support is found by the form that moves it.
-            learn(learner, max(int(n_steps) // 2, 1), 256)
-            learner = self._direct_learner(space, basis_learner.field.basis, device)
-            curves = learn(learner, int(n_steps), 64)
-        self._keep(learner.field, space, device, curves)
-        if few is not None:
+            field, curves = fit.with_network(
+                steps,
+                steps_from_table(space.features.one_hot) if n_steps == "auto" else int(n_steps),
+                self.field_ if again and isinstance(self.field_, FramedReturnField) else None,
+            )
+        if tabular is None:
+            warn_of_misplaced(field, steps, self.gamma)
+        self._keep(field, space, device, curves, steps.state)
+        if few is not None and tabular is not None:
             self._remember(few, 1)
         curves.raise_if_diverged()
 
-    def _few_steps(self, steps: Batch, space: DecisionSpace, again: bool) -> Batch | None:
-        """Return the distinct steps, with those of before, if laws are to be a table."""
+    def _table_fit(self, space: DecisionSpace, generator: torch.Generator) -> TableFit:
+        return TableFit(
+            gamma=self.gamma,
+            sizes=(space.n_inputs, space.n_actions),
+            n_basis=self.n_basis,
+            gradient_weight=self.gradient_weight,
+            hidden=self._hidden(),
+            batch_size=None if self.batch_size == "auto" else int(self.batch_size),
+            rates=self._rates,
+            generator=generator,
+            report=self._report,
+        )
+
+    def _counted(self, steps: Batch, space: DecisionSpace, again: bool) -> Batch | None:
+        """Return the distinct steps, with those of before, if laws may be a table."""
         in_network = again and not isinstance(self.field_, TabularReturnField)
-        if self.form != "basis" or not space.is_tabular or in_network:
+        if not space.is_tabular or in_network:
             return None
         few, before = counted(steps), self._counted_before(again, 1)
-        if before is not None:
-            few = counted(few.and_then(before.to(steps.reward.device)))
-        return few if again or len(few.action) <= MAX_STEPS else None
+        return few if before is None else counted(few.and_then(before.to(steps.reward.device)))
+
+    def _tabular(
+        self, fit: TableFit, few: Batch, space: DecisionSpace, n_steps: int | str
+    ) -> tuple[TabularReturnField, Curves] | None:
+        n_sweeps = _MOST_SWEEPS if n_steps == "auto" else int(n_steps)
+        return fit.with_labels(few, n_sweeps, space.pair_name)
+
+    def _papers_form(
+        self,
+        fit: TableFit,
+        steps: Batch,
+        tabular: tuple[TabularReturnField, Curves] | None,
+        n_steps: int | str,
+    ) -> tuple[ReturnField, Curves]:
+        n_steps = 10_000 if n_steps == "auto" else int(n_steps)
+        return fit.in_the_papers_form(steps, None if tabular is None else tabular[0], n_steps)
 
     def _fit_environment(
         self,
@@ -874,10 +862,31 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         controller = Controller(learner, replay, settings, rng)
         controller.run(environment, space.features, int(rng.integers(2**31)), self._report)
         # The slower network: its policy is that of many steps, and does not waver.
-        self._keep(learner.target, space, device, controller.curves)
-        if isinstance(replay, CountedReplay) and len(replay):
-            self._remember(replay.everything(), self.multi_step)
+        field, seen = learner.target, replay.everything()
+        in_table = isinstance(replay, CountedReplay) and len(replay) > 0
+        if in_table:
+            field = self._settled(learner, seen, space, discount, device, rng)
+        self._keep(field, space, device, controller.curves, seen.state)
+        if in_table:
+            self._remember(seen, self.multi_step)
         controller.curves.raise_if_diverged()
+
+    def _settled(
+        self,
+        learner: Any,
+        seen: Batch,
+        space: DecisionSpace,
+        discount: float,
+        device: torch.device,
+        rng: np.random.Generator,
+    ) -> ReturnField:
+        """Return the laws of all steps that were counted; those learned if steps are too many."""
+        generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
+        fit = self._table_fit(space, generator)
+        fit = replace(fit, gamma=discount, report=lambda line: None)
+        found = fit.with_labels(seen, _MOST_SWEEPS, space.pair_name)
+        field: ReturnField = learner.target if found is None else found[0]
+        return field
 
     def _basis_learner(
         self,
@@ -896,18 +905,11 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
             field: Any = copy.deepcopy(self.field_).requires_grad_().to(device)
         else:
             sizes = space.n_inputs, space.n_actions
-            if issubclass(kind, TableLearner):
+            if issubclass(kind, GreedyTableLearner):
                 field = TabularReturnField(*sizes, basis).to(device)
             else:
                 field = BasisReturnField(*sizes, self._hidden(), basis).to(device)
         return kind(field, support, discount, *self._rates(kind, target_rate))
-
-    def _direct_learner(
-        self, space: DecisionSpace, basis: GaussianBasis, device: torch.device
-    ) -> DirectLearner:
-        sizes = space.n_inputs, space.n_actions, self._hidden()
-        field = DirectReturnField(*sizes, basis.low, basis.high).to(device)
-        return DirectLearner(field, self.gamma, *self._rates(DirectLearner, 0.1))
 
     def _hidden(self) -> list[int]:
         return [check_count("hidden_layer_sizes", n) for n in self.hidden_layer_sizes]
@@ -920,13 +922,18 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         )
 
     def _keep(
-        self, field: ReturnField, space: DecisionSpace, device: torch.device, curves: Curves
+        self,
+        field: ReturnField,
+        space: DecisionSpace,
+        device: torch.device,
+        curves: Curves,
+        states: torch.Tensor,
     ) -> None:
-        """Set the fitted attributes, all at once."""
+        """Set the fitted attributes, all at once; states are some of those that were seen."""
         self.field_ = field.eval().requires_grad_(False)
         self.space_, self.device_ = space, device
         self.actions_ = None if space.actions is None else space.actions.labels
-        low, high, self.level_ = field.support()
+        low, high, self.level_ = field.reach(states)
         self.support_ = (low, high)
         self.history_ = curves.as_dict()
         self._steps_seen: tuple[Batch, Any, tuple[int, float]] | None = None
@@ -968,20 +975,26 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
             raise ValueError(f"states must be a list of observations, got {states!r}.")
         return states
 
-    def _support(self) -> tuple[float, float, float]:
-        check_is_fitted(self)
-        return self.field_.support()
+    def _means(self, states: Any, actions: Any) -> np.ndarray:
+        field, inputs, policy = self._question(states, actions)
+        with torch.no_grad():
+            return field.moments(inputs, policy)[0].double().cpu().numpy()
 
-    def _density(self, states: Any, actions: Any, x: np.ndarray) -> np.ndarray:
+    def _laws(self, states: Any, actions: Any, with_noise: bool) -> TabulatedLaws:
+        field, inputs, policy = self._question(states, actions)
+        return field.tabulated(inputs, policy, with_noise)
+
+    def _question(
+        self, states: Any, actions: Any
+    ) -> tuple[ReturnField, torch.Tensor, torch.Tensor]:
+        """Return the field, and states and probabilities of first actions as it takes them."""
         check_is_fitted(self)
         values = self._rows(states)
         if actions is not None:
             actions = check_rows("actions", actions, len(values))
         inputs = self._inputs(values, actions)
         policy = torch.as_tensor(self._first_actions(values, actions, inputs)).to(inputs)
-        points = torch.as_tensor(x, device=self.device_)
-        with torch.no_grad():
-            return self.field_.density(inputs, policy, points).cpu().numpy()
+        return self.field_, inputs, policy
 
     def _first_actions(
         self, states: np.ndarray, actions: np.ndarray | None, inputs: torch.Tensor
@@ -1000,15 +1013,9 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         return policy_probabilities(self.policy, states, self.space_)
 
 
-def steps_from_table(gamma: float, labels: bool) -> int:
-    """Return the steps that laws need to settle: more the farther they look, or states blend."""
-    steps = int(np.clip(100 / max(1 - gamma, 1e-3), 4000, 10_000))
-    return steps if labels else 2 * steps
-
-
-def _sweeps_of_table(gamma: float) -> int:
-    """Return the sweeps after which what is left is discounted to nothing."""
-    return int(np.clip(20 / max(1 - gamma, 1e-3), 200, 2000))
+def steps_from_table(labels: bool) -> int:
+    """Return the steps after which laws of a network have settled: more where states blend."""
+    return 6000 if labels else 12_000
 
 
 def _check_alpha(alpha: float) -> None:

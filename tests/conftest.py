@@ -8,7 +8,7 @@ import torch
 
 # Without it scikit-learn skips its check of array API inputs; read when scipy is imported.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 
 
 def pytest_addoption(parser):

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from skbellman import DistributionalValueEstimator
+from skbellman.returns.batch import Batch
 from skbellman.returns.control import Transition, features_of_space
 from skbellman.returns.counted import CountedReplay, Hope, TableLearner, counted
 from skbellman.returns.fields import TabularReturnField
-from skbellman.returns.learning import Batch
 from skbellman.returns.support import Support
 
 gymnasium = pytest.importorskip("gymnasium")

@@ -18,11 +18,12 @@ from skbellman.returns import (
     bellman_backup,
     project_backup,
 )
-from skbellman.returns.basis import nearest_law
+from skbellman.returns.basis import law_of_mean, nearest_law
+from skbellman.returns.batch import Batch
 from skbellman.returns.control import BoxFeatures
 from skbellman.returns.direct import DirectReturnField, backed_up_fields
 from skbellman.returns.fields import BasisReturnField
-from skbellman.returns.learning import BasisLearner, Batch, GreedyLearner, greedy_kind
+from skbellman.returns.learning import GreedyLearner, SupportedLearner, greedy_kind
 from skbellman.returns.optimiser import BlockwiseAdam
 from skbellman.returns.support import Support
 
@@ -148,14 +149,14 @@ def test_what_a_greedy_learner_backs_up_is_no_law_beyond_the_support():
     )
     plain, greedy = (
         learner(field, Support(0.9, 31), 0.9, 1e-3, 0.1)._next_weights(batch)
-        for learner in (BasisLearner, GreedyLearner)
+        for learner in (SupportedLearner, GreedyLearner)
     )
     centres = of.centres.float()
     assert (plain @ centres).max() > 10
     assert (plain < 0).any()
     assert (greedy >= 0).all()
     torch.testing.assert_close(greedy.sum(-1), torch.ones(200))
-    torch.testing.assert_close(greedy, nearest_law(plain))
+    torch.testing.assert_close(greedy, law_of_mean(plain))
 
 
 def test_the_nearest_law_is_the_nearest():

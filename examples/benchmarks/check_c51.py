@@ -19,7 +19,7 @@ from torch.nn.functional import one_hot
 from torchrl.modules import DistributionalQValueActor
 from torchrl.objectives import DistributionalDQNLoss
 
-from skbellman.returns.learning import Batch
+from skbellman.returns.batch import Batch
 
 N, N_INPUTS, N_ACTIONS, SIZE, GAMMA, ENDS = 64, 4, 3, 11, 0.9, (-2.0, 3.0)
 

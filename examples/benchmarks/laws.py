@@ -92,7 +92,7 @@ def fit_and_ask(
     torch.manual_seed(seed)
     peer = PEERS[name]((space.n_inputs, space.n_actions, SIZE), process.support)
     begin = time.perf_counter()
-    n_steps = steps_from_table(process.gamma, space.features.one_hot)
+    n_steps = steps_from_table(space.features.one_hot)
     fit_peer(peer, table, process.gamma, n_steps, 1e-3)
     seconds = time.perf_counter() - begin
     states, shares = (

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import huber_loss, one_hot
 
+from skbellman.returns.batch import Batch
 from skbellman.returns.fields import perceptron
-from skbellman.returns.learning import Batch, anneal
+from skbellman.returns.learning import anneal
 
 
 class Peer(nn.Module, ABC):

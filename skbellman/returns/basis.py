@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import torch
@@ -14,6 +14,8 @@ _RIDGE = 1e-4
 _OVERLAP = 0.75
 # Of a kernel's tail: products with denormal numbers would be a hundred times slower.
 _LEAST_EXPONENT = -40.0
+# Tilts that bring a mean, and the least variance of what is tilted, half the basis being 1.
+_N_TILTS, _LEAST_VARIANCE = 2, 1e-12
 # Of a moment that is mended, in the span of the basis.
 _MAX_GAP = 0.05
 
@@ -84,11 +86,27 @@ class GaussianBasis:
     @cached_property
     def whitening(self) -> Tensor:
         """G^(-1/2), symmetric, (K, K), float64: w = whitening @ u, and u = whitening @ moments."""
+        values, vectors = self._spectrum
+        return (vectors * values.rsqrt()) @ vectors.T
+
+    @cached_property
+    def _spectrum(self) -> tuple[Tensor, Tensor]:
+        """Eigenvalues and eigenvectors of G."""
         index = torch.arange(self.size, dtype=torch.float64)
         gram = self.kernel(index[:, None] - index[None, :])
         gram += _RIDGE * torch.eye(self.size, dtype=torch.float64)
         values, vectors = torch.linalg.eigh(gram)
-        return (vectors * values.rsqrt()) @ vectors.T
+        return values, vectors
+
+    @cached_property
+    def _root(self) -> Tensor:
+        """G^(1/2), the inverse of the whitening."""
+        values, vectors = self._spectrum
+        return (vectors * values.sqrt()) @ vectors.T
+
+    def coordinates(self, weights: Tensor) -> Tensor:
+        """Return the coordinates u of weights w, (..., K)."""
+        return weights @ self._like(weights, "_root")
 
     def project(self, positions: Tensor, weights: Tensor) -> Tensor:
         """Return the coordinates u, (n, K), of the nearest density to atoms seen at the level h.
@@ -188,6 +206,10 @@ class GaussianBasis:
         """Return the weights, (n, K), of the same laws in another basis."""
         return other.weights(other.project(self.centres.to(weights).expand_as(weights), weights))
 
+    def moved(self, centre: float, scale: float) -> GaussianBasis:
+        """Return the basis of the laws of centre + scale * Z, which have the same weights."""
+        return replace(self, low=centre + scale * self.low, high=centre + scale * self.high)
+
     def onto(self, other: GaussianBasis) -> tuple[Tensor, Tensor]:
         """Return matrix and shift that take coordinates u to those in another basis.
 
@@ -202,6 +224,36 @@ class GaussianBasis:
         return matrix @ unit, matrix @ shift
 
 
+def cubic_weights(place: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Return four centres and their weights for atoms at places, in spacings: (..., 4) each.
+
+    Lagrange's cubic interpolation keeps mass, mean, variance and third moment of atoms on the
+    basis; those beyond its ends are moved to the ends.
+    """
+    place = place.clamp(0, size - 1)
+    first = place.floor().clamp(1, size - 3)
+    f = place - first
+    weights = (
+        -f * (f - 1) * (f - 2) / 6,
+        (f + 1) * (f - 1) * (f - 2) / 2,
+        -(f + 1) * f * (f - 2) / 2,
+        (f + 1) * f * (f - 1) / 6,
+    )
+    nodes = first.long().unsqueeze(-1) + torch.arange(-1, 3, device=place.device)
+    return nodes, torch.stack(weights, -1)
+
+
+def linear_weights(place: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Return two centres and their weights for atoms at places, in spacings: (..., 2) each.
+
+    Mass and mean are kept, and no weight is negative (arXiv 1707.06887).
+    """
+    place = place.clamp(0, size - 1)
+    first = place.floor().clamp(max=size - 2)
+    nodes = first.long().unsqueeze(-1) + torch.arange(2, device=place.device)
+    return nodes, torch.stack([1 - (place - first), place - first], -1)
+
+
 def nearest_law(weights: Tensor) -> Tensor:
     """Return the nearest weights, (n, K), that are those of a law: none below 0, of sum 1.
 
@@ -213,6 +265,24 @@ def nearest_law(weights: Tensor) -> Tensor:
     ranks = torch.arange(1, weights.shape[-1] + 1, device=weights.device)
     n_kept = (largest_first * ranks > excess).sum(-1, keepdim=True).clamp(min=1)  # of NaN none is
     return (weights - excess.gather(-1, n_kept - 1) / n_kept).clamp(min=0)
+
+
+def law_of_mean(weights: Tensor) -> Tensor:
+    """Return weights of a law near given ones, (n, K), whose mean they have, if a law can.
+
+    The nearest law, tilted: its weights are multiplied by linear functions of the place. Each tilt
+    keeps the mass and, where no weight is cut off at 0, brings the mean.
+    """
+    place = torch.linspace(-1, 1, weights.shape[-1], dtype=weights.dtype, device=weights.device)
+    mean = (weights @ place).clamp(-1, 1).unsqueeze(-1)
+    law = nearest_law(weights)
+    for _ in range(_N_TILTS):
+        offset = place - (law @ place).unsqueeze(-1)
+        variance = (law * offset.square()).sum(-1, keepdim=True).clamp(min=_LEAST_VARIANCE)
+        gap = mean - place + offset
+        law = (law * (1 + gap / variance * offset)).clamp(min=0)
+        law = law / law.sum(-1, keepdim=True)
+    return law
 
 
 @lru_cache(maxsize=64)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from skbellman.fields import Affine, DensityField, GaussianMixtureField, Mixture, Smoothed
-from skbellman.returns.basis import GaussianBasis
+from skbellman.returns.basis import GaussianBasis, cubic_weights
 
 # Places at which a backed-up law is tabulated, in a spacing, and beyond its ends in spacings.
 _PLACES = 6
@@ -118,6 +118,42 @@ def project_backup(
     moments = _interpolated(weights @ _pushed_basis(basis, discount).to(weights), shift, basis)
     positions = reward.unsqueeze(-1) + discount * basis.centres.to(reward)
     return basis.nearest(moments, basis.powers(positions, weights))
+
+
+def push_forward(basis: GaussianBasis, reward: Tensor, discount: Tensor, weights: Tensor) -> Tensor:
+    r"""Return the weights of :math:`r + \gamma Z'`, where each row has a discount of its own.
+
+    The atoms :math:`r + \gamma c_k` are interpolated between the centres, see `cubic_weights`.
+
+    Parameters
+    ----------
+    basis : GaussianBasis
+    reward, discount : tensor of shape (n,)
+        A discount of 0 is that of a terminal step.
+    weights : tensor of shape (n, K)
+        Of the laws that follow.
+
+    Returns
+    -------
+    tensor of shape (n, K)
+    """
+    node, share = cubic_weights(_places(basis, reward, discount), basis.size)
+    atoms = (weights.unsqueeze(-1) * share).flatten(1)
+    return torch.zeros_like(weights).scatter_add_(1, node.flatten(1), atoms)
+
+
+def mass_beyond(basis: GaussianBasis, reward: Tensor, discount: Tensor, weights: Tensor) -> Tensor:
+    """Return the mass of each row's backed-up law beyond either end of the basis, (n,)."""
+    place = _places(basis, reward, discount)
+    below = torch.where(place < 0, weights, 0.0).sum(-1)
+    above = torch.where(place > basis.size - 1, weights, 0.0).sum(-1)
+    return below.abs() + above.abs()
+
+
+def _places(basis: GaussianBasis, reward: Tensor, discount: Tensor) -> Tensor:
+    """Return where the centres of the next law go, in spacings from the first, (n, K)."""
+    atoms = reward.unsqueeze(-1) + discount.unsqueeze(-1) * basis.centres.to(reward)
+    return (atoms - basis.low) / basis.spacing
 
 
 @lru_cache(maxsize=4)

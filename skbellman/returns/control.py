@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from skbellman.returns.batch import Batch
 from skbellman.returns.encoding import LARGEST_REWARD, MAX_LABELS, DecisionSpace, LabelEncoder
-from skbellman.returns.learning import Batch, Curves, GreedyLearner, kept_if_interrupted
+from skbellman.returns.learning import Curves, GreedyLearner, kept_if_interrupted
 
 # Episodes between reports, over which returns are averaged.
 _REPORT_EVERY = 20
@@ -243,6 +244,10 @@ class Replay:
                 self._masks = np.ones((self.capacity, len(transition.next_mask)), dtype=bool)
             self._masks[at] = transition.next_mask
         self.n_seen += 1
+
+    def everything(self) -> Batch:
+        """Return all transitions."""
+        return self._batch(np.arange(len(self)))
 
     def sample(self, batch_size: int) -> Batch:
         """Return transitions drawn with replacement; the next actions are the best."""

@@ -16,13 +16,12 @@ import torch
 from torch import Tensor
 
 from skbellman.returns.basis import GaussianBasis
+from skbellman.returns.batch import Batch
 from skbellman.returns.control import Replay, Transition
 from skbellman.returns.fields import TabularReturnField
-from skbellman.returns.learning import BasisLearner, Batch, GreedyLearner
+from skbellman.returns.learning import GreedyLearner, SupportedLearner
 from skbellman.returns.support import Support
 
-# Distinct steps of a table of transitions, up to which all of them are backed up at once.
-MAX_STEPS = 4096
 # Distinct steps that are backed up for one step in an environment, or those of one pair.
 _SWEPT = 256
 # Returns that are hoped for, beside those that an action had, by the root of how many it had: so
@@ -38,7 +37,7 @@ def counted(batch: Batch) -> Batch:
     state, following = batch.state.argmax(-1), batch.next_state.argmax(-1)
     parts = [state, batch.action, torch.where(batch.follows, following, state), batch.follows]
     keys = torch.stack([part.double() for part in [*parts, batch.reward]], -1)
-    own = torch.ones_like(batch.reward) if batch.count is None else batch.count
+    own = (torch.ones_like(batch.reward) if batch.count is None else batch.count).double()
     _, place = torch.unique(keys, dim=0, return_inverse=True)
     n_distinct = int(place.max()) + 1
     count = own.new_zeros(n_distinct).index_add_(0, place, own)
@@ -48,9 +47,10 @@ def counted(batch: Batch) -> Batch:
     distinct = replace(batch.take(first), count=count)
     if batch.policy is None:
         return distinct
-    sums = batch.policy.new_zeros(n_distinct, batch.policy.shape[1])
-    sums.index_add_(0, place, own.unsqueeze(-1) * batch.policy)
-    return replace(distinct, policy=sums / count.unsqueeze(-1))
+    policy = batch.policy.double()
+    sums = policy.new_zeros(n_distinct, policy.shape[1])
+    sums.index_add_(0, place, own.unsqueeze(-1) * policy)
+    return replace(distinct, policy=(sums / count.unsqueeze(-1)).to(batch.policy))
 
 
 class CountedReplay(Replay):
@@ -120,7 +120,7 @@ def _key(transition: Transition) -> Any:
     return state, transition.action, following, transition.follows, reward
 
 
-class TableLearner(BasisLearner):
+class TableLearner(SupportedLearner):
     """Sweeps: laws become the means of their backups, over distinct steps that are counted."""
 
     field: TabularReturnField
@@ -141,8 +141,9 @@ class TableLearner(BasisLearner):
         codes = batch.state.argmax(-1) * self.field.n_actions + batch.action
         pairs, place = codes.unique(return_inverse=True)
         assert batch.count is not None
-        counts = batch.count.new_zeros(len(pairs)).index_add_(0, place, batch.count)
-        shares = (batch.count / counts[place]).unsqueeze(-1)
+        count = batch.count.to(laws)
+        counts = count.new_zeros(len(pairs)).index_add_(0, place, count)
+        shares = (count / counts[place]).unsqueeze(-1)
         means = laws.new_zeros(len(pairs), laws.shape[1]).index_add_(0, place, shares * laws)
         return pairs, means, counts
 
@@ -155,11 +156,6 @@ class TableLearner(BasisLearner):
 
 class GreedyTable(TableLearner, GreedyLearner):
     """Sweeps in an environment, where the next actions are the best."""
-
-    def _as_law(self, weights: Tensor) -> Tensor:
-        """Cut weights off below 0: they are those of atoms between centres, without noise."""
-        positive = weights.clamp(min=0)
-        return positive / positive.sum(-1, keepdim=True)
 
 
 class Hope(GreedyTable):

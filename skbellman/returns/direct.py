@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from skbellman.fields import DensityField
 from skbellman.fields.base import Levels
+from skbellman.returns.batch import Batch
 from skbellman.returns.fields import ReturnField, perceptron
 from skbellman.returns.laws import SignedLaw
-from skbellman.returns.learning import Batch, Learner
+from skbellman.returns.learning import Learner
 
 # Noise levels in the support, and waves of x that a network sees: enough for what is that fine.
 _N_LEVELS = 30

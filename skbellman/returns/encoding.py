@@ -191,6 +191,15 @@ class DecisionSpace:
         few = self.features.one_label and self.features.width <= MAX_LABELS
         return few and self.action_features is None
 
+    def pair_name(self, pair: int) -> str:
+        """Return the name of a pair of labelled state and action, for messages."""
+        state, action = divmod(pair, self.n_actions)
+        labels = getattr(getattr(self.features, "encoder", None), "labels", None)
+        name = f"state {state if labels is None else labels.tolist()[state]!r}"
+        if self.actions is None:
+            return name
+        return f"{name} after action {self.actions.labels.tolist()[action]!r}"
+
     def agrees_with(self, other: DecisionSpace) -> bool:
         """Return whether states and actions become the same numbers."""
         same = type(self.features) is type(other.features)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skbellman.returns.batch import Batch
 from skbellman.returns.encoding import (
     DecisionSpace,
     LabelEncoder,
@@ -18,7 +19,6 @@ from skbellman.returns.encoding import (
     is_missing,
     sorted_labels,
 )
-from skbellman.returns.learning import Batch
 from skbellman.returns.transitions import Transitions, along
 
 Policy = Any  # "table", an array, or a callable
@@ -130,7 +130,7 @@ def encode(
         state=tensor(space.inputs(table.state, table.action)),
         next_state=tensor(space.inputs(table.next_state, _filled(next_actions, table))),
         action=torch.tensor(space.codes(table.action, len(table)), device=device),
-        reward=tensor(table.reward),
+        reward=torch.tensor(table.reward, dtype=torch.float64, device=device),
         follows=torch.tensor(~table.terminated, device=device),
         policy=None if probabilities is None else tensor(probabilities),
     )

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from skbellman.fields import DensityField
 from skbellman.returns.basis import GaussianBasis
-from skbellman.returns.laws import BasisLaw
+from skbellman.returns.batch import Batch
+from skbellman.returns.bellman import mass_beyond
+from skbellman.returns.laws import BasisLaw, TabulatedLaws
 
+# Cells of a grid in a noise level, at which laws are tabulated.
+_CELLS = 4
 # Noise levels beyond the outermost centre at which the density is taken to end.
 _TAIL = 4.0
 # Deviation of the first laws, in spacings, and size of the last layer's weights beside torch's.
@@ -44,13 +51,14 @@ class ReturnField(nn.Module, ABC):
 
     def best(self, states: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the actions of the largest expected return, (n,), of those in a mask."""
-        return _largest(self.means(states), mask)
+        return largest(self.means(states), mask)
 
     @abstractmethod
     def density(self, states: Tensor, policy: Tensor, x: Tensor) -> Tensor:
         """Return the density at x, of shape (m,), under actions of a policy, (n, n_actions): (n, m).
 
-        It is linear in the policy. It may be negative by a little.
+        It is linear in the policy, and may be negative by a little. Places x are in units of each
+        state's frame.
         """  # noqa: E501 - one sentence
 
     @abstractmethod
@@ -59,10 +67,58 @@ class ReturnField(nn.Module, ABC):
 
     @abstractmethod
     def support(self) -> tuple[float, float, float]:
-        """Return the least and the largest return that have density, and the noise level."""
+        """Return the ends of the density and the noise level, in units of the frames."""
+
+    @property
+    def trunk(self) -> nn.Sequential | None:
+        """The layers from states to features of them, if there are any."""
+        return None
+
+    def mass_beyond(self, batch: Batch, discount: float) -> float:
+        """Return the mean mass beyond the ends, of backed-up laws under the batch's policy.
+
+        The batch is in units of the frames. 0 where laws have no basis.
+        """
+        return 0.0
+
+    def frame(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the centre and the scale of each state's frame, (n,) each, in float64."""
+        centre = states.new_zeros(len(states), dtype=torch.float64)
+        return centre, torch.ones_like(centre)
+
+    def moments(self, states: Tensor, policy: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the means under actions of a policy, and the deviations if they are solved for."""
+        return (policy * self.means(states)).sum(-1), None
+
+    @torch.no_grad()
+    def reach(self, states: Tensor) -> tuple[float, float, float]:
+        """Return the least and largest return with density in some states, and the mean level."""
+        low, high, level = self.support()
+        centre, scale = self.frame(states)
+        least, most = (centre + scale * low).amin(), (centre + scale * high).amax()
+        return float(least), float(most), level * float(scale.mean())
+
+    @torch.no_grad()
+    def tabulated(self, states: Tensor, policy: Tensor, with_noise: bool) -> TabulatedLaws:
+        """Return the laws under actions of a policy, seen at the noise level or without it."""
+        low, high, level = self.support()
+        edges = np.linspace(low, high, _CELLS * math.ceil((high - low) / level) + 1)
+        middles = torch.as_tensor((edges[1:] + edges[:-1]) / 2, device=states.device)
+        density = self.density(states, policy, middles)
+        centre, scale = (part.cpu().numpy() for part in self.frame(states))
+        solved, spread = self.moments(states, policy)
+        mean = solved.double().cpu().numpy()
+        deviation = None if spread is None else spread.double().cpu().numpy()
+        laws = TabulatedLaws(edges, density.cpu().numpy(), centre, scale)
+        if not with_noise:
+            laws = laws.without_noise(level)
+        elif deviation is not None:
+            deviation = np.hypot(deviation, level * scale)
+        return laws.moved_to(mean, deviation)
 
 
-def _largest(means: Tensor, mask: Tensor | None) -> Tensor:
+def largest(means: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the actions of the largest means, (n,), of those in a mask."""
     return (means if mask is None else means.masked_fill(~mask, -torch.inf)).argmax(-1)
 
 
@@ -111,7 +167,7 @@ class BasisReturnField(ReturnField):
     def best_coordinates(self, states: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the coordinates u of the best action in each state, (n, K)."""
         coordinates = self(states)
-        best = _largest(self.basis.means(coordinates), mask)
+        best = largest(self.basis.means(coordinates), mask)
         return coordinates[torch.arange(len(best), device=best.device), best]
 
     def _raw(self, states: Tensor) -> Tensor:
@@ -137,7 +193,13 @@ class BasisReturnField(ReturnField):
 
     def law(self, state: Tensor, action: int) -> DensityField:
         """Return the law in one state, of shape (n_inputs,), after one action."""
-        return BasisLaw(self.basis, self.weights(state.unsqueeze(0))[0, action])
+        states = state.unsqueeze(0)
+        weights = self.weights(states)[0, action]
+        policy = one_hot(torch.tensor([action], device=state.device), self.n_actions).to(state)
+        scale = float(self.frame(states)[1])
+        mean = float(self.moments(states, policy)[0])
+        own = float(weights.double() @ self.basis.centres.to(weights.device))
+        return BasisLaw(self.basis.moved(mean - scale * own, scale), weights)
 
     @torch.no_grad()
     def move_to(self, basis: GaussianBasis) -> None:
@@ -149,6 +211,19 @@ class BasisReturnField(ReturnField):
         last.weight.copy_((matrix @ weight).flatten(0, 1))
         last.bias.copy_((bias @ matrix.T + shift).flatten())
         self.basis = basis
+
+    @torch.no_grad()
+    def mass_beyond(self, batch: Batch, discount: float) -> float:
+        """Return the mean mass beyond the ends, of backed-up laws under the batch's policy."""
+        assert batch.policy is not None
+        weights = (batch.policy.unsqueeze(1) @ self.weights(batch.next_state)).squeeze(1)
+        parts = batch.reward.to(weights), batch.discounts(discount).to(weights), weights
+        return float(mass_beyond(self.basis, *parts).mean())
+
+    @property
+    def trunk(self) -> nn.Sequential | None:
+        """The layers from states to features of them, if there are any."""
+        return nn.Sequential(*list(self.network)[:-1]) if len(self.network) > 1 else None
 
     @property
     def last_layer(self) -> nn.Linear:
@@ -166,6 +241,8 @@ class TabularReturnField(BasisReturnField):
     n_states, n_actions : int
     basis : GaussianBasis
         Of the laws, the same in every state.
+    unit : float
+        Of the returns on the basis.
 
     Attributes
     ----------
@@ -173,21 +250,55 @@ class TabularReturnField(BasisReturnField):
         Coordinates u.
     known : tensor of bool, shape (n_states, n_actions)
         Which of them were assigned.
+    solved : tensor of shape (2, n_states, n_actions), float64, or None
+        Means and deviations that are solved for, beside the shapes of laws.
     """
 
     laws: nn.Parameter
     known: Tensor
+    solved: Tensor | None
 
-    def __init__(self, n_states: int, n_actions: int, basis: GaussianBasis) -> None:
+    def __init__(
+        self, n_states: int, n_actions: int, basis: GaussianBasis, unit: float = 1.0
+    ) -> None:
         nn.Module.__init__(self)
-        self.n_actions, self.basis = n_actions, basis
+        self.n_actions, self.basis, self.unit = n_actions, basis, unit
         self.laws = nn.Parameter(torch.empty(n_states, n_actions, basis.size))
         self.register_buffer("known", torch.zeros(n_states, n_actions, dtype=torch.bool))
+        self.register_buffer("solved", None)
         with torch.no_grad():
             self.laws.copy_(_peak_in_the_middle(basis))
 
     def _raw(self, states: Tensor) -> Tensor:
         return self.laws[states.argmax(-1)]
+
+    @torch.no_grad()
+    def set_solved(self, weights: Tensor, mean: Tensor, deviation: Tensor) -> None:
+        """Set all laws: weights of shape (n_pairs, K), and solved moments, (n_pairs,)."""
+        shape = self.known.shape
+        self.laws.copy_(self.basis.coordinates(weights).view(*shape, -1))
+        self.solved = torch.stack([mean.view(shape), deviation.view(shape)]).to(self.laws.device)
+
+    def means(self, states: Tensor) -> Tensor:
+        """Return the expected returns, (n, n_actions)."""
+        if self.solved is None:
+            return super().means(states)
+        return self.solved[0, states.argmax(-1)]
+
+    def frame(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the centre and the scale of each state's frame: 0, and the unit."""
+        centre, scale = super().frame(states)
+        return centre, self.unit * scale
+
+    def moments(self, states: Tensor, policy: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the means under actions of a policy, and the deviations if they are solved for."""
+        if self.solved is None:
+            return super().moments(states, policy)
+        mean, deviation = self.solved[:, states.argmax(-1)]
+        shares = policy.double()
+        mixed = (shares * mean).sum(-1)
+        spread = torch.hypot(deviation, mean - mixed.unsqueeze(-1)) / self.unit
+        return mixed, self.unit * (shares * spread.square()).sum(-1).sqrt()
 
     @torch.no_grad()
     def move_to(self, basis: GaussianBasis) -> None:

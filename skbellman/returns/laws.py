@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from copy import copy
 
 import numpy as np
 import torch
@@ -18,6 +20,8 @@ from skbellman.returns.basis import GaussianBasis
 _SHARPENINGS = 200
 # Deviations to which the noise reaches.
 _REACH = 5
+# Cells of a mixture, for each of a part: parts may lie apart.
+_FINER = 4
 
 
 class SignedLaw(DensityField):
@@ -67,14 +71,17 @@ class BasisLaw(SignedLaw):
 class TabulatedLaws:
     """Laws on a line, constant on each cell of a grid: every question has a closed form.
 
-    Negative values of the density are taken as 0, and what is left is normalised.
+    Negative values of the density are taken as 0, and what is left is normalised. The grid is
+    the same for all laws, in units of a frame that each has: a return is centre + scale * place.
 
     Parameters
     ----------
     edges : array of shape (m + 1,)
-        Of the cells, ascending.
+        Of the cells, ascending, in units of the frames.
     density : array of shape (n, m)
         Of n laws in the cells, up to a factor.
+    centre, scale : array of shape (n,), optional
+        The frames, 0 and 1 by default; scales are positive.
 
     Attributes
     ----------
@@ -87,13 +94,21 @@ class TabulatedLaws:
         If a law is positive nowhere, or not finite.
     """
 
-    def __init__(self, edges: np.ndarray, density: np.ndarray) -> None:
+    def __init__(
+        self,
+        edges: np.ndarray,
+        density: np.ndarray,
+        centre: np.ndarray | None = None,
+        scale: np.ndarray | None = None,
+    ) -> None:
         mass = density * np.diff(edges)
         positive = mass.clip(min=0)
         total = positive.sum(1, keepdims=True)
         if not (np.isfinite(total).all() and (total > 0).all()):
             raise ValueError("a law has no positive mass: the fit diverged, lower learning_rate.")
         self.edges = edges
+        self.centre = np.zeros(len(mass)) if centre is None else centre
+        self.scale = np.ones(len(mass)) if scale is None else scale
         self.negative_mass = (positive - mass).sum(1) / total[:, 0]
         self.mass = positive / total
         cumulative = np.cumsum(self.mass, axis=1)
@@ -103,8 +118,18 @@ class TabulatedLaws:
     def __len__(self) -> int:
         return len(self.mass)
 
+    @classmethod
+    def mixture(cls, parts: Sequence[TabulatedLaws], shares: np.ndarray) -> TabulatedLaws:
+        """Return the mixture of the laws of each row, with shares of shape (n_parts,)."""
+        low = np.min([part.centre + part.scale * part.edges[0] for part in parts], 0)
+        high = np.max([part.centre + part.scale * part.edges[-1] for part in parts], 0)
+        edges = np.linspace(0, 1, _FINER * max(len(part.edges) for part in parts))
+        returns = low[:, None] + (high - low)[:, None] * edges
+        mass = np.tensordot(shares, [np.diff(part.cdf(returns)) for part in parts], 1)
+        return cls(edges, mass, low, high - low)
+
     def without_noise(self, level: float) -> TabulatedLaws:
-        """Return the laws Z of laws seen through noise, Z + N(0, level^2).
+        """Return the laws Z of laws seen through noise, Z + N(0, level^2), in units of the frames.
 
         By expectation and maximisation (Richardson and Lucy): the likelihood of Z on the cells
         grows at each step, mass and mean are kept, and Z stays positive. Atoms become narrow, and
@@ -117,33 +142,52 @@ class TabulatedLaws:
         for _ in range(_SHARPENINGS):
             seen = convolve1d(law, noise, mode="constant")
             law = law * convolve1d(self.mass / seen.clip(min=1e-300), noise, mode="constant")
-        return TabulatedLaws(self.edges, law / width)
+        return TabulatedLaws(self.edges, law / width, self.centre, self.scale)
+
+    def moved_to(self, mean: np.ndarray, deviation: np.ndarray | None = None) -> TabulatedLaws:
+        """Return the laws of the same shapes with other means, and deviations if given, (n,)."""
+        scale = self.scale
+        if deviation is not None:
+            least = np.finfo(float).eps * np.maximum(np.abs(mean), np.finfo(float).tiny)
+            scale = scale * np.maximum(deviation, least) / self.deviation()
+        centre = mean - scale * (self.mass @ self._middles)
+        moved = copy(self)
+        moved.centre, moved.scale = centre, scale
+        return moved
+
+    @property
+    def _middles(self) -> np.ndarray:
+        return (self.edges[1:] + self.edges[:-1]) / 2
 
     def mean(self) -> np.ndarray:
         """Return the means, (n,)."""
-        return self.mass @ ((self.edges[1:] + self.edges[:-1]) / 2)
+        return self.centre + self.scale * (self.mass @ self._middles)
+
+    def deviation(self) -> np.ndarray:
+        """Return the standard deviations, (n,)."""
+        offset = self._middles - (self.mass @ self._middles)[:, None]
+        within = np.diff(self.edges) ** 2 / 12
+        return self.scale * np.sqrt((self.mass * (offset**2 + within)).sum(1))
 
     def density(self, x: np.ndarray) -> np.ndarray:
         """Return the density of law i at x[i], (n,), 0 off the grid."""
-        cell = np.searchsorted(self.edges, x, side="right") - 1
+        cell = np.searchsorted(self.edges, (x - self.centre) / self.scale, side="right") - 1
         inside = (cell >= 0) & (cell < self.mass.shape[1])
         cell = cell.clip(0, self.mass.shape[1] - 1)
-        value = self.mass[np.arange(len(x)), cell] / np.diff(self.edges)[cell]
+        value = self.mass[np.arange(len(x)), cell] / np.diff(self.edges)[cell] / self.scale
         return np.where(inside, value, 0.0)
-
-    def on(self, edges: np.ndarray) -> np.ndarray:
-        """Return the mass of each law in the cells of another grid, (n, m)."""
-        return np.diff(self.cdf(np.broadcast_to(edges, (len(self), len(edges)))))
 
     def cdf(self, x: np.ndarray) -> np.ndarray:
         """Return P(Z <= x) of law i at x[i], x of shape (n, q): (n, q)."""
-        pairs = zip(x, self._cumulative, strict=True)
+        places = (x - self.centre[:, None]) / self.scale[:, None]
+        pairs = zip(places, self._cumulative, strict=True)
         return np.stack([np.interp(row, self.edges, cumulative) for row, cumulative in pairs])
 
     def quantile(self, probability: np.ndarray) -> np.ndarray:
         """Return the quantiles of law i at probability[i], of shape (n, q): (n, q)."""
         pairs = zip(probability, self._cumulative, strict=True)
-        return np.stack([_inverse(row, cumulative, self.edges) for row, cumulative in pairs])
+        places = np.stack([_inverse(row, cumulative, self.edges) for row, cumulative in pairs])
+        return self.centre[:, None] + self.scale[:, None] * places
 
     def cvar(self, alpha: float) -> np.ndarray:
         """Return the mean of the worst share alpha of each law, (n,)."""
@@ -152,7 +196,7 @@ class TabulatedLaws:
         width = np.diff(self.edges)
         taken = (upper - lower) / np.where(self.mass > 0, self.mass, 1.0)
         middle = self.edges[:-1] + 0.5 * taken * width
-        return ((upper - lower) * middle).sum(1) / (upper - lower).sum(1)
+        return self.centre + self.scale * ((upper - lower) * middle).sum(1) / (upper - lower).sum(1)
 
     def sample(self, n_samples: int, rng: np.random.Generator) -> np.ndarray:
         """Return draws, (n, n_samples)."""

@@ -8,14 +8,15 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from skbellman.returns.basis import GaussianBasis, nearest_law
-from skbellman.returns.bellman import project_backup
+from skbellman.returns.basis import GaussianBasis, law_of_mean
+from skbellman.returns.batch import Batch
+from skbellman.returns.bellman import project_backup, push_forward
 from skbellman.returns.fields import BasisReturnField
 from skbellman.returns.optimiser import BlockwiseAdam
 from skbellman.returns.support import Support
@@ -24,61 +25,10 @@ from skbellman.training import Record, TrainingDivergedError
 # Steps between looks at where the backed-up laws lie: a look waits for the device.
 _LOOK_EVERY = 25
 _N_REPORTS = 10
-# Share of a support in use, below which it is drawn in: while laws still move, and once they hardly
-# do; and the shares of the steps after which they hardly do, and after which it is left alone, as
-# finer laws have to be learned.
-_SPARSE, _LESS_SPARSE = 0.6, 0.95
-_CALM, _SETTLED = 0.4, 0.7
+# Share of a support in use, below which it is drawn in.
+_SPARSE = 0.6
 # Of matching distribution functions beside densities, where actions follow what is learned.
 _CUMULATIVE_WEIGHT = 0.1
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Encoded transitions.
-
-    Attributes
-    ----------
-    state, next_state : tensor of shape (n, d)
-    action : tensor of int, shape (n,)
-    reward : tensor of shape (n,)
-        The sum of discounted rewards until the next state.
-    follows : tensor of bool, shape (n,)
-        Whether the return goes on from there.
-    policy : tensor of shape (n, n_actions) or None
-        Probabilities of the next actions; None takes the best.
-    mask : tensor of bool, shape (n, n_actions), or None
-        Which actions there are in the next state; None where all are.
-    count : tensor of shape (n,), or None
-        How often each step was seen; None where that is not counted.
-    """
-
-    state: Tensor
-    next_state: Tensor
-    action: Tensor
-    reward: Tensor
-    follows: Tensor
-    policy: Tensor | None = None
-    mask: Tensor | None = None
-    count: Tensor | None = None
-
-    def take(self, rows: Tensor) -> Batch:
-        """Return some of the rows."""
-        return self._each(lambda part: part[rows])
-
-    def to(self, device: torch.device | str) -> Batch:
-        """Return the rows on a device."""
-        return self._each(lambda part: part.to(device))
-
-    def and_then(self, other: Batch) -> Batch:
-        """Return the rows of both, which have the same parts."""
-        parts = vars(other)
-        return replace(
-            self, **{k: torch.cat([v, parts[k]]) for k, v in vars(self).items() if v is not None}
-        )
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        return replace(self, **{k: change(v) for k, v in vars(self).items() if v is not None})
 
 
 class Learner(ABC):
@@ -97,8 +47,6 @@ class Learner(ABC):
 
     Attributes
     ----------
-    sparse : float
-        Share of a support in use, below which it is drawn in; 0 leaves it as wide as it is.
     usual_rate : float
         A learning rate that suits the optimiser, where none is asked for.
     """
@@ -114,7 +62,6 @@ class Learner(ABC):
         self._slow: list[Tensor] = list(self.target.parameters())
         self._fast: list[Tensor] = list(field.parameters())
         self.n_steps = 0
-        self.sparse = 0.0
         self._good = self._state()
 
     @abstractmethod
@@ -161,7 +108,48 @@ class Learner(ABC):
 
 
 class BasisLearner(Learner):
-    """Steps of regression on the projected backup, with a support that moves.
+    """Steps of regression on the projected backup.
+
+    Parameters
+    ----------
+    field : BasisReturnField
+        Trained in place.
+    discount, learning_rate, target_rate : float
+        As for `Learner`. A batch may have a discount for each row.
+    """
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the squared distance in coordinates."""
+        goal = self.backup(batch)
+        return self._distance(self.field.coordinates(batch.state, batch.action) - goal).mean()
+
+    @torch.no_grad()
+    def backup(self, batch: Batch) -> Tensor:
+        """Return the coordinates, (n, K), of the target's backup."""
+        basis, discount = self.field.basis, batch.discounts(self.discount)
+        pushed = push_forward(basis, batch.reward, discount, self._next_weights(batch))
+        return basis.coordinates(pushed)
+
+    def _next_weights(self, batch: Batch) -> Tensor:
+        """Return the weights of the laws at the next states, (n, K): linear in the policy."""
+        if batch.policy is None:
+            coordinates = self._best_coordinates(batch)
+        else:
+            coordinates = (batch.policy.unsqueeze(1) @ self.target(batch.next_state)).squeeze(1)
+        return self.target.basis.weights(coordinates)
+
+    def _best_coordinates(self, batch: Batch) -> Tensor:
+        """Return those of the next actions: chosen by the field, valued by the slower one."""
+        best = self.field.best(batch.next_state, batch.mask)
+        return self.target.coordinates(batch.next_state, best)
+
+    def _distance(self, gap: Tensor) -> Tensor:
+        """Return the squared distance of laws from the gap of their coordinates, (n, K): (n,)."""
+        return gap.square().sum(-1)
+
+
+class SupportedLearner(BasisLearner):
+    """The same, with a support that moves to where the backed-up laws lie.
 
     Parameters
     ----------
@@ -170,6 +158,11 @@ class BasisLearner(Learner):
     support : Support
     discount, learning_rate, target_rate : float
         As for `Learner`.
+
+    Attributes
+    ----------
+    sparse : float
+        Share of a support in use, below which it is drawn in; 0 leaves it as wide as it is.
     """
 
     def __init__(
@@ -182,15 +175,11 @@ class BasisLearner(Learner):
     ) -> None:
         super().__init__(field, discount, learning_rate, target_rate)
         self.support = support
-
-    def loss(self, batch: Batch) -> Tensor:
-        """Return the squared distance in coordinates, after a look at where the laws lie."""
-        goal = self.backup(batch)
-        return self._distance(self.field.coordinates(batch.state, batch.action) - goal).mean()
+        self.sparse = 0.0
 
     @torch.no_grad()
     def backup(self, batch: Batch) -> Tensor:
-        """Return the coordinates, (n, K), of the target's backup."""
+        """Return the coordinates, (n, K), of the target's backup, after a look at where it lies."""
         next_weights = self._next_weights(batch)
         if self.n_steps % _LOOK_EVERY == 0:
             self._follow(batch, next_weights)
@@ -212,23 +201,6 @@ class BasisLearner(Learner):
         self.field.basis = self.target.basis = basis
         super()._restore(weights)
 
-    def _next_weights(self, batch: Batch) -> Tensor:
-        """Return the weights of the laws at the next states, (n, K): linear in the policy."""
-        if batch.policy is None:
-            coordinates = self._best_coordinates(batch)
-        else:
-            coordinates = (batch.policy.unsqueeze(1) @ self.target(batch.next_state)).squeeze(1)
-        return self.target.basis.weights(coordinates)
-
-    def _best_coordinates(self, batch: Batch) -> Tensor:
-        """Return those of the next actions: chosen by the field, valued by the slower one."""
-        best = self.field.best(batch.next_state, batch.mask)
-        return self.target.coordinates(batch.next_state, best)
-
-    def _distance(self, gap: Tensor) -> Tensor:
-        """Return the squared distance of laws from the gap of their coordinates, (n, K): (n,)."""
-        return gap.square().sum(-1)
-
     def _follow(self, batch: Batch, next_weights: Tensor) -> None:
         """Move the support to where the backed-up laws lie."""
         basis = self.field.basis
@@ -247,14 +219,14 @@ class BasisLearner(Learner):
             self.optimiser.state.pop(parameter, None)
 
 
-class GreedyLearner(BasisLearner):
+class GreedyLearner(SupportedLearner):
     r"""Steps of the same kind where actions are chosen by what is learned.
 
     The backup brings distribution functions nearer, by :math:`\sqrt\gamma`, and takes densities
     apart, by :math:`1 / \sqrt\gamma` (arXiv 1802.08163): a policy that follows the errors makes
-    them grow. So distribution functions are matched beside densities, and the nearest law without
-    weights below 0 is backed up, which keeps expected returns on the support. Every action is
-    chosen by the slower field, whose choices do not waver from step to step.
+    them grow. So distribution functions are matched beside densities. What is backed up is a law
+    without weights below 0 and of the same mean, which keeps expected returns on the support. Every
+    action is chosen by the slower field, whose choices do not waver from step to step.
     """
 
     usual_rate = 2e-3
@@ -280,8 +252,8 @@ class GreedyLearner(BasisLearner):
         return self._as_law(super()._next_weights(batch))
 
     def _as_law(self, weights: Tensor) -> Tensor:
-        """Return the weights, (n, K), of a law near those that are learned."""
-        return nearest_law(weights)
+        """Return the weights, (n, K), of a law of the same mean near those that are learned."""
+        return law_of_mean(weights)
 
     def _best_coordinates(self, batch: Batch) -> Tensor:
         return self.target.best_coordinates(batch.next_state, batch.mask)
@@ -366,18 +338,18 @@ def fit_to_table(
     draw: Callable[[], Batch],
     n_steps: int,
     report: Callable[[str], None],
+    curves: Curves,
 ) -> Curves:
     """Take steps on batches that are drawn, at a rate that falls to 0 along a cosine."""
-    curves = Curves()
+    before = curves.step[-1] if curves.step else 0
     note_at = {round(n_steps * (i + 1) / _N_REPORTS) for i in range(_N_REPORTS)}
     with kept_if_interrupted():
         for step in range(1, n_steps + 1):
-            learner.sparse = _sparse(step / n_steps)
             learner.anneal((step - 1) / n_steps)
             loss = learner.step(draw())
             if step in note_at:
-                curves.note(step, loss, learner)
-                report(curves.line(n_steps))
+                curves.note(before + step, loss, learner)
+                report(curves.line(before + n_steps))
                 if curves.diverged:
                     break
     return curves
@@ -388,12 +360,6 @@ def anneal(optimiser: torch.optim.Optimizer, share_of_steps: float) -> None:
     for group in optimiser.param_groups:
         first = group.setdefault("initial_lr", group["lr"])
         group["lr"] = first * 0.5 * (1 + math.cos(math.pi * share_of_steps))
-
-
-def _sparse(share_of_steps: float) -> float:
-    if share_of_steps <= _CALM:
-        return _SPARSE
-    return _LESS_SPARSE if share_of_steps <= _SETTLED else 0.0
 
 
 @contextmanager

@@ -1,0 +1,326 @@
+r"""A frame for each state: its return is :math:`Z = m + d U`, with U of unit scale everywhere.
+
+Centres m and scales d are linear in features of the state, and solve linear equations for the mean
+and the variance of returns. A step of the process is then one of U, whose reward and discount
+depend on the row:
+
+.. math:: U = \frac{r + \gamma m' - m}{d} + \frac{\gamma d'}{d} U'.
+
+Errors of the frames are no errors of the laws: what m and d lack, U has.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from skbellman.returns.basis import GaussianBasis
+from skbellman.returns.batch import Batch
+from skbellman.returns.fields import BasisReturnField, largest
+
+# Deviations that a frame reaches.
+REACH = 6.0
+# Random features for each number of a state, the most of them, and the most of all actions.
+_FEATURES_A_NUMBER, _MOST_RANDOM, _MOST_FEATURES = 100, 400, 1200
+# Rows that frames are fitted to, at most, and those at once.
+_MAX_ROWS, _CHUNK = 30_000, 4096
+# Ridge of the equations, in the mean square of a feature.
+_RIDGE = 1e-6
+# Least deviation of a frame, beside the root of the mean variance.
+_LEAST_SCALE = 0.05
+# The same beside the largest mean: float32 tells no returns apart that are nearer.
+_ROUNDING = 1e-4
+_N_POLICIES = 8
+
+
+class Frames(nn.Module):
+    """Centres and scales of returns, linear in features of a state.
+
+    Parameters
+    ----------
+    features : Features
+    n_actions : int
+    bounds : tuple of float
+        Of returns, in the unit.
+    unit : float
+        Of returns.
+
+    Attributes
+    ----------
+    coefficients : tensor of shape (2, n_actions, d), float64
+        Of the means and the variances, in the unit.
+    least : tensor of shape (), float64
+        Least deviation, in the unit.
+    """
+
+    coefficients: Tensor
+    least: Tensor
+
+    def __init__(
+        self, features: Features, n_actions: int, bounds: tuple[float, float], unit: float
+    ) -> None:
+        super().__init__()
+        self.features, self.n_actions = features, n_actions
+        self.bounds, self.unit = bounds, unit
+        shape = (2, n_actions, features.width)
+        self.register_buffer("coefficients", torch.zeros(shape, dtype=torch.float64))
+        self.register_buffer("least", torch.ones((), dtype=torch.float64))
+
+    @torch.no_grad()
+    def forward(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the centre and the scale of each state's frame, (n,) each, float64.
+
+        Those of all its actions, taken evenly.
+        """
+        means, variances = self.linear(self.features(states))
+        centre = means.mean(-1)
+        spread = variances + (means - centre.unsqueeze(-1)).square()
+        return self.unit * centre, self.unit * spread.mean(-1).sqrt()
+
+    @torch.no_grad()
+    def moments(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Return means and deviations of each action, (n, n_actions) each, float64."""
+        means, variances = self.linear(self.features(states))
+        return self.unit * means, self.unit * variances.sqrt()
+
+    def linear(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return means and variances of each action in the unit, (n, n_actions) each, float64."""
+        means, variances = features.double() @ self.coefficients.transpose(1, 2)
+        return means.clamp(*self.bounds), variances.clamp(min=float(self.least) ** 2)
+
+
+class Features(nn.Module):
+    """Of a state: the state itself, random hyperbolic tangents, and a trained network's units.
+
+    Parameters
+    ----------
+    n_inputs : int
+    n_random : int
+    generator : torch.Generator
+        Of the random features.
+    trunk : module, optional
+        From states to more features, not trained any further.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(
+        self,
+        n_inputs: int,
+        n_random: int,
+        generator: torch.Generator,
+        trunk: nn.Sequential | None = None,
+    ) -> None:
+        super().__init__()
+        draws = torch.randn(n_inputs + 1, n_random, generator=generator, device=generator.device)
+        self.register_buffer("weight", draws[:-1])
+        self.register_buffer("bias", draws[-1])
+        self.trunk = trunk
+        probe = torch.zeros(1, n_inputs, device=draws.device)
+        n_units = 0 if trunk is None else trunk(probe).shape[1]
+        self.width: int = 1 + n_inputs + n_random + n_units
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Return features, (n, width)."""
+        parts = [torch.ones_like(states[:, :1]), states]
+        parts.append(torch.tanh(states @ self.weight + self.bias))
+        if self.trunk is not None:
+            parts.append(self.trunk(states))
+        return torch.cat(parts, -1)
+
+
+class TemporalDifferences:
+    r"""Least squares temporal differences (Bradtke and Barto, 1996) for some rows of a table.
+
+    Features :math:`\phi` of the state and action, and a quantity x that is linear in them:
+    :math:`E[\phi (c - x + \gamma^k x')] = 0` for a target c.
+
+    Parameters
+    ----------
+    frames : Frames
+        Whose coefficients are set.
+    steps : Batch
+        Rewards in units of the return.
+    gamma : float
+    """
+
+    def __init__(self, frames: Frames, steps: Batch, gamma: float) -> None:
+        some = torch.randperm(len(steps.action), generator=torch.Generator().manual_seed(0))
+        self.frames, self.gamma = frames, gamma
+        self.steps = steps.take(some[:_MAX_ROWS].to(steps.action.device))
+        self.now, self.next = (
+            torch.cat([frames.features(part).float() for part in states.split(_CHUNK)])
+            for states in (self.steps.state, self.steps.next_state)
+        )
+        self.actions = one_hot(self.steps.action, frames.n_actions).double()
+        self.onwards = gamma * self.steps.follows.double()
+        self.reward = self.steps.reward.double() / frames.unit
+
+    def solve(self) -> None:
+        """Set the coefficients of the mean, then those of the variance and its least value.
+
+        The best policy is found by policy iteration (Lagoudakis and Parr, JMLR 2003).
+        """
+        coefficients, reward = self.frames.coefficients, self.reward
+        for _ in range(_N_POLICIES if self.steps.policy is None else 1):
+            before = coefficients[0].clone()
+            coefficients[0] = self._solution(1, reward)
+            if torch.allclose(before, coefficients[0]):
+                break
+        self.frames.least.zero_()
+        coefficients[1] = self._solution(2, self._squared_errors())
+        variance = (self.actions * self.frames.linear(self.now)[1]).sum(-1)
+        scale = max(float(self.frames.linear(self.now)[0].abs().max()), float(reward.abs().max()))
+        least = max(_LEAST_SCALE * float(variance.mean().sqrt()), _ROUNDING * scale)
+        self.frames.least.fill_(least or 1.0)
+
+    def _squared_errors(self) -> Tensor:
+        """Return the squared error of each step, with the variance of the choice that follows."""
+        own = (self.actions * self.frames.linear(self.now)[0]).sum(-1)
+        following, policy = self.frames.linear(self.next)[0], self._policy()
+        expected = (policy * following).sum(-1)
+        spread = (policy * (following - expected.unsqueeze(-1)).square()).sum(-1)
+        error = self.reward + self.onwards * expected - own
+        return error.square() + self.onwards.square() * spread
+
+    def _policy(self) -> Tensor:
+        """Return the probabilities of the next actions, or the best by the means as they are."""
+        if self.steps.policy is not None:
+            return self.steps.policy.double()
+        best = largest(self.frames.linear(self.next)[0], self.steps.mask)
+        return one_hot(best, self.frames.n_actions).double()
+
+    def _solution(self, power: int, target: Tensor) -> Tensor:
+        """Return the coefficients, (n_actions, d), for the target of each step."""
+        n_actions, width = self.frames.coefficients.shape[1:]
+        size, square = n_actions * width, 0.0
+        matrix, constant = target.new_zeros(size, size), target.new_zeros(size)
+        onwards = (self.onwards**power).unsqueeze(-1) * self._policy()
+        for rows in torch.arange(len(target), device=target.device).split(_CHUNK):
+            now = _by_action(self.actions[rows], self.now[rows])
+            matrix += now.T @ (now - _by_action(onwards[rows], self.next[rows]))
+            constant += now.T @ target[rows]
+            square += float(now.square().sum())
+        # The constant is not drawn to 0: with a discount near 1 it is the largest part of returns.
+        ridge = target.new_full((n_actions, width), _RIDGE * square / size or 1.0)
+        ridge[:, 0] *= _RIDGE
+        matrix.diagonal().add_(ridge.flatten())
+        return torch.linalg.solve(matrix, constant).view(n_actions, width)
+
+
+def _by_action(shares: Tensor, features: Tensor) -> Tensor:
+    """Return the features of state and action, (n, n_actions * d)."""
+    return (shares.unsqueeze(-1) * features.double().unsqueeze(1)).flatten(1)
+
+
+def unit_of(rewards: Tensor) -> float:
+    """Return the power of two that is next to the largest reward, 1 if all are 0.
+
+    In that unit no square or fourth power is too large or small for a float.
+    """
+    return 2.0 ** math.frexp(float(rewards.abs().max()))[1]
+
+
+def return_bounds(rewards: Tensor, gamma: float) -> tuple[float, float]:
+    """Return the least and the largest return that rewards allow."""
+    lowest, highest = float(rewards.min()), float(rewards.max())
+    horizon = 1 / (1 - gamma) if gamma < 1 else math.inf
+    low = min(lowest, lowest * horizon, 0.0) if lowest else 0.0
+    return low, max(highest, highest * horizon, 0.0) if highest else 0.0
+
+
+def new_frames(
+    steps: Batch,
+    n_actions: int,
+    gamma: float,
+    generator: torch.Generator,
+    trunk: nn.Sequential | None = None,
+) -> Frames:
+    """Return frames for the returns of a table, of steps in units of the reward."""
+    n_inputs = steps.state.shape[1]
+    labels = bool(((steps.state == 0) | (steps.state == 1)).all())  # which are features enough
+    most = min(_FEATURES_A_NUMBER * n_inputs, _MOST_RANDOM, _MOST_FEATURES // n_actions - n_inputs)
+    n_random = 0 if labels else max(most, 0)
+    features = Features(n_inputs, n_random, generator, trunk)
+    unit = unit_of(steps.reward)
+    frames = Frames(features, n_actions, return_bounds(steps.reward / unit, gamma), unit)
+    frames = frames.to(steps.state.device).requires_grad_(False)
+    TemporalDifferences(frames, steps, gamma).solve()
+    return frames
+
+
+def framed(steps: Batch, frame: Callable[[Tensor], tuple[Tensor, Tensor]], gamma: float) -> Batch:
+    """Return the steps of U: rewards and discounts in units of the frames, row by row."""
+
+    def of(states: Tensor) -> tuple[Tensor, Tensor]:
+        parts = [torch.stack(frame(rows)) for rows in states.split(_CHUNK)]
+        centre, scale = torch.cat(parts, -1)
+        return centre, scale
+
+    (centre, scale), (next_centre, next_scale) = of(steps.state), of(steps.next_state)
+    onwards = gamma * steps.follows.double()
+    reward = (steps.reward.double() + onwards * next_centre - centre) / scale
+    discount = onwards * next_scale / scale
+    return replace(steps, reward=reward.float(), discount=discount.float())
+
+
+class FramedReturnField(BasisReturnField):
+    """A network from states to the coordinates of U for each action, in the frame of the state.
+
+    Parameters
+    ----------
+    n_inputs, n_actions : int
+    hidden : sequence of int
+        Units of the hidden layers.
+    basis : GaussianBasis
+        Of the laws of U, from -REACH to REACH.
+    frames : Frames
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        n_actions: int,
+        hidden: Sequence[int],
+        basis: GaussianBasis,
+        frames: Frames,
+    ) -> None:
+        super().__init__(n_inputs, n_actions, hidden, basis)
+        self.frames = frames
+        self._begin()
+
+    @torch.no_grad()
+    def _begin(self) -> None:
+        """Make every law about a normal one in its frame."""
+        normal = torch.exp(-0.5 * self.basis.centres.square())
+        bias = self.basis.coordinates(normal / normal.sum())
+        self.last_layer.bias.copy_(bias.repeat(self.n_actions))
+        self.last_layer.weight.zero_()
+
+    def in_frames(self, frames: Frames) -> FramedReturnField:
+        """Return the field with other frames, whose laws begin anew; layers before stay."""
+        other = copy.deepcopy(self)
+        other.frames = frames
+        other._begin()
+        return other.requires_grad_()
+
+    def frame(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the centre and the scale of each state's frame, (n,) each, in float64."""
+        centre, scale = self.frames(states)
+        return centre, scale
+
+    def means(self, states: Tensor) -> Tensor:
+        """Return the expected returns, (n, n_actions)."""
+        centre, scale = self.frame(states)
+        return centre.unsqueeze(-1) + scale.unsqueeze(-1) * super().means(states).double()
+
+    def best(self, states: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the actions of the largest expected return, (n,): all are in one frame."""
+        return largest(super().means(states), mask)

@@ -1,0 +1,250 @@
+"""Learning the laws of returns from a table of transitions."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from skbellman.returns.basis import GaussianBasis, cubic_weights
+from skbellman.returns.batch import Batch
+from skbellman.returns.direct import DirectLearner, DirectReturnField
+from skbellman.returns.fields import BasisReturnField, ReturnField, TabularReturnField
+from skbellman.returns.frames import (
+    REACH,
+    FramedReturnField,
+    framed,
+    new_frames,
+    return_bounds,
+    unit_of,
+)
+from skbellman.returns.learning import (
+    BasisLearner,
+    Curves,
+    Learner,
+    fit_to_table,
+    kept_if_interrupted,
+    random_rows,
+)
+from skbellman.returns.moments import moments
+from skbellman.returns.tabular import (
+    SETTLED,
+    Table,
+    evaluated,
+    located,
+    normal_laws,
+    operator,
+    settled,
+)
+
+# Rows that laws are checked on.
+_CHECKED = 4096
+# What is reported: mass beyond the ends of the laws, and the distance of the mean over all rows
+# from the one solved for, in deviations of a return and beside the mean.
+_BEYOND, _OFF, _RELATIVE = 0.01, 0.1, 0.01
+
+
+@dataclass(frozen=True)
+class TableFit:
+    """How laws are learned from a table, see `DistributionalValueEstimator`.
+
+    Attributes
+    ----------
+    sizes : tuple of int
+        Numbers of a state, and actions.
+    rates : callable
+        Gives the rates of learning and of the target for a kind of learner and a usual target rate.
+    report : callable
+        Takes a line on how far it is.
+    """
+
+    gamma: float
+    sizes: tuple[int, int]
+    n_basis: int
+    gradient_weight: float
+    hidden: Sequence[int]
+    batch_size: int | None
+    rates: Callable[[type[Learner], float], tuple[float, float]]
+    generator: torch.Generator
+    report: Callable[[str], None]
+
+    def with_labels(
+        self, steps: Batch, n_sweeps: int, name: Callable[[int], str]
+    ) -> tuple[TabularReturnField, Curves] | None:
+        """Return the laws of labelled states and how they settled; None for too many steps.
+
+        Parameters
+        ----------
+        steps : Batch
+            Counted.
+        n_sweeps : int
+            Backups of all laws at most.
+        name : callable
+            Gives the name of a pair of state and action, for messages.
+        """
+        unit = unit_of(steps.reward)
+        scaled = replace(steps, reward=steps.reward.double() / unit)
+        exact = evaluated(Table.of(scaled, self.sizes[1]), self.gamma, name)
+        solved, curves = moments(exact), Curves()
+        like = GaussianBasis(0.0, 1.0, self.n_basis, self.gradient_weight)
+        found = located(exact, self.gamma, solved, like)
+        if found is None:
+            return None
+        few, basis = found
+        laws = normal_laws(basis, solved)
+
+        def note(sweep: int, change: float, now: np.ndarray) -> None:
+            nonlocal laws
+            laws = now
+            curves.step.append(sweep)
+            curves.loss.append(change)
+            curves.support.append((unit * basis.low, unit * basis.high))
+            self.report(curves.line(n_sweeps))
+
+        with kept_if_interrupted():
+            settled(operator(few, basis, cubic_weights), laws, SETTLED, n_sweeps, note)
+        field = TabularReturnField(*self.sizes, basis, unit)
+        parts = laws, unit * solved.mean, unit * np.sqrt(solved.variance)
+        field.set_solved(*(torch.as_tensor(part) for part in parts))
+        return field.to(steps.state.device), curves
+
+    def with_network(
+        self, steps: Batch, n_steps: int, field: FramedReturnField | None
+    ) -> tuple[BasisReturnField, Curves]:
+        """Return the laws that a network gives, and its curves.
+
+        Frames are solved for twice: at first with random features, and once the network has
+        learned features of its own. A field of before goes on in its frames, if laws stay in them.
+        """
+        n_actions = self.sizes[1]
+        if field is not None and self._stays(field, steps):
+            return self._trained(field, steps, n_steps, Curves())
+        frames = new_frames(steps, n_actions, self.gamma, self.generator)
+        first = FramedReturnField(*self.sizes, self.hidden, self._unit_basis(), frames)
+        first = first.to(steps.state.device)
+        if not self.hidden or n_steps < 2:
+            return self._trained(first, steps, n_steps, Curves())
+        first, curves = self._trained(first, steps, n_steps // 2, Curves())
+        if curves.diverged:
+            return first, curves
+        trunk = copy.deepcopy(first.trunk)
+        assert trunk is not None
+        trunk.requires_grad_(False)
+        frames = new_frames(steps, n_actions, self.gamma, self.generator, trunk)
+        return self._trained(first.in_frames(frames), steps, n_steps - n_steps // 2, curves)
+
+    def in_the_papers_form(
+        self, steps: Batch, tabular: TabularReturnField | None, n_steps: int
+    ) -> tuple[DirectReturnField, Curves]:
+        """Return networks of the density and its gradient, and their curves.
+
+        Their support is that of the laws of labelled states, or of the frames of states.
+        """
+        if tabular is not None:
+            basis = tabular.basis
+            support = tabular.unit * basis.low, tabular.unit * basis.high
+        else:
+            frames = new_frames(steps, self.sizes[1], self.gamma, self.generator)
+            centre, scale = frames(some_rows(steps).state)
+            least, most = return_bounds(steps.reward, self.gamma)
+            low, high = float((centre - 3 * scale).min()), float((centre + 3 * scale).max())
+            support = max(low, least), min(high, most)
+        field = DirectReturnField(*self.sizes, self.hidden, *support).to(steps.state.device)
+        learner = DirectLearner(field, self.gamma, *self.rates(DirectLearner, 0.1))
+        rows = replace(steps, reward=steps.reward.float())
+        return field, self._curves(learner, rows, n_steps, 64, Curves())
+
+    def _unit_basis(self) -> GaussianBasis:
+        return GaussianBasis(-REACH, REACH, self.n_basis, self.gradient_weight)
+
+    def _trained(
+        self, field: FramedReturnField, steps: Batch, n_steps: int, curves: Curves
+    ) -> tuple[FramedReturnField, Curves]:
+        learner = self._learner(field)
+        rows = framed(steps, field.frame, self.gamma)
+        return field, self._curves(learner, rows, n_steps, 256, curves)
+
+    def _learner(self, field: FramedReturnField) -> BasisLearner:
+        return BasisLearner(field, self.gamma, *self.rates(BasisLearner, 0.1))
+
+    def _curves(
+        self, learner: Learner, rows: Batch, n_steps: int, usual_size: int, curves: Curves
+    ) -> Curves:
+        draw = random_rows(rows, self.batch_size or usual_size, self.generator)
+        return fit_to_table(learner, draw, n_steps, self.report, curves)
+
+    def _stays(self, field: FramedReturnField, steps: Batch) -> bool:
+        rows = some_rows(steps)
+        if rows.policy is None:
+            rows = with_best_actions(rows, field)
+        return field.mass_beyond(framed(rows, field.frame, self.gamma), self.gamma) <= _BEYOND
+
+
+def some_rows(steps: Batch) -> Batch:
+    """Return rows to check laws on, evenly from a table."""
+    every = 1 + (len(steps.action) - 1) // _CHECKED
+    return steps.take(torch.arange(0, len(steps.action), every, device=steps.action.device))
+
+
+def with_best_actions(steps: Batch, field: ReturnField) -> Batch:
+    """Return the steps with the best next actions by a field as their policy."""
+    with torch.no_grad():
+        best = field.best(steps.next_state, steps.mask)
+    return replace(steps, policy=one_hot(best, field.n_actions).to(steps.state))
+
+
+def warn_of_misplaced(field: ReturnField, steps: Batch, gamma: float) -> None:
+    """Warn of laws that reach beyond their ends, or whose means are not those of the process.
+
+    Parameters
+    ----------
+    field : ReturnField
+    steps : Batch
+        In units of the reward; None as a policy is that of the best actions by the field.
+    gamma : float
+    """
+    rows = some_rows(steps)
+    if rows.policy is None:
+        rows = with_best_actions(rows, field)
+    beyond = field.mass_beyond(framed(rows, field.frame, gamma), gamma)
+    if beyond > _BEYOND:
+        _warn(
+            f"{beyond:.1%} of the mass of returns is beyond the ends of the laws, whose tails are "
+            "cut off"
+        )
+    unit = unit_of(rows.reward)
+    means, solved, deviations = (part / unit for part in _means_of(field, rows, gamma))
+    gap, mean, deviation = means - solved, float(solved.mean()), _root_mean_square(deviations)
+    shift, apart = float(gap.mean()), _root_mean_square(gap)
+    if abs(shift) > _OFF * deviation + _RELATIVE * abs(mean) or apart > deviation:
+        _warn(
+            f"expected returns are {unit * (mean + shift):.4g} on average where linear equations "
+            f"say {unit * mean:.4g}, and differ by {unit * apart:.3g} from state to state (the "
+            f"deviation of a return is {unit * deviation:.3g})"
+        )
+
+
+def _root_mean_square(values: Tensor) -> float:
+    return float(values.square().mean().sqrt())
+
+
+def _warn(fault: str) -> None:
+    remedy = "raise n_steps, lower gamma, or give more rows."
+    warnings.warn(f"{fault}: {remedy}", UserWarning, stacklevel=6)
+
+
+def _means_of(field: ReturnField, rows: Batch, gamma: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return expected returns of rows by the laws, those solved for, and their deviations."""
+    generator = torch.Generator(rows.state.device).manual_seed(0)
+    frames = new_frames(rows, field.n_actions, gamma, generator, field.trunk)
+    with torch.no_grad():
+        means = field.means(rows.state).double()
+    parts = means, *frames.moments(rows.state)
+    own, solved, deviations = (part.gather(1, rows.action.unsqueeze(1)) for part in parts)
+    return own, solved, deviations
