@@ -289,7 +289,7 @@ def test_bad_questions_and_parameters():
     with pytest.raises(ValueError, match="risk must be"):
         value.act(0, risk="median")
     with pytest.raises(ValueError, match="next actions are not known"):
-        estimator().fit({k: v[:1] for k, v in endless.items()})
+        estimator().fit({k: np.arange(2) for k in endless} | {"terminated": [False, False]})
     with pytest.raises(ValueError, match="not probabilities"):
         estimator(policy=np.array([[0.5, 0.6]])).fit(table)
     with pytest.raises(TypeError, match="frame or a mapping"):
