@@ -773,9 +773,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
             return super().score(states, actions, returns=returns)
         check_is_fitted(self)
         if actions is not None:
-            raise ValueError(
-                "the actions of transitions are a part of them: pass returns, or none."
-            )
+            raise ValueError("without returns, actions are a part of the transitions.")
         return -self._error_of(self._held_out(read_transitions(states)))
 
     def law(self, state: Any, action: Any = None) -> DensityField:

@@ -222,7 +222,7 @@ def is_gap(values: np.ndarray) -> np.ndarray:
 
 def rows_with_gaps(values: np.ndarray) -> np.ndarray:
     """Return which rows lack a value, (n,)."""
-    return is_gap(values).reshape(len(values), -1).any(1)
+    return np.any(is_gap(values).reshape(len(values), -1), axis=1)
 
 
 def are_whole(values: np.ndarray) -> bool:

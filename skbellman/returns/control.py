@@ -341,7 +341,8 @@ def run_episodes(
         copies = _by_copies(infos, n_copies)
         return features(seen), _masks(copies, n_actions, seen, goes_on), copies
 
-    states, masks, _ = read(*environment.reset(seed=seed), np.ones(n_copies, dtype=bool))
+    observations, infos = environment.reset(seed=seed)
+    states, masks, _ = read(observations, infos, np.ones(n_copies, dtype=bool))
     resetting = np.zeros(n_copies, dtype=bool)
     while True:
         actions = act(states, masks)
@@ -436,7 +437,7 @@ def as_vector(environment: Any) -> Any:
 
     if isinstance(environment, VectorEnv):
         return environment
-    made = gymnasium.make(environment) if isinstance(environment, str) else environment
+    made: Any = gymnasium.make(environment) if isinstance(environment, str) else environment
     absent = [n for n in ("observation_space", "action_space") if not hasattr(made, n)]
     if absent:
         raise ValueError(f"the environment {made!r} lacks {absent}, which gymnasium's have.")
