@@ -399,7 +399,7 @@ def loop(n=600, seed=0, gamma=0.9):
 
 
 def test_the_score_of_held_out_transitions_prefers_the_right_law():
-    """Laws twice as wide, half as wide or elsewhere are worse; by the plain mean, wider is better."""
+    """Laws that are wider, narrower or elsewhere are worse; by the plain mean, wider is better."""
     from scipy import stats
 
     from skbellman.returns.agreement import Backups, bellman_error

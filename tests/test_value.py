@@ -609,7 +609,8 @@ def test_environments_that_cannot_be_controlled():
         control(form="networks").fit("CartPole-v1")
     with pytest.raises(ValueError, match="Discrete action space"):
         control().fit("Pendulum-v1")
-    value = control().fit("CartPole-v1", n_steps=10)
+    with pytest.warns(UserWarning, match="nothing was learned in 10 steps"):
+        value = control().fit("CartPole-v1", n_steps=10)
     with pytest.raises(ValueError, match="shape"):
         value.act([0.0, 1.0])
 
