@@ -279,6 +279,14 @@ def test_labels_beyond_the_floats_survive_gaps():
         assert value.predict([far, far + 1]) == pytest.approx([2, 4], abs=0.1)
 
 
+def test_strings_keep_a_zero_at_their_end():
+    table = {"state": ["b", "b\0"], "next_state": ["b\0", "b"], "reward": [0, 1]}
+    for convert in (pd.DataFrame, pl.DataFrame, dict):
+        read = read_transitions(convert(table | {"terminated": [False, True]}))
+        assert read.state.tolist() == ["b", "b\0"]
+        assert read.next_state.tolist() == ["b\0", "b\0"]
+
+
 def test_lists_keep_their_labels():
     table = {"state": ["a", None], "next_state": ["a", "a"], "reward": [1, 1], "terminated": [1, 1]}
     with pytest.raises(ValueError, match="state is None in row 1"):

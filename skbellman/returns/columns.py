@@ -231,8 +231,10 @@ def are_whole(values: np.ndarray) -> bool:
 
 
 def _of_series(series: Any) -> np.ndarray:
-    # Whole numbers with gaps would become floats, which hold them to 2^53.
-    if series.dtype.is_float() or not series.is_null().any():
+    # Whole numbers with gaps would become floats, which hold them to 2^53, and strings arrays of a
+    # width, which lose a zero at the end.
+    exact = series.dtype.is_temporal() or series.dtype.is_numeric() or series.dtype == nw.Boolean
+    if series.dtype.is_float() or (exact and not series.is_null().any()):
         return series.to_numpy()
     return _objects(series.to_list())
 
