@@ -78,10 +78,11 @@ class ReturnLaws(BaseEstimator):
         Parameters
         ----------
         states : DataFrame or array-like of shape (n_states,) or (n_states, n_features)
-            As in fit.
-        actions : array-like of shape (n_states,), optional
+            As in fit. The columns of a frame are matched by name with ``feature_names_in_``; other
+            columns than those of states are left alone. Those of an array are in that order.
+        actions : DataFrame or array-like of shape (n_states,) or (n_states, n_numbers), optional
             First actions, after which the policy acts; one for all is enough. Without them the
-            policy takes the first one too.
+            policy takes the first one too. Columns are matched as those of states.
 
         Returns
         -------
@@ -91,8 +92,13 @@ class ReturnLaws(BaseEstimator):
         Raises
         ------
         ValueError
-            For states or actions that were not there in fit, or of another shape; if actions
-            are left out and the policy is known by its recorded actions alone.
+            For states or actions that were not there in fit, or of another shape or other columns;
+            if actions are left out and the policy is known by its recorded actions alone.
+
+        Warns
+        -----
+        UserWarning
+            If states of several columns have names, but had none in fit, or the reverse.
 
         Examples
         --------
@@ -412,7 +418,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         Whose returns. "table" is the policy that acted in the table; "greedy" the best one,
         which is learned with its returns. A callable takes states and gives probabilities, of
         shape (n, n_actions), or actions, (n,); an array has a row of probabilities for each
-        labelled state: for each whole number from 0 if states are such, else in sorted order.
+        labelled state: for each whole number from 0 if states are such, else in sorted order. The
+        columns of a frame are matched with the actions, its index with the states if it has them.
     gamma : float, default=0.99
         Discount. 1 only where episodes end.
     form : {"basis", "networks"}, default="basis"
@@ -468,6 +475,10 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         The actions, if there is a choice among labels.
     support_ : tuple of float
         Least and largest return that the laws reach.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        The columns of states, if they had names.
+    n_features_in_ : int
+        Numbers or labels that a state is given by.
     level_ : float
         Noise level at which the laws are seen, in units of the reward.
     history_ : dict of list
@@ -591,9 +602,10 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         Raises
         ------
         ValueError
-            For transitions that lack a part, of different lengths, or with rewards that are not
-            finite; for gamma = 1 where no episode ends; for a policy that does not fit; for an
-            environment whose actions are not labels.
+            For transitions that lack a part or a value, of different lengths, with next states of
+            other columns than states, or with rewards that are not finite; for gamma = 1 where no
+            episode ends; for a policy that does not fit; for an environment whose actions are not
+            labels, or whose observations or masks cannot be read.
         TypeError
             If X is neither transitions nor an environment.
         ImportError
@@ -604,7 +616,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         Warns
         -----
         UserWarning
-            If returns lead to labelled states of which no row tells more.
+            If returns lead to labelled states of which no row tells more; if many rows are left
+            out, as they are not in order; if an environment was left before learning began.
         RuntimeWarning
             If interrupted from the keyboard: what was learned is kept.
 
@@ -668,7 +681,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         Parameters
         ----------
         observation : object
-            One state, as the environment or the table has it.
+            One state, as the environment or the table has it. A row with names, or a mapping, is
+            matched by name, where the table had names.
         risk : "mean" or ("cvar", alpha), default="mean"
             What is best: the largest expected return, or the largest mean of its worst share.
         action_mask : array-like of shape (n_actions,), optional
