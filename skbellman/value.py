@@ -1052,8 +1052,12 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     @property
     def _is_recorded(self) -> bool:
         """Whether the policy is known by the actions that it took."""
-        choice = self.space_.actions is not None or self.space_.action_features is not None
-        return choice and isinstance(self.policy, str) and self.policy == "table"
+        return self._has_choice and isinstance(self.policy, str) and self.policy == "table"
+
+    @property
+    def _has_choice(self) -> bool:
+        """Whether there is a choice of actions."""
+        return self.space_.n_actions > 1 or self.space_.action_features is not None
 
     @property
     def _is_greedy(self) -> bool:
@@ -1149,8 +1153,10 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
 
     def _in_order(self, table: Transitions) -> Transitions:
         """Return a table with its columns in the order of fit, without actions if it had none."""
-        if self.space_.actions is None and self.space_.action_features is None:
+        if not self._has_choice:
             table = replace(table, action=None, next_action=None)
+        elif table.action is None:
+            raise ValueError("the transitions lack ['action'], of which there was a choice in fit.")
         return table.in_order_of(self.space_.state_names, self.space_.action_names)
 
     def _support(self) -> tuple[float, float, float]:

@@ -344,6 +344,7 @@ def test_one_action_need_not_be_named():
     assert value.predict(["a"])[0] == pytest.approx(1.0, abs=0.1)
     assert value.law("a").n_columns == 1
     assert value.act("a") == "go"
+    assert value.score(table) == value.score(table.drop(columns="action"))
 
 
 def test_rows_in_disorder_are_reported():
@@ -467,5 +468,7 @@ def test_the_score_leaves_out_labels_that_fit_had_not():
         value.score(table.assign(state="d", next_state="d", terminated=True))
     with pytest.raises(TypeError, match="transitions are a frame"):
         value.score(["a", "b"])
+    with pytest.raises(ValueError, match=r"lack \['action'\], of which there was a choice"):
+        value.score(walk(20).drop(columns="action"))
     with pytest.raises(ValueError, match="actions are a part"):
         value.score(table, [0] * 40)

@@ -41,8 +41,9 @@ class Backups:
 
     def points(self) -> np.ndarray:
         """Return ascending points of the line that cover all laws, dense where they are."""
-        ahead = self.discount[:, None] * _ranks(self.following)[self.following_of]
-        return _dense_points(np.concatenate([_ranks(self.own), self.reward[:, None] + ahead]))
+        some = some_rows(len(self.reward))
+        ahead = _ranks(self.following)[self.following_of[some]] * self.discount[some, None]
+        return _dense_points(np.concatenate([_ranks(self.own), self.reward[some, None] + ahead]))
 
     def residuals(self, x: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield rows and the differences of their distribution functions at x, (n, q)."""
@@ -58,7 +59,8 @@ class Backups:
         """Return P(r + gamma Z' <= x) after one step."""
         if self.discount[row] == 0:
             return (x >= self.reward[row]).astype(np.float64)
-        places = (x - self.reward[row]) / self.discount[row]
+        with np.errstate(over="ignore"):  # beyond all laws, where the discount is tiny
+            places = (x - self.reward[row]) / self.discount[row]
         return np.interp(places, grid, ahead[self.following_of[row]], 0.0, 1.0)
 
 
@@ -98,7 +100,7 @@ def bellman_error(backups: Backups, places: np.ndarray, inputs: np.ndarray | Non
 
 
 def some_rows(n: int) -> np.ndarray:
-    """Return rows that are looked at where states are numbers: evenly spaced ones of many."""
+    """Return evenly spaced rows, all of them if they are few."""
     return np.unique(np.linspace(0, n - 1, min(n, _MOST)).astype(np.int64))
 
 

@@ -171,7 +171,7 @@ def read_transitions(X: Any) -> Transitions:
             "transitions are a frame or a mapping of arrays with state, action, reward, "
             f"next_state and terminated, or a Minari dataset; got {type(X).__name__}."
         )
-    return _checked(columns, named=nw.dependencies.is_into_dataframe(X))
+    return _checked(_parts(columns, named=nw.dependencies.is_into_dataframe(X)))
 
 
 def along(flags: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -225,25 +225,35 @@ def _part(columns: Mapping[Any, Any], name: str, named: bool) -> Part | None:
     return Part(name, side_by_side(columns, found, name), found, tuple(found))
 
 
-def _checked(columns: Mapping[Any, Any], named: bool) -> Transitions:
-    scalars = {
+def _parts(columns: Mapping[Any, Any], named: bool) -> dict[str, Part]:
+    """Return the parts of a table that are there.
+
+    Raises
+    ------
+    ValueError
+        If one that is needed is not, or they are of different lengths.
+    """
+    parts = {
         name: Part(name, read_values(columns[name], name), [name])
         for name in ("reward", "terminated", "truncated")
         if name in columns
     }
-    read = {name: _part(columns, name, named) for name in ("state", "next_state", "action")}
-    parts = scalars | {name: part for name, part in read.items() if part is not None}
-    next_action = _part(columns, "next_action", named) if "action" in parts else None
-    parts |= {} if next_action is None else {"next_action": next_action}
+    for name in ("state", "next_state", "action", "next_action"):
+        part = _part(columns, name, named)
+        if part is not None:
+            parts[name] = part
     _check_complete(parts, list(columns))
+    return parts
+
+
+def _checked(parts: Mapping[str, Part]) -> Transitions:
     reward = _finite_rewards(parts["reward"])
     terminated = _flags(parts["terminated"])
     truncated = _flags(parts["truncated"]) if "truncated" in parts else np.zeros_like(terminated)
     state, next_state = parts["state"], parts["next_state"].beside(parts["state"])
     state.gaps()
-    ends = terminated | truncated
-    action, has_action = _actions(parts.get("action"), ends)
-    following, has_next_action = _next_actions(parts, action, ends)
+    action, has_action = _actions(parts.get("action"), terminated | truncated)
+    following, has_next_action = _next_actions(parts, action, terminated | truncated)
     return Transitions(
         state=state.values,
         next_state=_filled(next_state, next_state.gaps(terminated) | terminated, state.values),
