@@ -157,6 +157,9 @@ def holds(draw, scales):
         assert set(value.actions_.tolist()) <= set(actions)
         assert {*map(type, value.actions_.tolist())} == {*map(type, actions)}
     expected = answers(value, frame)
+    largest = frame.reward.abs().max()
+    if largest:
+        assert (np.abs(expected) <= 2 * largest / (1 - value.gamma)).all()
     if again.space_.state_names == value.space_.state_names:
         np.testing.assert_allclose(answers(again, frame), expected)
     np.testing.assert_allclose(answers(value, other), expected)

@@ -312,6 +312,8 @@ def test_lists_keep_their_labels():
         ("reward", np.array([1j, 2.0]), "reward has dtype complex128"),
         ("reward", np.array([1, 2], dtype="m8[s]"), "reward has dtype timedelta64"),
         ("reward", [1.0, None], "reward is nan in row 1"),
+        ("reward", [1.0, -2e30], "reward is -2e+30 in row 1, too large"),
+        ("reward", [0.0, 5e-31], "the largest reward is 5e-31, in row 1, too small"),
         ("terminated", True, "terminated is a single value"),
         ("state", [[0.0], [0.0, 1.0]], "state is no array"),
     ],

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 
-from skbellman.returns.encoding import LARGEST_NUMBER, MAX_LABELS, DecisionSpace, LabelEncoder
+from skbellman.returns.encoding import LARGEST_REWARD, MAX_LABELS, DecisionSpace, LabelEncoder
 from skbellman.returns.learning import Batch, Curves, GreedyLearner, kept_if_interrupted
 
 # Episodes between reports, over which returns are averaged.
@@ -537,10 +537,10 @@ class Controller:
             return np.where(explored, random, self.learner.actor.best(inputs, mask).cpu().numpy())
 
     def _remember(self, pending: MultiStep, step: Step) -> None:
-        if not abs(step.reward) <= LARGEST_NUMBER:
+        if not abs(step.reward) <= LARGEST_REWARD:
             raise ValueError(
                 f"the environment gave the reward {step.reward} at step {self.n_steps + 1}: "
-                f"they must be finite, and at most {LARGEST_NUMBER:.3g}; wrap it so that they are."
+                f"they must be finite, and at most {LARGEST_REWARD:.3g}; wrap it so that they are."
             )
         learner = self.learner
         learner.support.see(torch.tensor([step.reward]))

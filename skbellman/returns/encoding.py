@@ -11,8 +11,10 @@ from skbellman.returns.columns import Names, asked
 
 # Of states that are one label, up to which their laws are held in a table.
 MAX_LABELS = 1000
-# Of a reward, or of a state in deviations: laws are learned in float32.
-LARGEST_NUMBER = float(np.finfo(np.float32).max)
+# Of the rewards: laws are learned in float32, and returns may be thousands of rewards.
+LEAST_REWARD, LARGEST_REWARD = 1e-30, 1e30
+# Of a state, in deviations.
+_LARGEST_NUMBER = float(np.finfo(np.float32).max)
 _SHOWN = 8
 
 
@@ -123,7 +125,7 @@ class NumberFeatures:
             )
         with np.errstate(over="ignore"):
             scaled = (numbers / self.unit - self.mean) / self.scale
-        far = ~(np.abs(scaled) <= LARGEST_NUMBER)
+        far = ~(np.abs(scaled) <= _LARGEST_NUMBER)
         if far.any():
             row = int(far.any(1).argmax())
             raise ValueError(

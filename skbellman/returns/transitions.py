@@ -23,7 +23,7 @@ from skbellman.returns.columns import (
     rows_with_gaps,
     side_by_side,
 )
-from skbellman.returns.encoding import LARGEST_NUMBER
+from skbellman.returns.encoding import LARGEST_REWARD, LEAST_REWARD
 
 _NEEDED = ("state", "next_state", "reward", "terminated")
 _WHOLE = "biu"
@@ -362,11 +362,17 @@ def _finite_rewards(part: Part) -> np.ndarray:
     if not np.isfinite(values).all():
         row = int((~np.isfinite(values)).argmax())
         raise ValueError(f"reward is {values[row]} in row {row}: drop or repair the row.")
-    if np.abs(values).max() > LARGEST_NUMBER:
-        row = int(np.abs(values).argmax())
+    row = int(np.abs(values).argmax())
+    largest = abs(values[row])
+    if largest > LARGEST_REWARD:
         raise ValueError(
             f"reward is {values[row]} in row {row}, too large for the floats of laws: divide all "
             "rewards by a constant."
+        )
+    if 0 < largest < LEAST_REWARD:
+        raise ValueError(
+            f"the largest reward is {values[row]}, in row {row}, too small for the floats of laws: "
+            "multiply all rewards by a constant."
         )
     return values
 
