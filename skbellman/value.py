@@ -604,8 +604,9 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         ValueError
             For transitions that lack a part or a value, of different lengths, with next states of
             other columns than states, or with rewards that are not finite, or all of them less than
-            1e-30 or one more than 1e30 in size; for gamma = 1 where no episode ends; for a policy that does not fit; for an environment whose actions are not
-            labels, or whose observations or masks cannot be read.
+            1e-30 or one more than 1e30 in size; for gamma = 1 where no episode ends; for a policy
+            that does not fit; for an environment whose actions are not labels, or whose
+            observations or masks cannot be read.
         TypeError
             If X is neither transitions nor an environment.
         ImportError
