@@ -277,6 +277,11 @@ def test_labels_beyond_the_floats_survive_gaps():
     for given in (table, nullable, pl.DataFrame(table)):
         value = estimator(gamma=0.5, n_steps=60).fit(given)
         assert value.predict([far, far + 1]) == pytest.approx([2, 4], abs=0.1)
+    with pytest.raises(ValueError, match=r"next_state does not, or .* beyond 2\^53"):
+        estimator().fit(nullable.astype({"next_state": float}))
+    huge = {"state": np.array([2**63, 1], np.uint64), "next_state": np.array([-1, 1])}
+    with pytest.raises(ValueError, match="of uint64, and next_state of int64"):
+        estimator().fit(table | huge)
 
 
 def test_strings_keep_a_zero_at_their_end():

@@ -338,11 +338,18 @@ def _alike(seen: np.ndarray, like: np.ndarray, name: str) -> np.ndarray:
         return seen.astype(like.dtype)
     if like.dtype.kind not in _WHOLE or _common_type(like, seen).kind in _WHOLE + "O":
         return seen
-    with np.errstate(invalid="ignore"):
-        cast = seen.astype(like.dtype)
+    other = name.removeprefix("next_")
+    if seen.dtype.kind == "f" and not are_whole(seen):
+        raise ValueError(
+            f"{other} holds whole numbers, but {name} does not, or it has them as floats beyond "
+            '2^53, which are inexact: read it as "Int64", say.'
+        )
+    cast = seen.astype(like.dtype)
     if not np.array_equal(cast, seen):
-        other = name.removeprefix("next_")
-        raise ValueError(f"{other} holds whole numbers, but {name} does not.")
+        raise ValueError(
+            f"{other} holds whole numbers of {like.dtype}, and {name} of {seen.dtype}, which go "
+            "beyond: give both one dtype."
+        )
     return cast
 
 
