@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,7 +20,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from skbellman.devices import PortableMixin, fork_devices, resolve_device
 from skbellman.fields import DensityField
+from skbellman.returns.agreement import Backups, bellman_error, some_rows
 from skbellman.returns.batch import Batch
+from skbellman.returns.columns import InOrder, Names, asked, named_cells
 from skbellman.returns.control import (
     Controller,
     ControlSettings,
@@ -36,6 +39,7 @@ from skbellman.returns.evaluation import (
     policy_probabilities,
     space_of,
     warn_of_dead_ends,
+    with_actions,
     with_next_actions,
 )
 from skbellman.returns.fields import BasisReturnField, ReturnField, TabularReturnField
@@ -44,7 +48,7 @@ from skbellman.returns.from_table import TableFit, warn_of_misplaced
 from skbellman.returns.laws import TabulatedLaws
 from skbellman.returns.learning import Curves, GreedyLearner, Learner, greedy_kind
 from skbellman.returns.support import Support
-from skbellman.returns.transitions import Transitions, joined_columns, read_transitions
+from skbellman.returns.transitions import Transitions, read_transitions
 from skbellman.validation import check_count
 
 # Backups of all laws of a table at most: they end once laws have settled.
@@ -61,10 +65,11 @@ class ReturnLaws(BaseEstimator):
         Parameters
         ----------
         states : DataFrame or array-like of shape (n_states,) or (n_states, n_features)
-            As in fit.
-        actions : array-like of shape (n_states,), optional
+            As in fit. The columns of a frame are matched by name with ``feature_names_in_``; other
+            columns than those of states are left alone. Those of an array are in that order.
+        actions : DataFrame or array-like of shape (n_states,) or (n_states, n_numbers), optional
             First actions, after which the policy acts; one for all is enough. Without them the
-            policy takes the first one too.
+            policy takes the first one too. Columns are matched as those of states.
 
         Returns
         -------
@@ -74,8 +79,13 @@ class ReturnLaws(BaseEstimator):
         Raises
         ------
         ValueError
-            For states or actions that were not there in fit, or of another shape; if actions
-            are left out and the policy is known by its recorded actions alone.
+            For states or actions that were not there in fit, or of another shape or other columns;
+            if actions are left out and the policy is known by its recorded actions alone.
+
+        Warns
+        -----
+        UserWarning
+            If states of several columns have names, but had none in fit, or the reverse.
 
         Examples
         --------
@@ -378,7 +388,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         Whose returns. "table" is the policy that acted in the table; "greedy" the best one,
         which is learned with its returns. A callable takes states and gives probabilities, of
         shape (n, n_actions), or actions, (n,); an array has a row of probabilities for each
-        labelled state: for each whole number from 0 if states are such, else in sorted order.
+        labelled state: for each whole number from 0 if states are such, else in sorted order. The
+        columns of a frame are matched with the actions, its index with the states if it has them.
     gamma : float, default=0.99
         Discount. 1 only where episodes end.
     form : {"basis", "networks"}, default="basis"
@@ -434,6 +445,10 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         The actions, if there is a choice among labels.
     support_ : tuple of float
         Least and largest return that the laws reach.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        The columns of states, if they had names.
+    n_features_in_ : int
+        Numbers or labels that a state is given by.
     level_ : float
         Noise level at which the laws are seen, in units of the reward.
     history_ : dict of list
@@ -557,9 +572,11 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         Raises
         ------
         ValueError
-            For transitions that lack a part, of different lengths, or with rewards that are not
-            finite; for gamma = 1 where no episode ends; for a policy that does not fit; for an
-            environment whose actions are not labels.
+            For transitions that lack a part or a value, of different lengths, with next states of
+            other columns than states, or with rewards that are not finite, or all of them less than
+            1e-30 or one more than 1e30 in size; for gamma = 1 where no episode ends; for a policy
+            that does not fit; for an environment whose actions are not labels, or whose
+            observations or masks cannot be read.
         TypeError
             If X is neither transitions nor an environment.
         ImportError
@@ -570,7 +587,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         Warns
         -----
         UserWarning
-            If returns lead to labelled states of which no row tells more.
+            If returns lead to labelled states of which no row tells more; if many rows are left
+            out, as they are not in order; if an environment was left before learning began.
         RuntimeWarning
             If interrupted from the keyboard: what was learned is kept.
 
@@ -634,7 +652,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         Parameters
         ----------
         observation : object
-            One state, as the environment or the table has it.
+            One state, as the environment or the table has it. A row with names, or a mapping, is
+            matched by name, where the table had names.
         risk : "mean" or ("cvar", alpha), default="mean"
             What is best: the largest expected return, or the largest mean of its worst share.
         action_mask : array-like of shape (n_actions,), optional
@@ -664,16 +683,83 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         check_is_fitted(self)
         if self.actions_ is None:
             raise ValueError("there is no choice of actions to act by.")
-        states = [observation] * len(self.actions_)
+        states = self._one_state(observation)
         if risk == "mean":
-            worth = self.field_.means(self._inputs(states[:1], None)).cpu().numpy()[0]
+            worth = self.field_.means(self._inputs(states, None)).cpu().numpy()[0]
         elif isinstance(risk, tuple) and len(risk) == 2 and risk[0] == "cvar":
-            worth = self.cvar(states, self.actions_, alpha=risk[1])
+            worth = self.cvar(states.repeated(len(self.actions_)), self.actions_, alpha=risk[1])
         else:
             raise ValueError(f'risk must be "mean" or ("cvar", alpha), got {risk!r}.')
         if action_mask is not None:
             worth = np.where(_checked_mask(action_mask, len(worth)), worth, -np.inf)
         return self.actions_.tolist()[int(worth.argmax())]
+
+    def score(self, states: Any, actions: Any = None, *, returns: Any = None) -> float:
+        r"""Return how well the laws agree with transitions, or with observed returns.
+
+        With ``returns``, the mean log-density of these, as of `score_samples`. Without, `states`
+        are transitions, as for `fit`, and the score is minus the error of the Bellman equation
+        in them: the mean of the squared Cramer distance
+        :math:`\int (F_{s,a}(x) - E F_{r + \gamma Z'}(x))^2 dx` between the law at a state and
+        action and its mean backup by the fit's own laws. 0 is best. So `cross_val_score` and
+        `GridSearchCV` work on a frame of transitions (``GroupKFold`` by episodes keeps them whole).
+
+        Steps from the same state and action (the ten nearest, where these are numbers) are
+        multiplied in pairs, so that chance averages out: it does not favour laws that are too wide.
+        Scores of few steps are noisy, and may be above 0.
+
+        It is a distance of laws of one discount, reward and policy. Laws of another ``gamma`` or
+        ``policy`` are those of other returns, and are not to be compared by it: the score says
+        nothing about which ``gamma`` to take. Laws that look far (gamma near 1) may be off by
+        1 / (1 - gamma) times what one step shows.
+
+        Parameters
+        ----------
+        states : DataFrame, array-like, or transitions
+            As for `predict`; without returns, transitions as for `fit`.
+        actions : array-like of shape (n_states,), optional
+            As for `predict`; of transitions they are a part.
+        returns : array-like of shape (n_states,), optional
+            One observed return for each state.
+
+        Returns
+        -------
+        float
+            With returns, in natural logarithms of the density by units of the reward; without, in
+            units of the reward. The larger, the better.
+
+        Raises
+        ------
+        ValueError
+            As for `score_samples` and `fit`; if no step is from a state and action that were there
+            in fit and leads to such.
+        TypeError
+            If there are no returns, and `states` are no transitions.
+
+        Warns
+        -----
+        UserWarning
+            If steps are left out, as their states or actions were not there in fit.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from sklearn.model_selection import cross_val_score
+        >>> from skbellman import DistributionalValueEstimator
+        >>> steps = pd.DataFrame({"state": [0, 0] * 20, "next_state": [0, 0] * 20,
+        ...                       "reward": [1.0, 3.0] * 20, "terminated": [True, True] * 20})
+        >>> value = DistributionalValueEstimator(n_steps=50, random_state=0).fit(steps)
+        >>> value.score(steps) > value.score(steps.assign(reward=5.0))
+        True
+        >>> cross_val_score(value, steps, cv=4).shape
+        (4,)
+        """
+        if returns is not None:
+            return super().score(states, actions, returns=returns)
+        check_is_fitted(self)
+        if actions is not None:
+            raise ValueError("without returns, actions are a part of the transitions.")
+        return -self._error_of(self._held_out(read_transitions(states)))
 
     def law(self, state: Any, action: Any = None) -> DensityField:
         """Return the density field of the return in one state.
@@ -709,8 +795,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         tensor([0.8000])
         """
         check_is_fitted(self)
-        actions = None if action is None else np.asarray([action])
-        inputs = self._inputs([state], actions)
+        actions = None if action is None else self._one_action(action)
+        inputs = self._inputs(self._one_state(state), actions)
         with torch.no_grad():
             return self.field_.law(inputs[0], int(self.space_.codes(actions, 1)[0]))
 
@@ -725,7 +811,10 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
             if isinstance(X, str) or (hasattr(X, "reset") and hasattr(X, "step")):
                 self._fit_environment(X, steps, again, rng, device)
             else:
-                self._fit_table(read_transitions(X), steps, again, rng, device)
+                table = read_transitions(X)
+                if again:
+                    table = self._in_order(table)
+                self._fit_table(table, steps, again, rng, device)
         return self
 
     def _fit_table(
@@ -955,6 +1044,29 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         return (span, self.gamma if span > 1 else 1.0)
 
     @property
+    def feature_names_in_(self) -> np.ndarray:
+        """The columns of states, if they had names in fit."""
+        names = self.space_.state_names
+        if names is None:
+            raise AttributeError("the estimator was fitted without feature names.")
+        return np.array(names, dtype=object)
+
+    @property
+    def n_features_in_(self) -> int:
+        """Numbers or labels that a state is given by."""
+        return self.space_.features.n_values
+
+    @property
+    def _is_recorded(self) -> bool:
+        """Whether the policy is known by the actions that it took."""
+        return self._has_choice and isinstance(self.policy, str) and self.policy == "table"
+
+    @property
+    def _has_choice(self) -> bool:
+        """Whether there is a choice of actions."""
+        return self.space_.n_actions > 1 or self.space_.action_features is not None
+
+    @property
     def _is_greedy(self) -> bool:
         return isinstance(self.policy, str) and self.policy == "greedy"
 
@@ -968,12 +1080,91 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         return torch.as_tensor(encoded, dtype=torch.float32, device=self.device_)
 
     def _rows(self, states: Any) -> Any:
-        """Return states as an array, or as they are where a state is none."""
+        """Return states as an array in the order of fit, or as they are where a state is none."""
+        if isinstance(states, InOrder):
+            return states.rows
         if not self.space_.features.of_parts:
-            return joined_columns(states)
+            return asked(states, "state", self.space_.state_names)
         if not isinstance(states, Sequence | np.ndarray):
             raise ValueError(f"states must be a list of observations, got {states!r}.")
         return states
+
+    def _one_state(self, observation: Any) -> InOrder:
+        """Return one state, which may be a row of a frame, as a list of states."""
+        cells = self._cells(observation, self.space_.state_names)
+        rows = self._rows([observation] if cells is None else cells)
+        if len(rows) != 1:
+            raise ValueError(f"one state is asked for, but there are {len(rows)} rows.")
+        return InOrder(rows)
+
+    def _one_action(self, action: Any) -> np.ndarray:
+        """Return one action, which may be a row of a frame, as an array of actions."""
+        cells = self._cells(action, self.space_.action_names)
+        return check_rows(
+            "actions", [action] if cells is None else cells, 1, self.space_.action_names
+        )
+
+    def _cells(self, row: Any, names: Names) -> Any:
+        return None if names is None else named_cells(row)
+
+    def _held_out(self, table: Transitions) -> Transitions:
+        """Return the steps among states and actions that were there in fit."""
+        table = self._in_order(table)
+        table = with_actions(with_next_actions(table) if self._is_recorded else table, self.space_)
+        following = table.next_action if self._is_recorded else None
+        known = self.space_.knows(table.state, table.action)
+        known &= self.space_.knows(table.next_state, following) | table.terminated
+        if not known.any():
+            raise ValueError("no step of X is among states and actions that were there in fit.")
+        if not known.all():
+            warnings.warn(
+                f"{(~known).sum()} of {len(known)} steps are left out of the score: their states "
+                "or actions were not there in fit.",
+                UserWarning,
+                stacklevel=3,
+            )
+        table = table.take(np.flatnonzero(known))
+        return table if self.space_.is_tabular else table.take(some_rows(len(table)))
+
+    def _error_of(self, table: Transitions) -> float:
+        """Return the error of the Bellman equation in steps, see `score`."""
+        own, own_of = self._distinct_laws(table.state, table.action)
+        ahead, ahead_of = self._distinct_laws(table.next_state, self._actions_after(table))
+        discount = self.gamma * ~table.terminated
+        backups = Backups(own, ahead, own_of, ahead_of, table.reward, discount)
+        if self.space_.is_tabular:
+            return bellman_error(backups, own_of)
+        inputs = self.space_.inputs(table.state, table.action)
+        return bellman_error(backups, self.space_.codes(table.action, len(table)), inputs)
+
+    def _actions_after(self, table: Transitions) -> np.ndarray | None:
+        """Return the actions after a step, None where the policy chooses among labels."""
+        if self._is_recorded:
+            return table.next_action
+        if self.space_.action_features is None:
+            return None
+        return np.asarray(self.policy(table.next_state))
+
+    def _distinct_laws(
+        self, states: np.ndarray, actions: np.ndarray | None
+    ) -> tuple[TabulatedLaws, np.ndarray]:
+        """Return laws without noise, and which of them each state has: distinct ones of labels."""
+        rows = of = np.arange(len(states))
+        if self.space_.is_tabular:
+            places = self.space_.features(states).argmax(1) * self.space_.n_actions
+            if actions is not None:
+                places = places + self.space_.codes(actions, len(states))
+            _, rows, of = np.unique(places, return_index=True, return_inverse=True)
+        some = None if actions is None else InOrder(actions[rows])
+        return self._laws(InOrder(states[rows]), some, with_noise=False), of
+
+    def _in_order(self, table: Transitions) -> Transitions:
+        """Return a table with its columns in the order of fit, without actions if it had none."""
+        if not self._has_choice:
+            table = replace(table, action=None, next_action=None)
+        elif table.action is None:
+            raise ValueError("the transitions lack ['action'], of which there was a choice in fit.")
+        return table.in_order_of(self.space_.state_names, self.space_.action_names)
 
     def _means(self, states: Any, actions: Any) -> np.ndarray:
         field, inputs, policy = self._question(states, actions)
@@ -991,8 +1182,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         check_is_fitted(self)
         values = self._rows(states)
         if actions is not None:
-            actions = check_rows("actions", actions, len(values))
-        inputs = self._inputs(values, actions)
+            actions = check_rows("actions", actions, len(values), self.space_.action_names)
+        inputs = self._inputs(InOrder(values), actions)
         policy = torch.as_tensor(self._first_actions(values, actions, inputs)).to(inputs)
         return self.field_, inputs, policy
 

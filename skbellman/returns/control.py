@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 
 from skbellman.returns.batch import Batch
-from skbellman.returns.encoding import LARGEST_REWARD, MAX_LABELS, DecisionSpace, LabelEncoder
+from skbellman.returns.encoding import MAX_LABELS, DecisionSpace, LabelEncoder
 from skbellman.returns.learning import Curves, GreedyLearner, kept_if_interrupted
 
 # Episodes between reports, over which returns are averaged.
 _REPORT_EVERY = 20
+# Of a reward: replays are of float32.
+_LARGEST_REWARD = 1e30
 # Bounds farther apart are taken as none: environments write the largest float for "any".
 _WIDE = 1e4
 
@@ -36,7 +39,13 @@ class BoxFeatures:
     def __init__(self, space: Any) -> None:
         from gymnasium.spaces import Box, flatten_space
 
-        flat = flatten_space(space)
+        try:
+            flat = flatten_space(space)
+        except NotImplementedError as error:  # MiniGrid's missions
+            raise ValueError(
+                f"gymnasium cannot flatten observations of {space}: leave out the parts that are "
+                "neither numbers nor labels, by gymnasium.wrappers.FilterObservation, say."
+            ) from error
         if not isinstance(flat, Box):
             raise ValueError(
                 f"observations of {space} have no fixed length: wrap the environment so that they "
@@ -47,6 +56,7 @@ class BoxFeatures:
         low, high = np.where(bounded, bounds, [[-1.0], [1.0]])
         self.space, self.width = space, len(low)
         self.one_hot, self.of_parts = _holds_labels(space), space.shape is None
+        self.n_values = _n_values(space)
         self.middle, self.scale = (low + high) / 2, np.maximum((high - low) / 2, 1e-12)
 
     def __call__(self, states: Any) -> np.ndarray:
@@ -129,6 +139,13 @@ def _label_sizes(space: Any) -> list[int]:
     if parts := _parts(space):
         return [size for part in parts for size in _label_sizes(part)]
     return [int(space.n)] if isinstance(space, Discrete) else [int(n) for n in space.nvec.flat]
+
+
+def _n_values(space: Any) -> int:
+    """Return how many numbers or labels an observation is of."""
+    if parts := _parts(space):
+        return sum(map(_n_values, parts))
+    return 1 if space.shape is None else math.prod(space.shape)
 
 
 def _parts(space: Any) -> list[Any]:
@@ -239,10 +256,10 @@ class Replay:
         self._actions[at] = transition.action
         self._rewards[at] = transition.reward
         self._follows[at] = transition.follows
-        if transition.next_mask is not None:
-            if self._masks is None:
-                self._masks = np.ones((self.capacity, len(transition.next_mask)), dtype=bool)
-            self._masks[at] = transition.next_mask
+        if self._masks is None and transition.next_mask is not None:
+            self._masks = np.ones((self.capacity, len(transition.next_mask)), dtype=bool)
+        if self._masks is not None:
+            self._masks[at] = True if transition.next_mask is None else transition.next_mask
         self.n_seen += 1
 
     def everything(self) -> Batch:
@@ -323,20 +340,28 @@ def run_episodes(
     """
     from gymnasium.vector.utils import iterate
 
-    def encoded(observations: Any) -> np.ndarray:
-        return features(list(iterate(environment.observation_space, observations)))
+    same_step, n_copies = _resets_at_once(environment), environment.num_envs
+    n_actions = int(environment.single_action_space.n)
 
-    same_step = _resets_at_once(environment)
+    def read(observations: Any, infos: Any, goes_on: np.ndarray) -> tuple[Any, ...]:
+        seen = list(iterate(environment.observation_space, observations))
+        copies = _by_copies(infos, n_copies)
+        return features(seen), _masks(copies, n_actions, seen, goes_on), copies
+
     observations, infos = environment.reset(seed=seed)
-    states, resetting = encoded(observations), np.zeros(environment.num_envs, dtype=bool)
+    states, masks, _ = read(observations, infos, np.ones(n_copies, dtype=bool))
+    resetting = np.zeros(n_copies, dtype=bool)
     while True:
-        actions = act(states, _masks(infos))
+        actions = act(states, masks)
         observations, rewards, terminated, truncated, infos = environment.step(actions)
-        after, ended, masks = encoded(observations), terminated | truncated, _masks(infos)
+        after, masks, copies = read(observations, infos, ~terminated | same_step)
+        ended = terminated | truncated
         for k in np.flatnonzero(~resetting):
             reached, mask = after[k], None if masks is None else masks[k]
             if ended[k] and same_step:
-                reached, mask = features([infos["final_obs"][k]])[0], _last_mask(infos, int(k))
+                last, said = copies[k]["final_obs"], copies[k].get("final_info", {})
+                reached, mask = features([last])[0], said.get("action_mask")
+                mask = None if mask is None else _mask(mask, n_actions, last, not terminated[k])
             yield Step(
                 int(k), states[k], int(actions[k]), float(rewards[k]), reached,
                 bool(terminated[k]), bool(truncated[k]), mask,
@@ -344,26 +369,87 @@ def run_episodes(
         states, resetting = after, ended & (not same_step)
 
 
-def _masks(infos: dict[str, Any]) -> np.ndarray | None:
-    """Return which actions there are in each copy, if the environment says so."""
-    mask = infos.get("action_mask")
-    return None if mask is None else np.stack(mask).astype(bool)
+def _by_copies(infos: Any, n_copies: int) -> list[Any]:
+    """Return what a vector environment says of each copy, in a list as some wrappers have it."""
+    if not isinstance(infos, Mapping):
+        return list(infos)
+    copies: list[dict[str, Any]] = [{} for _ in range(n_copies)]
+    for name, values in infos.items():
+        if name.startswith("_"):
+            continue
+        each = _by_copies(values, n_copies) if isinstance(values, Mapping) else values
+        for k in np.flatnonzero(infos.get(f"_{name}", np.ones(n_copies, dtype=bool))):
+            copies[k][name] = each[k]
+    return copies
 
 
-def _last_mask(infos: dict[str, Any], k: int) -> np.ndarray | None:
-    """Return which actions there were in the last state of an episode."""
-    masks = _masks(infos.get("final_info", {}))
-    return None if masks is None else masks[k]
+def _masks(
+    copies: list[Any], n_actions: int, states: list[Any], goes_on: np.ndarray
+) -> np.ndarray | None:
+    """Return which actions there are in each copy, (n_copies, n_actions); None where all are."""
+    given = [copy.get("action_mask") for copy in copies]
+    if all(mask is None for mask in given):
+        return None
+    parts = zip(given, states, goes_on, strict=True)
+    return np.stack([_mask(mask, n_actions, state, needed) for mask, state, needed in parts])
+
+
+def _mask(mask: Any, n_actions: int, state: Any, needed: bool) -> np.ndarray:
+    """Return which actions there are in a state, at least one where an action is needed."""
+    flags = np.asarray(np.ones(n_actions) if mask is None else mask).astype(bool)
+    if flags.shape != (n_actions,):
+        raise ValueError(
+            f'info["action_mask"] has length {flags.size} in state {state}, but there are '
+            f"{n_actions} actions."
+        )
+    if needed and not flags.any():
+        raise ValueError(
+            f'info["action_mask"] leaves none of {n_actions} actions in state {state}, where no '
+            "episode has ended."
+        )
+    return flags
+
+
+class PlainEnvironment:
+    """An object with spaces, reset and step, with what else environments of gymnasium have.
+
+    Parameters
+    ----------
+    environment : object
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {}
+    render_mode = spec = None
+
+    def __init__(self, environment: Any) -> None:
+        self.observation_space = environment.observation_space
+        self.action_space = environment.action_space
+        self.reset, self.step = environment.reset, environment.step
+        self.unwrapped = environment
+
+    def close(self) -> None:
+        """Do nothing: who made the environment closes it."""
 
 
 def as_vector(environment: Any) -> Any:
-    """Return a vector environment for the name of one, a single one, or one of its kind."""
+    """Return a vector environment for the name of one, a single one, or one of its kind.
+
+    Raises
+    ------
+    ValueError
+        If an object has no spaces of observations and actions.
+    """
     import gymnasium
     from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
     if isinstance(environment, VectorEnv):
         return environment
-    made = gymnasium.make(environment) if isinstance(environment, str) else environment
+    made: Any = gymnasium.make(environment) if isinstance(environment, str) else environment
+    absent = [n for n in ("observation_space", "action_space") if not hasattr(made, n)]
+    if absent:
+        raise ValueError(f"the environment {made!r} lacks {absent}, which gymnasium's have.")
+    if not isinstance(made, gymnasium.Env):
+        made = PlainEnvironment(made)
     return SyncVectorEnv([lambda: made], autoreset_mode=AutoresetMode.SAME_STEP)
 
 
@@ -406,7 +492,10 @@ class Controller:
         seed: int,
         report: Callable[[str], None],
     ) -> None:
-        """Take the steps of the settings; fewer if the target is reached or a key interrupts."""
+        """Take the steps of the settings; fewer if the target is reached or a key interrupts.
+
+        Warns if not one of them was a step of learning.
+        """
         n_copies, settings = environment.num_envs, self.settings
         pending = [MultiStep(settings.multi_step, settings.gamma) for _ in range(n_copies)]
         episode_returns = np.zeros(n_copies)
@@ -426,6 +515,15 @@ class Controller:
                     break
                 if len(self.curves.step) % _REPORT_EVERY == 0:
                     report(self.curves.line(settings.n_steps, _REPORT_EVERY))
+        if not self.learner.n_steps:
+            warnings.warn(
+                f"nothing was learned in {self.n_steps} steps: learning begins after "
+                f"n_random_steps={settings.n_random_steps} and once a backup over "
+                f"multi_step={settings.multi_step} steps is seen. Raise n_steps or lower "
+                "n_random_steps.",
+                UserWarning,
+                stacklevel=6,
+            )
 
     def _is_good_enough(self) -> bool:
         target, last = self.settings.target_return, self.curves.episode_return[-_REPORT_EVERY:]
@@ -446,10 +544,10 @@ class Controller:
             return np.where(explored, random, self.learner.actor.best(inputs, mask).cpu().numpy())
 
     def _remember(self, pending: MultiStep, step: Step) -> None:
-        if not abs(step.reward) <= LARGEST_REWARD:
+        if not abs(step.reward) <= _LARGEST_REWARD:
             raise ValueError(
                 f"the environment gave the reward {step.reward} at step {self.n_steps + 1}: "
-                f"they must be finite, and at most {LARGEST_REWARD:.3g}; wrap it so that they are."
+                f"they must be finite, and at most {_LARGEST_REWARD:.3g}; wrap it so that they are."
             )
         learner = self.learner
         learner.support.see(torch.tensor([step.reward]))

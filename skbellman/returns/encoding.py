@@ -7,10 +7,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from skbellman.returns.columns import Names, asked
+
 # Of states that are one label, up to which their laws are held in a table.
 MAX_LABELS = 1000
-# Of a reward: laws are learned in float32.
-LARGEST_REWARD = float(np.finfo(np.float32).max)
+# Of the rewards: returns may be thousands of them.
+LARGEST_REWARD = 1e300
+# Of a state, in deviations.
+_LARGEST_NUMBER = float(np.finfo(np.float32).max)
 _SHOWN = 8
 
 
@@ -27,14 +31,17 @@ class Features(Protocol):
         Whether exactly one of them is 1.
     of_parts : bool
         Whether a state is a mapping or tuple of several, and no array.
+    n_values : int
+        Numbers or labels that a state is given by.
     """
 
     width: int
     one_hot: bool
     one_label: bool
     of_parts: bool
+    n_values: int
 
-    def __call__(self, states: Any) -> np.ndarray:
+    def __call__(self, states: Any, /) -> np.ndarray:
         """Return (n, width) for n states."""
 
 
@@ -58,18 +65,22 @@ class LabelEncoder:
 
     def codes(self, values: np.ndarray) -> np.ndarray:
         """Return the positions of labels, (n,)."""
-        unknown = [v for v in values.tolist() if v not in self._position]
+        unknown = values[~self.knows(values)].tolist()
         if unknown:
             shown = ", ".join(map(repr, self.labels[:_SHOWN].tolist()))
             more = ", ..." if len(self) > _SHOWN else ""
             raise ValueError(f"unknown {self.name} {unknown[0]!r}: known are {shown}{more}.")
         return np.array([self._position[v] for v in values.tolist()], dtype=np.int64)
 
+    def knows(self, values: np.ndarray) -> np.ndarray:
+        """Return which values are known labels, (n,)."""
+        return np.array([v in self._position for v in values.tolist()], dtype=bool)
+
 
 class LabelFeatures:
     """One-hot states."""
 
-    one_hot, one_label, of_parts = True, True, False
+    one_hot, one_label, of_parts, n_values = True, True, False, 1
 
     def __init__(self, labels: np.ndarray) -> None:
         self.encoder = LabelEncoder("state", labels)
@@ -83,22 +94,45 @@ class LabelFeatures:
 
 
 class NumberFeatures:
-    """States of numbers, brought to unit scale."""
+    """States or actions of numbers, brought to unit scale.
+
+    Parameters
+    ----------
+    values : array of shape (n,) or (n, ...)
+    name : str
+        What they are, for messages.
+    """
 
     one_hot, one_label, of_parts = False, False, False
 
-    def __init__(self, states: np.ndarray) -> None:
-        values = _as_numbers(states)
-        self.width = values.shape[1]
-        self.mean, spread = values.mean(0), values.std(0)
-        self.scale = np.where(spread > 0, spread, 1.0)
+    def __init__(self, values: np.ndarray, name: str = "state") -> None:
+        self.name = name
+        numbers = _as_numbers(values, name)
+        self.width = self.n_values = numbers.shape[1]
+        # A power of two, so that squares are floats at any scale, and no digit is lost.
+        largest = np.abs(numbers).max(0)
+        self.unit = np.exp2(np.floor(np.log2(np.where(largest > 0, largest, 1.0))))
+        scaled = numbers / self.unit
+        self.mean, varies = scaled.mean(0), scaled.max(0) > scaled.min(0)
+        self.scale = np.where(varies, scaled.std(0), 1.0)
 
-    def __call__(self, states: np.ndarray) -> np.ndarray:
-        """Return (n, width) for states of shape (n, width), or (n,) where width is 1."""
-        values = _as_numbers(states)
-        if values.shape[1] != self.width:
-            raise ValueError(f"states have {values.shape[1]} numbers, but had {self.width} in fit.")
-        return (values - self.mean) / self.scale
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """Return (n, width) for values of shape (n, width), or (n,) where width is 1."""
+        numbers = _as_numbers(values, self.name)
+        if numbers.shape[1] != self.width:
+            raise ValueError(
+                f"{self.name}s have {numbers.shape[1]} numbers, but had {self.width} in fit."
+            )
+        with np.errstate(over="ignore"):
+            scaled = (numbers / self.unit - self.mean) / self.scale
+        far = ~(np.abs(scaled) <= _LARGEST_NUMBER)
+        if far.any():
+            row = int(far.any(1).argmax())
+            raise ValueError(
+                f"the {self.name} of row {row} holds {values[row]}, too far from those of fit for "
+                "the floats of laws."
+            )
+        return scaled
 
 
 def features_of(states: np.ndarray) -> LabelFeatures | NumberFeatures:
@@ -125,36 +159,29 @@ def sorted_labels(name: str, values: np.ndarray) -> np.ndarray:
         ) from error
 
 
-def is_missing(values: np.ndarray) -> np.ndarray:
-    """Return which rows hold None or NaN, (n,)."""
-    if values.dtype.kind == "f":
-        missing = np.isnan(values)
-        return missing if values.ndim == 1 else missing.any(1)
-    if values.dtype == object:
-        return np.array([value is None or value != value for value in values])
-    return np.zeros(len(values), dtype=bool)
+def check_rows(name: str, values: Any, n_rows: int, known: Names = None) -> np.ndarray:
+    """Return one value for each of n rows, from as many or a single one.
 
-
-def _as_numbers(states: np.ndarray) -> np.ndarray:
-    try:
-        values = np.asarray(states, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"states of several columns must be numbers: {error}.") from error
-    values = values.reshape(len(values), -1)
-    if not np.isfinite(values).all():
-        row = int((~np.isfinite(values).all(1)).argmax())
-        raise ValueError(f"the state of row {row} holds {states[row]}, which is not finite.")
-    return values
-
-
-def check_rows(name: str, values: Any, n_rows: int) -> np.ndarray:
-    """Return one value for each of n rows, from as many or a single one."""
-    array = np.asarray(values)
-    if array.ndim == 0:
-        array = np.repeat(array, n_rows)
+    ``known`` are the names that the columns had in fit.
+    """
+    if isinstance(values, str | bytes) or not getattr(values, "ndim", hasattr(values, "__len__")):
+        values = [values] * n_rows
+    array = asked(values, name.removesuffix("s"), known)
     if len(array) != n_rows:
         raise ValueError(f"{name} has {len(array)} rows, but there are {n_rows} states.")
     return array
+
+
+def _as_numbers(values: np.ndarray, name: str) -> np.ndarray:
+    try:
+        numbers = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}s of several columns must be numbers: {error}.") from error
+    numbers = numbers.reshape(len(numbers), -1)
+    if not np.isfinite(numbers).all():
+        row = int((~np.isfinite(numbers)).any(1).argmax())
+        raise ValueError(f"the {name} of row {row} holds {values[row]}, which is not finite.")
+    return numbers
 
 
 @dataclass(frozen=True)
@@ -169,11 +196,15 @@ class DecisionSpace:
         None where there is no choice of action, or where actions are numbers.
     action_features : NumberFeatures or None
         Of actions that are numbers, which a network takes beside the state.
+    state_names, action_names : tuple or None
+        Columns of a table, in their order, if they had names.
     """
 
     features: Features
     actions: LabelEncoder | None = None
     action_features: NumberFeatures | None = None
+    state_names: Names = None
+    action_names: Names = None
 
     @property
     def n_actions(self) -> int:
@@ -216,8 +247,23 @@ class DecisionSpace:
 
     def codes(self, actions: np.ndarray | None, n_rows: int) -> np.ndarray:
         """Return which of the network's laws each action has, (n,)."""
-        if self.actions is None:
+        if self.actions is None or (actions is None and len(self.actions) == 1):
             return np.zeros(n_rows, dtype=np.int64)
         if actions is None:
             raise ValueError("there is a choice of actions: pass actions.")
-        return self.actions.codes(actions.reshape(len(actions)))
+        return self.actions.codes(_single_labels(actions))
+
+    def knows(self, states: np.ndarray, actions: np.ndarray | None) -> np.ndarray:
+        """Return which states and actions are such as were there in fit, (n,)."""
+        known = np.ones(len(states), dtype=bool)
+        if isinstance(self.features, LabelFeatures):
+            known &= self.features.encoder.knows(states.reshape(-1))
+        if self.actions is not None and actions is not None:
+            known &= self.actions.knows(_single_labels(actions))
+        return known
+
+
+def _single_labels(actions: np.ndarray) -> np.ndarray:
+    if actions.size != len(actions):
+        raise ValueError(f"actions are single labels here, got shape {actions.shape}.")
+    return actions.reshape(-1)

@@ -41,9 +41,12 @@ class ReturnField(nn.Module, ABC):
     Attributes
     ----------
     n_actions : int
+    bounds : tuple of float
+        Least and largest return that there can be.
     """
 
     n_actions: int
+    bounds: tuple[float, float] = (-math.inf, math.inf)
 
     @abstractmethod
     def means(self, states: Tensor) -> Tensor:
@@ -94,6 +97,8 @@ class ReturnField(nn.Module, ABC):
     def reach(self, states: Tensor) -> tuple[float, float, float]:
         """Return the least and largest return with density in some states, and the mean level."""
         low, high, level = self.support()
+        if not len(states):
+            return low, high, level
         centre, scale = self.frame(states)
         least, most = (centre + scale * low).amin(), (centre + scale * high).amax()
         return float(least), float(most), level * float(scale.mean())
@@ -109,7 +114,7 @@ class ReturnField(nn.Module, ABC):
         solved, spread = self.moments(states, policy)
         mean = solved.double().cpu().numpy()
         deviation = None if spread is None else spread.double().cpu().numpy()
-        laws = TabulatedLaws(edges, density.cpu().numpy(), centre, scale)
+        laws = TabulatedLaws(edges, density.cpu().numpy(), centre, scale, self.bounds)
         if not with_noise:
             laws = laws.without_noise(level)
         elif deviation is not None:

@@ -84,10 +84,9 @@ class Frames(nn.Module):
         return self.unit * centre, self.unit * spread.mean(-1).sqrt()
 
     @torch.no_grad()
-    def moments(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """Return means and deviations of each action, (n, n_actions) each, float64."""
-        means, variances = self.linear(self.features(states))
-        return self.unit * means, self.unit * variances.sqrt()
+    def means(self, states: Tensor) -> Tensor:
+        """Return the means of each action, (n, n_actions), float64."""
+        return self.unit * self.linear(self.features(states))[0]
 
     def linear(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return means and variances of each action in the unit, (n, n_actions) each, float64."""

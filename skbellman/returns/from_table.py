@@ -43,6 +43,8 @@ from skbellman.returns.tabular import (
     settled,
 )
 
+# Of the largest reward, for networks whose input is the return.
+_LEAST = 1e-30
 # Rows that laws are checked on.
 _CHECKED = 4096
 # What is reported: mass beyond the ends of the laws, and the distance of the mean over all rows
@@ -112,6 +114,7 @@ class TableFit:
         field = TabularReturnField(*self.sizes, basis, unit)
         parts = laws, unit * solved.mean, unit * np.sqrt(solved.variance)
         field.set_solved(*(torch.as_tensor(part) for part in parts))
+        field.bounds = return_bounds(steps.reward, self.gamma)
         return field.to(steps.state.device), curves
 
     def with_network(
@@ -124,10 +127,13 @@ class TableFit:
         """
         n_actions = self.sizes[1]
         if field is not None and self._stays(field, steps):
-            return self._trained(field, steps, n_steps, Curves())
+            again = copy.deepcopy(field)
+            again.network.requires_grad_()
+            return self._trained(again, steps, n_steps, Curves())
         frames = new_frames(steps, n_actions, self.gamma, self.generator)
         first = FramedReturnField(*self.sizes, self.hidden, self._unit_basis(), frames)
         first = first.to(steps.state.device)
+        first.bounds = return_bounds(steps.reward, self.gamma)
         if not self.hidden or n_steps < 2:
             return self._trained(first, steps, n_steps, Curves())
         first, curves = self._trained(first, steps, n_steps // 2, Curves())
@@ -145,7 +151,18 @@ class TableFit:
         """Return networks of the density and its gradient, and their curves.
 
         Their support is that of the laws of labelled states, or of the frames of states.
+
+        Raises
+        ------
+        ValueError
+            For rewards that float32 does not hold.
         """
+        largest = float(steps.reward.abs().max())
+        if largest and not _LEAST < largest < 1 / _LEAST:
+            raise ValueError(
+                f'the largest reward is {largest:g}: form="networks" needs one from {_LEAST:g} to '
+                f"{1 / _LEAST:g}. Multiply all rewards by a constant."
+            )
         if tabular is not None:
             basis = tabular.basis
             support = tabular.unit * basis.low, tabular.unit * basis.high
@@ -240,11 +257,14 @@ def _warn(fault: str) -> None:
 
 
 def _means_of(field: ReturnField, rows: Batch, gamma: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return expected returns of rows by the laws, those solved for, and their deviations."""
-    generator = torch.Generator(rows.state.device).manual_seed(0)
-    frames = new_frames(rows, field.n_actions, gamma, generator, field.trunk)
+    """Return expected returns of rows by the laws, those solved for, and scales of the frames."""
+    if isinstance(field, FramedReturnField):
+        frames = field.frames
+    else:
+        generator = torch.Generator(rows.state.device).manual_seed(0)
+        frames = new_frames(rows, field.n_actions, gamma, generator, field.trunk)
     with torch.no_grad():
         means = field.means(rows.state).double()
-    parts = means, *frames.moments(rows.state)
-    own, solved, deviations = (part.gather(1, rows.action.unsqueeze(1)) for part in parts)
-    return own, solved, deviations
+    at = rows.action.unsqueeze(1)
+    solved, scale = frames.means(rows.state), frames(rows.state)[1]
+    return means.gather(1, at).squeeze(1), solved.gather(1, at).squeeze(1), scale

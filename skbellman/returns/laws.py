@@ -82,6 +82,8 @@ class TabulatedLaws:
         Of n laws in the cells, up to a factor.
     centre, scale : array of shape (n,), optional
         The frames, 0 and 1 by default; scales are positive.
+    bounds : tuple of float, optional
+        Least and largest return that there can be: no quantile or draw is beyond.
 
     Attributes
     ----------
@@ -100,13 +102,14 @@ class TabulatedLaws:
         density: np.ndarray,
         centre: np.ndarray | None = None,
         scale: np.ndarray | None = None,
+        bounds: tuple[float, float] = (-math.inf, math.inf),
     ) -> None:
         mass = density * np.diff(edges)
         positive = mass.clip(min=0)
         total = positive.sum(1, keepdims=True)
         if not (np.isfinite(total).all() and (total > 0).all()):
             raise ValueError("a law has no positive mass: the fit diverged, lower learning_rate.")
-        self.edges = edges
+        self.edges, self.bounds = edges, bounds
         self.centre = np.zeros(len(mass)) if centre is None else centre
         self.scale = np.ones(len(mass)) if scale is None else scale
         self.negative_mass = (positive - mass).sum(1) / total[:, 0]
@@ -142,14 +145,14 @@ class TabulatedLaws:
         for _ in range(_SHARPENINGS):
             seen = convolve1d(law, noise, mode="constant")
             law = law * convolve1d(self.mass / seen.clip(min=1e-300), noise, mode="constant")
-        return TabulatedLaws(self.edges, law / width, self.centre, self.scale)
+        return TabulatedLaws(self.edges, law / width, self.centre, self.scale, self.bounds)
 
     def moved_to(self, mean: np.ndarray, deviation: np.ndarray | None = None) -> TabulatedLaws:
         """Return the laws of the same shapes with other means, and deviations if given, (n,)."""
-        scale = self.scale
-        if deviation is not None:
-            least = np.finfo(float).eps * np.maximum(np.abs(mean), np.finfo(float).tiny)
-            scale = scale * np.maximum(deviation, least) / self.deviation()
+        scale, own = self.scale, self.deviation()
+        if deviation is not None:  # a law of one atom keeps a width of rounding
+            least = np.finfo(float).eps * np.maximum(np.abs(mean), own)
+            scale = scale * (np.maximum(deviation, least) / own)
         centre = mean - scale * (self.mass @ self._middles)
         moved = copy(self)
         moved.centre, moved.scale = centre, scale
@@ -171,7 +174,7 @@ class TabulatedLaws:
 
     def density(self, x: np.ndarray) -> np.ndarray:
         """Return the density of law i at x[i], (n,), 0 off the grid."""
-        cell = np.searchsorted(self.edges, (x - self.centre) / self.scale, side="right") - 1
+        cell = np.searchsorted(self.edges, self._places(x[:, None])[:, 0], side="right") - 1
         inside = (cell >= 0) & (cell < self.mass.shape[1])
         cell = cell.clip(0, self.mass.shape[1] - 1)
         value = self.mass[np.arange(len(x)), cell] / np.diff(self.edges)[cell] / self.scale
@@ -179,15 +182,20 @@ class TabulatedLaws:
 
     def cdf(self, x: np.ndarray) -> np.ndarray:
         """Return P(Z <= x) of law i at x[i], x of shape (n, q): (n, q)."""
-        places = (x - self.centre[:, None]) / self.scale[:, None]
-        pairs = zip(places, self._cumulative, strict=True)
+        pairs = zip(self._places(x), self._cumulative, strict=True)
         return np.stack([np.interp(row, self.edges, cumulative) for row, cumulative in pairs])
+
+    def _places(self, x: np.ndarray) -> np.ndarray:
+        """Return returns, (n, q), in units of the frames; infinite where a law is but an atom."""
+        with np.errstate(over="ignore"):
+            places: np.ndarray = (x - self.centre[:, None]) / self.scale[:, None]
+        return places
 
     def quantile(self, probability: np.ndarray) -> np.ndarray:
         """Return the quantiles of law i at probability[i], of shape (n, q): (n, q)."""
         pairs = zip(probability, self._cumulative, strict=True)
         places = np.stack([_inverse(row, cumulative, self.edges) for row, cumulative in pairs])
-        return self.centre[:, None] + self.scale[:, None] * places
+        return (self.centre[:, None] + self.scale[:, None] * places).clip(*self.bounds)
 
     def cvar(self, alpha: float) -> np.ndarray:
         """Return the mean of the worst share alpha of each law, (n,)."""

@@ -80,16 +80,18 @@ class Table:
             None if part is None else part.cpu().numpy()
             for part in (steps.mask, steps.policy, steps.count)
         )
-        n = len(steps.action)
+        n, follows = len(steps.action), steps.follows.cpu().numpy()
+        if mask is None:
+            mask = np.ones((n, n_actions), dtype=bool)
         return cls(
             state=steps.state.argmax(-1).cpu().numpy(),
             action=steps.action.cpu().numpy(),
             next_state=steps.next_state.argmax(-1).cpu().numpy(),
             reward=steps.reward.double().cpu().numpy(),
-            follows=steps.follows.cpu().numpy(),
+            follows=follows,
             count=np.ones(n) if count is None else count.astype(np.float64),
             policy=None if policy is None else policy.astype(np.float64),
-            mask=np.ones((n, n_actions), dtype=bool) if mask is None else mask,
+            mask=mask | ~follows[:, None],  # after the end no action is taken
             n_states=steps.state.shape[1],
         )
 

@@ -9,10 +9,24 @@ from typing import Any
 import narwhals.stable.v2 as nw
 import numpy as np
 
-from skbellman.returns.encoding import LARGEST_REWARD, is_missing
+from skbellman.returns.columns import (
+    Names,
+    are_whole,
+    columns_of,
+    ends_of,
+    in_order,
+    is_gap,
+    named_columns,
+    order_of,
+    plain,
+    read_values,
+    rows_with_gaps,
+    side_by_side,
+)
+from skbellman.returns.encoding import LARGEST_REWARD
 
-_SCALARS = ("action", "reward", "terminated", "truncated", "next_action")
-_NEEDED = ("reward", "terminated")
+_NEEDED = ("state", "next_state", "reward", "terminated")
+_WHOLE = "biu"
 
 
 @dataclass(frozen=True)
@@ -29,6 +43,11 @@ class Transitions:
     truncated : array of bool, shape (n,)
         Whether the episode was cut off after the step, though its return goes on.
     action, next_action : array of shape (n,) or (n, d), or None
+        Any action where none was given.
+    has_action, has_next_action : array of bool, shape (n,)
+        Whether one was given; only the last step of an episode may lack it.
+    state_names, action_names : tuple or None
+        The columns of states and actions, if they have names.
     """
 
     state: np.ndarray
@@ -38,157 +57,121 @@ class Transitions:
     truncated: np.ndarray
     action: np.ndarray | None
     next_action: np.ndarray | None
+    has_action: np.ndarray
+    has_next_action: np.ndarray
+    state_names: Names = None
+    action_names: Names = None
 
     def __len__(self) -> int:
         return len(self.reward)
 
     def take(self, rows: np.ndarray) -> Transitions:
         """Return some of the rows."""
-        return replace(
-            self, **{k: part[rows] for k, part in vars(self).items() if part is not None}
+        parts = vars(self).items()
+        return replace(self, **{k: v[rows] for k, v in parts if isinstance(v, np.ndarray)})
+
+    def in_order_of(self, state_names: Names, action_names: Names) -> Transitions:
+        """Return the rows with the columns of states and actions in the order of fit."""
+        changed = {
+            name: in_order(values, found, known, part)
+            for part, found, known in (
+                ("state", self.state_names, state_names),
+                ("action", self.action_names, action_names),
+            )
+            for name in (part, f"next_{part}")
+            if (values := getattr(self, name)) is not None
+        }
+        return replace(self, **changed, state_names=state_names, action_names=action_names)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a table, whose columns are side by side.
+
+    Attributes
+    ----------
+    name : str
+    values : array of shape (n,) or (n, ...)
+        With None or NaN where a value lacks.
+    columns : list
+        Where the values come from, for messages.
+    names : tuple or None
+        The columns, where they have an order that could be another.
+    """
+
+    name: str
+    values: np.ndarray
+    columns: list[Any]
+    names: Names = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def gaps(self, allowed: np.ndarray | None = None) -> np.ndarray:
+        """Return which rows lack a value, (n,), refused where that is not allowed.
+
+        Raises
+        ------
+        ValueError
+            With the column and the row.
+        """
+        gaps = rows_with_gaps(self.values)
+        wrong = gaps if allowed is None else gaps & ~allowed
+        if wrong.any():
+            row = int(wrong.argmax())
+            column = int(is_gap(self.values[row : row + 1]).reshape(-1).argmax())
+            name = self.columns[column] if len(self.columns) > 1 else self.name
+            value = self.values[row].ravel()[column] if self.values.ndim > 1 else self.values[row]
+            raise ValueError(f"{name} is {value} in row {row}: drop or repair the row.")
+        return gaps
+
+    def beside(self, other: Part) -> Part:
+        """Return the part with its columns in the order of those of another, by their ends.
+
+        Raises
+        ------
+        ValueError
+            If they have other ends, or the parts are of other shapes.
+        """
+        found, known = (
+            None if part.names is None else tuple(ends_of(part.names, part.name))
+            for part in (self, other)
         )
+        if found is not None and known is not None and set(found) != set(known):
+            raise ValueError(
+                f"the columns of {other.name} end in {list(known)}, those of {self.name} in "
+                f"{list(found)}: they must be the same."
+            )
+        if self.values.shape[1:] != other.values.shape[1:]:
+            raise ValueError(
+                f"{other.name} has shape {other.values.shape}, {self.name} {self.values.shape}: "
+                "they must be the same."
+            )
+        order = order_of(found, known, self.name)
+        if order is None or self.values.ndim == 1:
+            return self
+        columns = [self.columns[k] for k in order]
+        return replace(self, values=self.values[:, order], columns=columns, names=None)
 
 
 def read_transitions(X: Any) -> Transitions:
-    """Read a frame, a mapping of arrays, or a Minari dataset.
+    """Read a frame, a mapping of columns or arrays, or a Minari dataset.
 
     Raises
     ------
     TypeError
         If X is none of these.
     ValueError
-        If a part lacks, lengths differ, or rewards are not finite; the message names the part.
+        If a part lacks, lengths differ, a value lacks where there has to be one, or rewards are not
+        finite; the message names the part.
     """
-    if hasattr(X, "iterate_episodes"):
-        parts = _parts_of_episodes(X)
-    elif nw.dependencies.is_into_dataframe(X):
-        parts = _parts_of_frame(nw.from_native(X, eager_only=True))
-    elif isinstance(X, Mapping):
-        parts = {name: np.asarray(part) for name, part in X.items() if part is not None}
-    else:
+    columns = _of_episodes(X) if hasattr(X, "iterate_episodes") else named_columns(X)
+    if columns is None:
         raise TypeError(
             "transitions are a frame or a mapping of arrays with state, action, reward, "
             f"next_state and terminated, or a Minari dataset; got {type(X).__name__}."
         )
-    return _checked(parts)
-
-
-def joined_columns(states: Any, name: str = "state") -> np.ndarray:
-    """Return the states of a frame or array: (n,) for one column, (n, d) for more."""
-    if not nw.dependencies.is_into_dataframe(states):
-        values = np.asarray(states)
-        if not values.ndim:
-            raise ValueError(f"states must be a sequence of them, got {states!r}: write [state].")
-        return values
-    frame = nw.from_native(states, eager_only=True)
-    columns = _columns(frame, name) or list(frame.columns)
-    return _joined(frame, columns)
-
-
-def _columns(frame: Any, name: str) -> list[str]:
-    """Return the columns of a part: its own, or those that begin with its name and _."""
-    if name in frame.columns:
-        return [name]
-    return [column for column in frame.columns if str(column).startswith(f"{name}_")]
-
-
-def _joined(frame: Any, columns: list[str]) -> np.ndarray:
-    if len(columns) == 1:
-        return frame[columns[0]].to_numpy()
-    return np.column_stack([frame[column].to_numpy() for column in columns])
-
-
-def _parts_of_frame(frame: Any) -> dict[str, np.ndarray]:
-    parts = {}
-    for name in ("state", "next_state", *_SCALARS):
-        if columns := _columns(frame, name):
-            parts[name] = _joined(frame, columns)
-    suffixes = [
-        [str(c).removeprefix(name) for c in _columns(frame, name)]
-        for name in ("state", "next_state")
-    ]
-    if all(suffixes) and suffixes[0] != suffixes[1]:
-        raise ValueError(
-            f"the columns of state end in {suffixes[0]}, those of next_state in {suffixes[1]}: "
-            "they must be the same, in the same order."
-        )
-    return parts
-
-
-def _parts_of_episodes(dataset: Any) -> dict[str, np.ndarray]:
-    """Join the episodes of a Minari dataset, whose observations are one more than its actions."""
-    found: dict[str, list[np.ndarray]] = {
-        name: [] for name in ("state", "next_state", "action", "reward", "terminated", "truncated")
-    }
-    for episode in dataset.iterate_episodes():
-        if isinstance(episode.observations, Mapping | tuple):
-            raise ValueError(
-                "observations of the dataset are mappings or tuples: pass a mapping of arrays "
-                "whose state and next_state are flat, by gymnasium.spaces.flatten, say."
-            )
-        observations = np.asarray(episode.observations)
-        found["state"].append(observations[:-1])
-        found["next_state"].append(observations[1:])
-        found["action"].append(np.asarray(episode.actions))
-        found["reward"].append(np.asarray(episode.rewards))
-        found["terminated"].append(np.asarray(episode.terminations))
-        found["truncated"].append(np.asarray(episode.truncations))
-    if not found["state"]:
-        raise ValueError("the dataset holds no episode.")
-    return {name: np.concatenate(parts) for name, parts in found.items()}
-
-
-def _checked(parts: dict[str, np.ndarray]) -> Transitions:
-    absent = [name for name in ("state", "next_state", *_NEEDED) if name not in parts]
-    if absent:
-        raise ValueError(
-            f"the transitions lack {absent}: they need state, reward, next_state and terminated "
-            f"(and action, if there is a choice), but hold {sorted(parts)}."
-        )
-    lengths = {name: len(part) for name, part in parts.items()}
-    if len(set(lengths.values())) > 1:
-        raise ValueError(f"the parts of the transitions have different lengths: {lengths}.")
-    if not len(parts["reward"]):
-        raise ValueError("the transitions hold no row.")
-    if parts["state"].shape != parts["next_state"].shape:
-        raise ValueError(
-            f"state has shape {parts['state'].shape}, next_state {parts['next_state'].shape}: "
-            "they must be the same."
-        )
-    reward = _finite_rewards(parts["reward"])
-    terminated = _flags(parts["terminated"], "terminated")
-    truncated = parts.get("truncated")
-    next_state = _following(parts["state"], parts["next_state"], terminated)
-    _check_known(parts["state"], "state")
-    _check_known(next_state, "next_state")
-    return Transitions(
-        state=parts["state"],
-        next_state=next_state,
-        reward=reward,
-        terminated=terminated,
-        truncated=np.zeros_like(terminated)
-        if truncated is None
-        else _flags(truncated, "truncated"),
-        action=parts.get("action"),
-        next_action=parts.get("next_action"),
-    )
-
-
-def _following(state: np.ndarray, next_state: np.ndarray, terminated: np.ndarray) -> np.ndarray:
-    """Return the next states, with the states where there is none: it may be missing there."""
-    following = np.where(along(terminated, state), state, next_state)
-    if state.dtype.kind in "iu" and following.dtype.kind == "f":
-        if not np.array_equal(following, np.rint(following)):
-            raise ValueError("state holds whole numbers, but next_state does not.")
-        return following.astype(state.dtype)  # a missing value makes floats of whole numbers
-    return following
-
-
-def _check_known(states: np.ndarray, name: str) -> None:
-    unknown = is_missing(states)
-    if unknown.any():
-        row = int(unknown.argmax())
-        raise ValueError(f"{name} is {states[row]} in row {row}: drop or repair the row.")
+    return _checked(_parts(columns, named=nw.dependencies.is_into_dataframe(X)))
 
 
 def along(flags: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -196,27 +179,208 @@ def along(flags: np.ndarray, values: np.ndarray) -> np.ndarray:
     return flags.reshape(-1, *[1] * (values.ndim - 1))
 
 
-def _finite_rewards(rewards: np.ndarray) -> np.ndarray:
+def _of_episodes(dataset: Any) -> dict[str, np.ndarray]:
+    """Join the episodes of a Minari dataset, whose observations are one more than its actions."""
+    found: dict[str, list[np.ndarray]] = {
+        name: [] for name in ("state", "next_state", "action", "reward", "terminated", "truncated")
+    }
+    for episode in dataset.iterate_episodes():
+        for name in ("observations", "actions"):
+            if isinstance(getattr(episode, name), Mapping | tuple):
+                raise ValueError(
+                    f"{name} of the dataset are mappings or tuples: pass a mapping of arrays "
+                    "whose parts are flat, by gymnasium.spaces.flatten, say."
+                )
+        observations = np.asarray(episode.observations)
+        found["state"].append(observations[:-1])
+        found["next_state"].append(observations[1:])
+        found["action"].append(np.asarray(episode.actions))
+        found["reward"].append(np.asarray(episode.rewards))
+        found["terminated"].append(np.asarray(episode.terminations))
+        found["truncated"].append(_cut_at_the_end(episode))
+    if not found["state"]:
+        raise ValueError("the dataset holds no episode.")
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def _cut_at_the_end(episode: Any) -> np.ndarray:
+    """Return the truncations, one at the last step too, which another episode's may follow."""
+    cut = np.array(episode.truncations, dtype=bool)
+    cut[-1:] |= ~np.asarray(episode.terminations, dtype=bool)[-1:]
+    return cut
+
+
+def _part(columns: Mapping[Any, Any], name: str, named: bool) -> Part | None:
+    """Return a part of a table by its name, None if it is not there."""
+    found = columns_of(name, columns)
+    if not found:
+        return None
+    if found == [name]:
+        inner = None if named else named_columns(columns[name])
+        if inner is not None:  # a frame in a mapping
+            columns, found, named = inner, list(inner), True
+        elif not named:
+            return Part(name, read_values(columns[name], name), [name])
+    _check_lengths({column: columns[column] for column in found})
+    return Part(name, side_by_side(columns, found, name), found, tuple(found))
+
+
+def _parts(columns: Mapping[Any, Any], named: bool) -> dict[str, Part]:
+    """Return the parts of a table that are there.
+
+    Raises
+    ------
+    ValueError
+        If one that is needed is not, or they are of different lengths.
+    """
+    parts = {
+        name: Part(name, read_values(columns[name], name), [name])
+        for name in ("reward", "terminated", "truncated")
+        if name in columns
+    }
+    for name in ("state", "next_state", "action", "next_action"):
+        part = _part(columns, name, named)
+        if part is not None:
+            parts[name] = part
+    _check_complete(parts, list(columns))
+    return parts
+
+
+def _checked(parts: Mapping[str, Part]) -> Transitions:
+    reward = _finite_rewards(parts["reward"])
+    terminated = _flags(parts["terminated"])
+    truncated = _flags(parts["truncated"]) if "truncated" in parts else np.zeros_like(terminated)
+    state, next_state = parts["state"], parts["next_state"].beside(parts["state"])
+    state.gaps()
+    action, has_action = _actions(parts.get("action"), terminated | truncated)
+    following, has_next_action = _next_actions(parts, action, terminated | truncated)
+    return Transitions(
+        state=state.values,
+        next_state=_filled(next_state, next_state.gaps(terminated) | terminated, state.values),
+        reward=reward,
+        terminated=terminated,
+        truncated=truncated,
+        action=action,
+        next_action=following,
+        has_action=has_action,
+        has_next_action=has_next_action,
+        state_names=state.names,
+        action_names=parts["action"].names if "action" in parts else None,
+    )
+
+
+def _check_complete(parts: Mapping[str, Part], columns: list[Any]) -> None:
+    absent = [name for name in _NEEDED if name not in parts]
+    if absent:
+        raise ValueError(
+            f"the transitions lack {absent}: they need state, reward, next_state and terminated "
+            f"(and action, if there is a choice), but hold {columns}."
+        )
+    _check_lengths({name: part.values for name, part in parts.items()})
+    if not len(parts["reward"]):
+        raise ValueError("the transitions hold no row.")
+
+
+def _check_lengths(columns: Mapping[Any, Any]) -> None:
+    shapes = {name: np.shape(column) for name, column in columns.items()}
+    single = [name for name, shape in shapes.items() if not shape]
+    if single:
+        raise ValueError(f"{single[0]} is a single value: give one for each row.")
+    lengths = {name: shape[0] for name, shape in shapes.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"the parts of the transitions have different lengths: {lengths}.")
+
+
+def _actions(part: Part | None, ends: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
+    """Return the actions, and which of them were given."""
+    if part is None:
+        return None, np.ones(len(ends), dtype=bool)
+    gaps = part.gaps(allowed=ends)
+    if gaps.all():
+        raise ValueError("action lacks in every row: leave the column out if there is no choice.")
+    seen = plain(part.values[~gaps])
+    if gaps.any() and seen.dtype.kind == "f" and are_whole(seen):
+        seen = seen.astype(np.int64)  # a gap makes floats of whole numbers
+    actions = np.empty(part.values.shape, dtype=seen.dtype)
+    actions[~gaps] = seen
+    actions[gaps] = seen[np.arange(gaps.sum()) % len(seen)]
+    return actions, ~gaps
+
+
+def _next_actions(
+    parts: Mapping[str, Part], action: np.ndarray | None, ends: np.ndarray
+) -> tuple[np.ndarray | None, np.ndarray]:
+    """Return the next actions, and which of them were given."""
+    if action is None or "next_action" not in parts:
+        return None, np.zeros(len(ends), dtype=bool)
+    part = parts["next_action"].beside(parts["action"])
+    gaps = part.gaps(allowed=ends)
+    return _filled(part, gaps, action), ~gaps
+
+
+def _filled(part: Part, rows: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """Return values with others in place of some rows: of the kind of those, which a gap changes.
+
+    Raises
+    ------
+    ValueError
+        If values are of another kind than the others.
+    """
+    seen = _alike(plain(part.values[~rows]), like, part.name)
+    filled = like.astype(_common_type(like, seen))
+    filled[~rows] = seen
+    return filled
+
+
+def _alike(seen: np.ndarray, like: np.ndarray, name: str) -> np.ndarray:
+    """Return whole numbers as the type of others, where that keeps them, or as they are."""
+    if not seen.size:
+        return seen.astype(like.dtype)
+    if like.dtype.kind not in _WHOLE or _common_type(like, seen).kind in _WHOLE + "O":
+        return seen
+    other = name.removeprefix("next_")
+    if seen.dtype.kind == "f" and not are_whole(seen):
+        raise ValueError(
+            f"{other} holds whole numbers, but {name} does not, or it has them as floats beyond "
+            '2^53, which are inexact: read it as "Int64", say.'
+        )
+    cast = seen.astype(like.dtype)
+    if not np.array_equal(cast, seen):
+        raise ValueError(
+            f"{other} holds whole numbers of {like.dtype}, and {name} of {seen.dtype}, which go "
+            "beyond: give both one dtype."
+        )
+    return cast
+
+
+def _common_type(a: np.ndarray, b: np.ndarray) -> np.dtype[Any]:
+    return np.dtype(object) if object in (a.dtype, b.dtype) else np.result_type(a, b)
+
+
+def _finite_rewards(part: Part) -> np.ndarray:
+    rewards = part.values
+    if rewards.ndim != 1:
+        raise ValueError(f"reward must have one number a row, got shape {rewards.shape}.")
+    part.gaps()
     try:
         values = rewards.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"rewards must be numbers: {error}.") from error
-    if values.ndim != 1:
-        raise ValueError(f"reward must have one number a row, got shape {values.shape}.")
     if not np.isfinite(values).all():
         row = int((~np.isfinite(values)).argmax())
         raise ValueError(f"reward is {values[row]} in row {row}: drop or repair the row.")
-    if np.abs(values).max() > LARGEST_REWARD:
-        row = int(np.abs(values).argmax())
+    row = int(np.abs(values).argmax())
+    if abs(values[row]) > LARGEST_REWARD:
         raise ValueError(
-            f"reward is {values[row]} in row {row}, too large for the floats of laws: divide all "
+            f"reward is {values[row]} in row {row}, too large for sums of rewards: divide all "
             "rewards by a constant."
         )
     return values
 
 
-def _flags(values: np.ndarray, name: str) -> np.ndarray:
-    flags = values == 1
-    if values.ndim != 1 or not (flags | (values == 0)).all():
-        raise ValueError(f"{name} must hold booleans, or 0 and 1, one a row.")
-    return flags
+def _flags(part: Part) -> np.ndarray:
+    part.gaps()
+    flags = part.values == 1
+    if part.values.ndim != 1 or not (flags | (part.values == 0)).all():
+        raise ValueError(f"{part.name} must hold booleans, or 0 and 1, one a row.")
+    return flags.astype(bool)
