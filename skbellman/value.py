@@ -44,7 +44,7 @@ from skbellman.returns.evaluation import (
 )
 from skbellman.returns.fields import BasisReturnField, ReturnField, TabularReturnField
 from skbellman.returns.frames import FramedReturnField
-from skbellman.returns.from_table import TableFit, warn_of_misplaced
+from skbellman.returns.from_table import TableFit, warn_of_mass_beyond, warn_of_misplaced
 from skbellman.returns.laws import TabulatedLaws
 from skbellman.returns.learning import Curves, GreedyLearner, Learner, greedy_kind
 from skbellman.returns.support import Support
@@ -955,6 +955,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         in_table = isinstance(replay, CountedReplay) and len(replay) > 0
         if in_table:
             field = self._settled(learner, seen, space, discount, device, rng)
+        elif len(replay):
+            warn_of_mass_beyond(field, seen, discount)
         self._keep(field, space, device, controller.curves, seen.state)
         if in_table:
             self._remember(seen, self.multi_step)

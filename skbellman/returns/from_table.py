@@ -216,8 +216,8 @@ def with_best_actions(steps: Batch, field: ReturnField) -> Batch:
     return replace(steps, policy=one_hot(best, field.n_actions).to(steps.state))
 
 
-def warn_of_misplaced(field: ReturnField, steps: Batch, gamma: float) -> None:
-    """Warn of laws that reach beyond their ends, or whose means are not those of the process.
+def warn_of_mass_beyond(field: ReturnField, steps: Batch, gamma: float) -> None:
+    """Warn of laws that reach beyond their ends.
 
     Parameters
     ----------
@@ -235,6 +235,20 @@ def warn_of_misplaced(field: ReturnField, steps: Batch, gamma: float) -> None:
             f"{beyond:.1%} of the mass of returns is beyond the ends of the laws, whose tails are "
             "cut off"
         )
+
+
+def warn_of_misplaced(field: ReturnField, steps: Batch, gamma: float) -> None:
+    """Warn of laws that reach beyond their ends, or whose means are not those of the process.
+
+    Parameters
+    ----------
+    field, steps, gamma
+        As for `warn_of_mass_beyond`.
+    """
+    warn_of_mass_beyond(field, steps, gamma)
+    rows = some_rows(steps)
+    if rows.policy is None:
+        rows = with_best_actions(rows, field)
     unit = unit_of(rows.reward)
     means, solved, deviations = (part / unit for part in _means_of(field, rows, gamma))
     gap, mean, deviation = means - solved, float(solved.mean()), _root_mean_square(deviations)

@@ -11,8 +11,8 @@ from torch import Tensor
 from skbellman.returns.basis import GaussianBasis
 
 _GROWTH = 0.5
-# Of a batch's backed-up mass that may lie beyond an end.
-_BEYOND = 1e-3
+# Of a batch's backed-up mass that may lie beyond an end, and the most of it that may be noise.
+_BEYOND, _MOST_NOISE = 1e-3, 0.02
 # Mass that counts as none; room left beside the rest.
 _EMPTY = 3e-4
 _ROOM = 0.15
@@ -111,7 +111,8 @@ class Support:
     ) -> tuple[float, float]:
         low, high = basis.low, basis.high
         span, (least, most) = high - low, self._bounds()
-        sure = max(_BEYOND, _noise(basis, weights))
+        # A law that is cut off at an end rings, so that its noise grows with what is beyond.
+        sure = max(_BEYOND, min(_noise(basis, weights), _MOST_NOISE))
         if low > least and _share(positions < low, weights) > sure:
             low = max(low - _GROWTH * span, least)
         if high < most and _share(positions > high, weights) > sure:
