@@ -9,6 +9,8 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ import polars as pl
 import pytest
 import torch
 from any_table import Table, tables
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, given, settings
 
 from skbellman import BellmanDiffusionDensity, BellmanImputer
 from skbellman.tables import TableEncoder, is_missing
@@ -163,6 +165,17 @@ def check_kept(drawn: Any, X: Any, n_times: int = 1) -> None:
         assert not changed, f"column {name!r} of {dtype_of(X, j)} changes {changed[0]}"
 
 
+def check_near(decoded: Any, X: Any) -> None:
+    """Demand that the numbers of X come back from their own coordinates."""
+    for j, name in enumerate(column_names(X)):
+        pairs = zip(cells(X, j), cells(decoded, j), strict=True)
+        pairs = [(v, w) for v, w in pairs if isinstance(v, Real | Decimal)]
+        held, now = np.array(pairs, dtype=float).reshape(-1, 2).T
+        rounding = 1e-6 * np.abs(held) + 1e-12 * np.ptp(np.append(held, held[:1]) if len(held) else [0.0])
+        changed = np.abs(now - held) > rounding
+        assert not changed.any(), f"column {name!r} of {dtype_of(X, j)} decodes {held[changed]} as {now[changed]}"
+
+
 def permuted(X: Any, order: np.ndarray) -> Any:
     if isinstance(X, pd.DataFrame):
         return X.iloc[order]
@@ -212,6 +225,7 @@ def check_round_trip(encoder: TableEncoder, X: Any, values: list[np.ndarray]) ->
     filled = encoder.restore(encoder.decode(np.nan_to_num(matrix), values))
     check_is_like(filled, X)
     check_kept(filled, X)
+    check_near(encoder.restore(encoder.decode(np.nan_to_num(matrix))), X)
 
 
 def check_draws(encoder: TableEncoder, X: Any, values: list[np.ndarray]) -> None:
@@ -233,6 +247,30 @@ def check_draws(encoder: TableEncoder, X: Any, values: list[np.ndarray]) -> None
 @profile(300)
 def test_any_table_is_read_and_put_together_again(table):
     check_table_model(table)
+
+
+SOME = np.array([31, np.nan, -43, np.nan, -16, -10, np.nan, np.nan, np.nan, -52, np.nan, -8])
+FOUND = {
+    "constant where others are there": pd.DataFrame(
+        {"a": SOME, "b": 8 * [32767] + [32765] + 3 * [32767]}
+    ),
+    "squares that are 0": pd.DataFrame({"a": SOME, "b": 1e-182 * np.arange(12.0) ** 2}),
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_was_found_once_is_mended(name):
+    check_table_model(Table(FOUND[name], (name,), readable=True))
+
+
+def test_linear_functions_are_found_at_any_scale_and_beside_constants():
+    x = np.random.default_rng(0).normal(size=(30, 3))
+    table = pd.DataFrame(x * [1.0, 1e-200, 1e140], columns=list("abc"))
+    table["d"] = 2e-200 * x[:, 0]
+    table["e"] = np.where(np.arange(30) < 29, 1.0, 2.0)
+    table.loc[29, "a"] = np.nan
+    with pytest.warns(UserWarning, match=r"Columns \['a', 'd'\] are linear functions"):
+        TableEncoder().fit(table)
 
 
 @pytest.mark.slow

@@ -511,14 +511,17 @@ def even_places(n_places: int, n_columns: int) -> np.ndarray:
 def collinear(matrix: np.ndarray) -> list[int]:
     """Return which columns are linear functions of the others, up to 0.1% of their deviation.
 
-    With no more rows than columns every column would be one: then none is returned.
+    A constant is none. With no more rows than other columns every column would be one: then none
+    is returned.
     """
-    n_rows, n_columns = matrix.shape
-    if n_columns < 2 or n_rows <= n_columns + 1:
+    varying = np.flatnonzero((matrix != matrix[:1]).any(0))
+    if len(varying) < 2 or len(matrix) <= len(varying) + 1:
         return []
-    correlation = np.corrcoef(matrix, rowvar=False)
-    inverse = np.linalg.inv(correlation + 1e-9 * np.eye(n_columns))
-    return np.flatnonzero(1 / np.diag(inverse) < _COLLINEAR).tolist()
+    offset = matrix[:, varying] - matrix[:, varying].mean(0)
+    # The square of 1e-200 is 0, as a variance.
+    correlation = np.corrcoef(offset / np.abs(offset).max(0), rowvar=False)
+    inverse = np.linalg.inv(correlation + 1e-9 * np.eye(len(varying)))
+    return varying[1 / np.diag(inverse) < _COLLINEAR].tolist()
 
 
 def _levels(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
