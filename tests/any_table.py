@@ -41,23 +41,20 @@ class Kind:
     column : function from values, None where there is a gap, to a column of a library
     gaps : bool
         Whether the dtype has a value for a gap.
-    readable : bool
-        Whether a fit is to take it; else it is to be refused by name.
     """
 
     values: Callable[[int], st.SearchStrategy[list[Any]]]
     column: Callable[[list[Any]], Any]
     gaps: bool = True
-    readable: bool = True
 
 
 @dataclass(frozen=True, repr=False)
 class Table:
-    """A table, the kinds of its columns, and how many other things are odd about it."""
+    """A table, the kinds of its columns, and whether a fit is to take them all."""
 
     X: Any
     kinds: tuple[str, ...]
-    readable: bool
+    readable: bool = True
 
     def __repr__(self) -> str:
         X, more = self.X, ""
@@ -123,9 +120,7 @@ def floats(width: int, dtype: Any = None) -> Callable[[int], st.SearchStrategy[l
     """Return numbers that a float of so many bits can hold."""
     info = np.finfo(dtype or f"float{width}")
     one_by_one = st.floats(allow_nan=False, allow_infinity=False, width=width)
-    return lambda n: (
-        scaled(n, float(info.max), float(info.tiny)) | ties(one_by_one, n)
-    )
+    return lambda n: scaled(n, float(info.max), float(info.tiny)) | ties(one_by_one, n)
 
 
 @st.composite
@@ -146,7 +141,9 @@ def whole(draw, n: int, low: int, high: int) -> list[int]:
         "near the top": [high - k for k in counts],
         "near the bottom": [low + k for k in counts],
         "everywhere": far,
-        "a sentinel": [sentinel if u < 0.3 else k for u, k in zip(rng.random(n), counts, strict=True)],
+        "a sentinel": [
+            sentinel if u < 0.3 else k for u, k in zip(rng.random(n), counts, strict=True)
+        ],
         "large counts": [min(k * max(width // 10**4, 1), high) for k in counts],
     }
     found = shapes[draw(st.sampled_from(sorted(shapes)))]
@@ -206,6 +203,10 @@ def words(n: int) -> st.SearchStrategy[list[str]]:
     return ties(st.sampled_from(["a", "b", "c", "", " ", "nan", "None", "köln", "🂡"]) | text, n)
 
 
+def just(first: Any, *others: Any) -> Callable[[int], st.SearchStrategy[list[Any]]]:
+    return lambda n: st.just([first, *n * (others or [first])][:n])
+
+
 flags = a_few(True, False)
 
 # Columns of pandas
@@ -225,7 +226,9 @@ def with_nan(values: list[Any]) -> pd.Series:
     return objects([np.nan if v is None else v for v in values])
 
 
-def of_arrow(dtype: pa.DataType, read_as: pa.DataType | None = None) -> Callable[[list[Any]], pd.Series]:
+def of_arrow(
+    dtype: pa.DataType, read_as: pa.DataType | None = None
+) -> Callable[[list[Any]], pd.Series]:
     def column(values: list[Any]) -> pd.Series:
         array = pa.array(values, type=read_as or dtype).cast(dtype)
         return pd.Series(pd.arrays.ArrowExtensionArray(array))
@@ -235,7 +238,9 @@ def of_arrow(dtype: pa.DataType, read_as: pa.DataType | None = None) -> Callable
 
 def of_moments(unit: str, zone: str | None = None) -> Callable[[list[Any]], pd.Series]:
     def column(values: list[Any]) -> pd.Series:
-        found = np.array([np.iinfo(np.int64).min if v is None else v for v in values], dtype=np.int64)
+        found = np.array(
+            [np.iinfo(np.int64).min if v is None else v for v in values], dtype=np.int64
+        )
         series = pd.Series(found.view(f"datetime64[{unit}]"))
         return series if zone is None else series.dt.tz_localize("UTC").dt.tz_convert(zone)
 
@@ -255,6 +260,10 @@ def ordered(values: list[Any]) -> pd.Series:
 
 def cut(values: list[Any]) -> pd.Series:
     return pd.cut(pd.Series(values, dtype=float), [-1.0, 0.0, 1.0, 2.0, 1e9])
+
+
+def interval(values: list[Any]) -> pd.Series:
+    return pd.Series(pd.arrays.IntervalArray.from_tuples([(-1, v) for v in values]))
 
 
 def to_date(k: int) -> date:
@@ -277,15 +286,20 @@ def timed_in_utc(values: list[Any]) -> pd.Series:
 
 _ARROW_FLOATS = {16: pa.float16(), 32: pa.float32(), 64: pa.float64()}
 _ARROW_WHOLE = {
-    f"{kind}{bits}": getattr(pa, f"{kind}{bits}")() for kind in ("int", "uint") for bits in (8, 16, 32, 64)
+    f"{kind}{bits}": getattr(pa, f"{kind}{bits}")()
+    for kind in ("int", "uint")
+    for bits in (8, 16, 32, 64)
 }
+_ARROW_LEVELS = pa.dictionary(pa.int32(), pa.string())
 counts = integers(8, signed=False)
 PANDAS = {
     **{f"float{b}": Kind(floats(b), of_pandas(f"float{b}")) for b in (16, 32, 64)},
     **{f"Float{b}": Kind(floats(b), of_pandas(f"Float{b}")) for b in (32, 64)},
     **{f"float{b}[pyarrow]": Kind(floats(b), of_arrow(t)) for b, t in _ARROW_FLOATS.items()},
-    **{f"int{b}": Kind(integers(b, True), of_pandas(f"int{b}"), gaps=False) for b in (8, 16, 32, 64)},
-    **{f"uint{b}": Kind(integers(b, False), of_pandas(f"uint{b}"), gaps=False) for b in (8, 16, 32, 64)},
+    **{
+        name: Kind(integers(t.bit_width, name[0] == "i"), of_pandas(name), gaps=False)
+        for name, t in _ARROW_WHOLE.items()
+    },
     **{f"Int{b}": Kind(integers(b, True), of_pandas(f"Int{b}")) for b in (8, 32, 64)},
     **{f"UInt{b}": Kind(integers(b, False), of_pandas(f"UInt{b}")) for b in (8, 64)},
     **{
@@ -308,10 +322,16 @@ PANDAS = {
     "category of bool": Kind(flags, categories),
     "category of intervals": Kind(counts, cut),
     "category of dates": Kind(a_few(*map(to_date, (0, 9, 90))), categories),
-    "dictionary[pyarrow]": Kind(words, of_arrow(pa.dictionary(pa.int32(), pa.string()), pa.string())),
+    "dictionary[pyarrow]": Kind(words, of_arrow(_ARROW_LEVELS, pa.string())),
     **{f"datetime64[{u}]": Kind(moments(u), of_moments(u)) for u in DAYS},
-    **{f"datetime64[{u}, {ZONE}]": Kind(moments(u, True), of_moments(u, ZONE)) for u in ("ns", "us")},
-    **{f"timestamp[{u}][pyarrow]": Kind(moments(u), of_arrow(pa.timestamp(u), pa.int64())) for u in DAYS},
+    **{
+        f"datetime64[{u}, {ZONE}]": Kind(moments(u, zoned=True), of_moments(u, ZONE))
+        for u in ("ns", "us")
+    },
+    **{
+        f"timestamp[{u}][pyarrow]": Kind(moments(u), of_arrow(pa.timestamp(u), pa.int64()))
+        for u in DAYS
+    },
     f"timestamp[us, {ZONE}][pyarrow]": Kind(
         moments("us", True), of_arrow(pa.timestamp("us", ZONE), pa.int64())
     ),
@@ -330,28 +350,25 @@ PANDAS = {
     "object of tuples": Kind(a_few((1, 2), (0, 1), (3,)), objects),
     "object of UUID": Kind(a_few(UUID(int=1), UUID(int=2), UUID(int=3)), objects),
     "object of bytes": Kind(a_few(b"", b"a", b"\xff"), objects),
-    # Refused by name
-    "infinite": Kind(lambda n: st.just([np.inf, *[0.5] * n][:n]), of_pandas(float), gaps=False, readable=False),
-    "empty": Kind(lambda n: st.just([np.nan] * n), of_pandas(float), gaps=False, readable=False),
-    "empty object": Kind(lambda n: st.just([None] * n), objects, readable=False),
-    "timedelta64[ns]": Kind(counts, of_pandas("timedelta64[ns]"), readable=False),
-    "duration[pyarrow]": Kind(counts, of_arrow(pa.duration("s"), pa.int64()), readable=False),
-    "time64[pyarrow]": Kind(counts, of_arrow(pa.time64("us"), pa.int64()), readable=False),
-    "list[pyarrow]": Kind(lambda n: st.just([[1]] * n), of_arrow(pa.list_(pa.int64())), readable=False),
-    "Sparse[int]": Kind(counts, of_pandas(pd.SparseDtype(int)), gaps=False, readable=False),
-    "Sparse[float]": Kind(floats(64), of_pandas(pd.SparseDtype(float)), readable=False),
-    "Period": Kind(
-        moments("s"), lambda v: of_moments("s")(v).dt.to_period("D"), readable=False
-    ),
-    "Interval": Kind(
-        counts, lambda v: pd.Series(pd.arrays.IntervalArray.from_arrays(
-            np.zeros(len(v)), np.array(v, float) + 1)), gaps=False, readable=False,
-    ),
-    "complex": Kind(a_few(1j, 0j, 2.0 + 0j), of_pandas(complex), gaps=False, readable=False),
-    "object of complex": Kind(a_few(1j, 0j, 2.0 + 0j), objects, readable=False),
-    "object of lists": Kind(lambda n: st.just([[1], [2]] * n).map(lambda v: v[:n]), objects, readable=False),
-    "object of several": Kind(lambda n: st.just([1, "a", *[2] * n][:n]), objects, gaps=False, readable=False),
-    "object of timedelta": Kind(a_few(timedelta(1), timedelta(2)), objects, readable=False),
+}  # fmt: skip
+# To be refused by name.
+PANDAS_REFUSED = {
+    "infinite": Kind(just(np.inf, 0.5), of_pandas(float), gaps=False),
+    "empty": Kind(just(np.nan), of_pandas(float), gaps=False),
+    "empty object": Kind(just(None), objects),
+    "timedelta64[ns]": Kind(counts, of_pandas("timedelta64[ns]")),
+    "duration[pyarrow]": Kind(counts, of_arrow(pa.duration("s"), pa.int64())),
+    "time64[pyarrow]": Kind(counts, of_arrow(pa.time64("us"), pa.int64())),
+    "list[pyarrow]": Kind(just([1]), of_arrow(pa.list_(pa.int64()))),
+    "Sparse[int]": Kind(counts, of_pandas(pd.SparseDtype(int)), gaps=False),
+    "Sparse[float]": Kind(floats(64), of_pandas(pd.SparseDtype(float))),
+    "Period": Kind(moments("s"), lambda v: of_moments("s")(v).dt.to_period("D")),
+    "Interval": Kind(counts, interval, gaps=False),
+    "complex": Kind(a_few(1j, 0j, 2.0 + 0j), of_pandas(complex), gaps=False),
+    "object of complex": Kind(a_few(1j, 0j, 2.0 + 0j), objects),
+    "object of lists": Kind(just([1], [2]), objects),
+    "object of several": Kind(just(1, "a"), objects, gaps=False),
+    "object of timedelta": Kind(a_few(timedelta(1), timedelta(2)), objects),
 }  # fmt: skip
 
 # Columns of polars
@@ -364,7 +381,11 @@ def of_polars(dtype: Any) -> Callable[[list[Any]], pl.Series]:
 def of_polars_moments(unit: str, zone: str | None = None) -> Callable[[list[Any]], pl.Series]:
     def column(values: list[Any]) -> pl.Series:
         series = pl.Series(values, dtype=pl.Int64).cast(pl.Datetime(unit))
-        return series if zone is None else series.dt.replace_time_zone("UTC").dt.convert_time_zone(zone)
+        return (
+            series
+            if zone is None
+            else series.dt.replace_time_zone("UTC").dt.convert_time_zone(zone)
+        )
 
     return column
 
@@ -389,34 +410,34 @@ POLARS = {
     **{f"Datetime({u})": Kind(moments(u), of_polars_moments(u)) for u in ("ms", "us", "ns")},
     f"Datetime(us, {ZONE})": Kind(moments("us", True), of_polars_moments("us", ZONE)),
     "Decimal": Kind(prices, of_polars(pl.Decimal(38, 2))),
-    # Refused by name
-    "infinite": Kind(lambda n: st.just([np.inf, *[0.5] * n][:n]), of_polars(pl.Float64), gaps=False, readable=False),
-    "Null": Kind(lambda n: st.just([None] * n), of_polars(pl.Null), readable=False),
-    "Duration": Kind(counts, of_polars(pl.Duration("us")), readable=False),
-    "Time": Kind(counts, lambda v: pl.Series(v, dtype=pl.Int64).cast(pl.Time), readable=False),
-    "List": Kind(lambda n: st.just([[1], [2]] * n).map(lambda v: v[:n]), of_polars(pl.List(pl.Int64)), readable=False),
-    "Struct": Kind(lambda n: st.just([{"a": 1}] * n), of_polars(pl.Struct({"a": pl.Int64})), readable=False),
     "Object": Kind(a_few(UUID(int=1), UUID(int=2)), of_polars(pl.Object)),
+}  # fmt: skip
+POLARS_REFUSED = {
+    "infinite": Kind(just(np.inf, 0.5), of_polars(pl.Float64), gaps=False),
+    "Null": Kind(just(None), of_polars(pl.Null)),
+    "Duration": Kind(counts, of_polars(pl.Duration("us"))),
+    "Time": Kind(counts, lambda v: pl.Series(v, dtype=pl.Int64).cast(pl.Time)),
+    "List": Kind(just([1], [2]), of_polars(pl.List(pl.Int64))),
+    "Struct": Kind(just({"a": 1}), of_polars(pl.Struct({"a": pl.Int64}))),
 }  # fmt: skip
 
 # Tables
 
+_ODD_WORDS = ["", " ", "a b", "x", "0", "nan", "größe", "列", "a'b", '"', "index", "level_0"]
 _NAMES = {
     "words": st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=5),
-    "odd words": st.sampled_from(["", " ", "a b", "x", "0", "nan", "größe", "列", "a'b", '"', "index", "level_0"]),
+    "odd words": st.sampled_from(_ODD_WORDS),
     "integers": st.integers(-3, 9),
     "pairs": st.tuples(st.sampled_from("ab"), st.integers(0, 9)),
 }  # fmt: skip
 
 
 @st.composite
-def kinds_of(draw, kinds: dict[str, Kind], least: int = 1) -> list[str]:
-    """Return kinds of one to four columns; most tables hold none that is refused."""
-    pool = [name for name in kinds if kinds[name].readable]
-    found = draw(st.lists(st.sampled_from(pool), min_size=least, max_size=4))
-    if draw(st.integers(0, 9)) == 9:
-        refused = [name for name in kinds if not kinds[name].readable]
-        found.insert(draw(st.integers(0, len(found))), draw(st.sampled_from(refused)))
+def kinds_of(draw, kinds: dict[str, Kind], refused: dict[str, Kind]) -> list[str]:
+    """Return kinds of one to four columns; one table in eight holds one that is refused."""
+    found = draw(st.lists(st.sampled_from([*kinds]), min_size=1, max_size=4))
+    if draw(st.sampled_from([*7 * [False], True])):
+        found.insert(draw(st.integers(0, len(found))), draw(st.sampled_from([*refused])))
     return found
 
 
@@ -441,24 +462,24 @@ def indices(draw, n: int) -> pd.Index:
 
 @st.composite
 def pandas_tables(draw, n: int) -> Table:
-    kinds = draw(kinds_of(PANDAS))
-    columns = [draw(column_of(PANDAS[kind], n)) for kind in kinds]
+    kinds = draw(kinds_of(PANDAS, PANDAS_REFUSED))
+    columns = [draw(column_of((PANDAS | PANDAS_REFUSED)[kind], n)) for kind in kinds]
     how = draw(st.sampled_from([*_NAMES]))
     names = draw(st.lists(_NAMES[how], min_size=len(kinds), max_size=len(kinds), unique=True))
     frame = pd.concat(columns, axis=1)
     frame.columns = pd.Index(names) if draw(st.booleans()) else pd.Index(names, tupleize_cols=False)
     frame.index = draw(indices(n))
-    return Table(frame, tuple(kinds), all(PANDAS[kind].readable for kind in kinds))
+    return Table(frame, tuple(kinds), PANDAS.keys() >= {*kinds})
 
 
 @st.composite
 def polars_tables(draw, n: int) -> Table:
-    kinds = draw(kinds_of(POLARS))
+    kinds = draw(kinds_of(POLARS, POLARS_REFUSED))
     strategy = _NAMES[draw(st.sampled_from(["words", "odd words"]))]
     names = draw(st.lists(strategy, min_size=len(kinds), max_size=len(kinds), unique=True))
-    columns = [draw(column_of(POLARS[kind], n)) for kind in kinds]
+    columns = [draw(column_of((POLARS | POLARS_REFUSED)[kind], n)) for kind in kinds]
     frame = pl.DataFrame([c.alias(name) for c, name in zip(columns, names, strict=True)])
-    return Table(frame, tuple(kinds), all(POLARS[kind].readable for kind in kinds))
+    return Table(frame, tuple(kinds), POLARS.keys() >= {*kinds})
 
 
 def _read_only(X: np.ndarray) -> np.ndarray:
@@ -486,7 +507,7 @@ def array_tables(draw, n: int) -> Table:
     if X.dtype.kind == "f":
         X[np.random.default_rng(draw(SEEDS)).random(X.shape) < draw(GAP_SHARES)] = np.nan
     form = draw(st.sampled_from([*ARRAYS]))
-    return Table(ARRAYS[form](X), (f"{dtype}, {form}",) * len(columns), readable=True)
+    return Table(ARRAYS[form](X), (f"{dtype}, {form}",) * len(columns))
 
 
 @st.composite
