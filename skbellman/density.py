@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -617,24 +617,32 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
 
         That of the columns whose coordinates are not held, given the condition that the others are.
         A row on a grid has the mean density of its cell. A closed form may have a component to a
-        cell, with a peak at its centre; the networks are too smooth for that, and one value does.
+        cell, with a peak at its centre; the networks are smooth, and few places do.
         """
         schedule = copy.deepcopy(self.schedule_).double()
-        n_places = _CELL_PLACES if isinstance(field, ClosedFormField) else 1
         mask = None if held is None else torch.tensor(held, device=self.device_)
-        logs = []
-        for matrix, log_measure in self.encoder_.encode_cells(values, n_places):
+        log_density = np.full(len(values[0]), -np.inf)
+        for matrix, rows, log_measure in self._places(field, values, held):
             x = torch.tensor(matrix, device=self.device_)
             with torch.no_grad():
                 found = self._integral(x.shape[1]).log_density(field, x, schedule, held=mask)
             # A row so far out that fields overflow has no density that a float can hold.
-            logs.append(
-                found.nan_to_num(nan=-math.inf, neginf=-math.inf).cpu().numpy() + log_measure
-            )
-        log_density = np.asarray(logsumexp(logs, axis=0)) - np.log(len(logs))
+            logs = found.nan_to_num(nan=-math.inf, neginf=-math.inf).cpu().numpy()
+            np.logaddexp.at(log_density, rows, logs + log_measure)
         if condition is not None:
             log_density -= next(self.encoder_.encode_cells(condition, 1))[1]
         return log_density
+
+    def _places(
+        self, field: DensityField, values: list[np.ndarray], held: np.ndarray | None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield places of the rows' cells, their rows and log-measures, whose densities add up."""
+        if not isinstance(field, ClosedFormField):
+            yield self.encoder_.encode_nodes(values, held)
+            return
+        n_places = _CELL_PLACES if self.encoder_.has_grid() else 1
+        for matrix, log_measure in self.encoder_.encode_cells(values, n_places):
+            yield matrix, np.arange(len(matrix)), log_measure - math.log(n_places)
 
     def _rows(
         self, encoder: TableEncoder, X: Any, rng: np.random.Generator, device: torch.device

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from skbellman.mixtures import best_mixture
+from skbellman.tables.cells import cells_of, joined, nodes
 from skbellman.tables.columns import (
     AtomColumn,
     CategoricalColumn,
@@ -270,6 +271,18 @@ class TableEncoder:
         places = even_places(n_places if self.has_grid() else 1, len(self.pieces_))
         return self._encode_at(values, places)
 
+    def encode_nodes(
+        self, values: list[np.ndarray], held: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return places to evaluate a density at, (m, n_dims), their rows and log-measures, (m,).
+
+        The sum over the places of a row is the row's density (`skbellman.tables.cells`).
+        Coordinates that are ``held``, (n_dims,), stay at the centre of their cell.
+        """
+        divided = [c.divide(v) for c, v in zip(self.columns_, values, strict=True)]
+        cells = joined([cells_of(part, divided[j][k]) for j, k, part in self.pieces_])
+        return nodes(cells if held is None else cells._replace(wide=cells.wide & ~held))
+
     def decode(self, matrix: np.ndarray, given: list[np.ndarray] | None = None) -> list[np.ndarray]:
         """Return numbers, or codes of categories, of the columns of rows with these coordinates.
 
@@ -385,10 +398,13 @@ class TableEncoder:
             self.palettes_.append(self.container_.palette(X, j, present[first]))
         else:
             self._check_magnitude(j, values[present])
-            self.columns_.append(self._number(values[present], self.container_.precision(j)))
+            precision, bounds = self.container_.precision(j), self.container_.bounds(j)
+            self.columns_.append(self._number(values[present], precision, bounds))
             self.palettes_.append(None)
 
-    def _number(self, values: np.ndarray, precision: float) -> Column:
+    def _number(
+        self, values: np.ndarray, precision: float, bounds: tuple[float, float]
+    ) -> Column:
         """Return a column of these values: counted, tallied, with atoms, or else smooth."""
         atoms = find_atoms(values, self.atom_share)
         rest = values[~np.isin(values, atoms)]
@@ -400,14 +416,17 @@ class TableEncoder:
         if self._looks_at_values and are_scattered(values, step):
             return AtomColumn(np.unique(values), None)
         if len(atoms) and not (is_short(values, step) and stands_apart(values, step)):
-            return AtomColumn(atoms, self._line(rest, self._step(rest, precision), precision))
-        return self._line(values, step, precision)
+            step = self._step(rest, precision)
+            return AtomColumn(atoms, self._line(rest, step, precision, bounds))
+        return self._line(values, step, precision, bounds)
 
-    def _line(self, values: np.ndarray, step: float, precision: float) -> NumericColumn:
+    def _line(
+        self, values: np.ndarray, step: float, precision: float, bounds: tuple[float, float]
+    ) -> NumericColumn:
         """Return a column without atoms: tallied where values stand apart."""
         if stands_apart(values, step):
-            return TalliedColumn(values, precision)
-        return NumericColumn(values, self.dequantize, precision)
+            return TalliedColumn(values, precision, bounds)
+        return NumericColumn(values, self.dequantize, precision, bounds)
 
     def _step(self, values: np.ndarray, precision: float) -> float:
         """Return the step of the grid, 0 without one or where values are not looked at."""
