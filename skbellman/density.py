@@ -20,18 +20,23 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from skbellman.devices import PortableMixin, fork_devices, resolve_device
+from skbellman.devices import PortableMixin, resolve_device
 from skbellman.dynamics import Annealing, draw_given, draw_rows
 from skbellman.fields import ClosedFormField, DensityField
-from skbellman.fitting import FieldSettings, Rows, fit_field
+from skbellman.fitting import WHOLE_ROWS, FieldSettings, Fit, Rows, fit_field
 from skbellman.likelihood import N_PROBES, FlowIntegral, affordable_probes
 from skbellman.paper import Matching, fit_direct
 from skbellman.schedule import NoiseSchedule
+from skbellman.settings import with_own_settings
+from skbellman.state import renewed
 from skbellman.tables import CategoricalColumn, TableEncoder, is_missing
+from skbellman.tables.parts import parts_of
 from skbellman.training import Plan, Record
 from skbellman.validation import check_count, validate_table
 
-_GRID_DRAWS = 8
+# How often rows are spread over their grid: of many rows each is seen few times in training, and
+# all draws together are no more rows than this, unless the table has more.
+_GRID_DRAWS, _SPREAD_ROWS = 8, 2**18
 # Numbers of rows from which width="auto" is 128, 192 and 256.
 _WIDER_FROM = (100, 500, 20_000)
 # Of n_steps="auto": in the first round, and in all; three rounds of a table of a thousand rows.
@@ -39,6 +44,8 @@ _MAX_FIRST_STEPS, _MAX_STEPS = 8000, 12_600
 # Of weight_decay="auto", and the rows up to which it is so much.
 _WEIGHT_DECAY, _DECAY_ROWS = 0.3, 4000
 _SAMPLE_CHUNK = 16384
+# Rows that are read, or scored, at once.
+_READ_CHUNK, _SCORE_CHUNK, _GPU_SCORE_CHUNK = 2**16, 2**12, 2**15
 _MAX_PAIRWISE_COLUMNS = 6
 # Of a step of the flow, in units of the noise: 99% of Abalone's rows stay below it.
 _DOUBT = 0.06
@@ -46,6 +53,7 @@ _DOUBT = 0.06
 _CELL_PLACES = 32
 
 
+@with_own_settings
 class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstimator):
     r"""Density of a table, as a gradient field and a scalar field learned from its rows.
 
@@ -322,7 +330,14 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         >>> density.fit([[0.1, 1.2], [0.4, 0.8], [0.2, 1.1], [0.9, 0.3]]).n_features_in_
         2
         """
-        X = validate_table(self, X, reset=True)
+        with renewed(self) as draft:
+            fit = self._fit_draft(draft, X, y)
+        fit.warn_or_raise()
+        return self
+
+    def _fit_draft(self, draft: BellmanDiffusionDensity, X: Any, y: Any) -> Fit:
+        """Fit, and set the fitted attributes of a draft of the estimator."""
+        X = validate_table(draft, X, reset=True)
         random_state = check_random_state(self.random_state)
         rng = np.random.default_rng(random_state.randint(2**31))
         encoder = TableEncoder(
@@ -345,12 +360,15 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         callbacks = self._init_callback_context(max_subtasks=n_evaluations)
         callbacks.call_on_fit_task_begin(estimator=self, X=X, y=y)
         try:
-            with torch.random.fork_rng(fork_devices(device)):
-                torch.manual_seed(seed)
-                self._fit_fields(rows, encoder, schedule, seed, device)
+            fit = self._fit_fields(rows, schedule, seed)
         finally:
             callbacks.call_on_fit_task_end(estimator=self, X=X, y=y)
-        return self
+        draft.field_, draft.schedule_, draft.encoder_ = fit.field, schedule, encoder
+        draft.device_, draft.is_categorical_ = device, encoder.is_categorical_
+        draft.scalar_error_ = fit.scalar_error
+        draft.history_ = _history(fit.record)
+        draft.n_iter_, draft.stopped_ = fit.record.best_step, fit.record.ended
+        return fit
 
     def score_samples(
         self, X: Any, *, columns: Sequence[Any] | None = None, given: Sequence[Any] | None = None
@@ -398,23 +416,51 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         """  # noqa: E501 - one sentence
         check_is_fitted(self, "field_")
         X, asked, conditions = self._asked(X, columns, given)
-        weights = self.field_.weights.double().cpu().numpy()
-        weights = weights / weights.sum()
-
-        def mixed(logs: list[np.ndarray]) -> np.ndarray:
-            return np.asarray(logsumexp(np.stack(logs, -1), axis=-1, b=weights))
-
         fields = copy.deepcopy(self.field_).double().fields
-        values = self.encoder_.read(X, asked)
+        scores = []
+        size = _SCORE_CHUNK if self.device_.type == "cpu" else _GPU_SCORE_CHUNK
+        for rows, part in parts_of(X, size):
+            values = self._read(X, part, asked)
+            if conditions:
+                condition = self._read(X, part, conditions)
+                score = self._log_conditional(fields, values, condition, conditions, rows.start)
+            else:
+                score = self._log_mixed([self._log_density(field, values) for field in fields])
+            scores.append(score)
+        return np.concatenate(scores)
+
+    def _read(self, X: Any, part: Any, columns: list[Any]) -> list[np.ndarray]:
+        """Return the values of some columns of a part of a table, the others missing."""
+        try:
+            values = self.encoder_.read(part, columns)
+        except ValueError:
+            self.encoder_.read(X, columns)  # whose message counts the rows of the whole table
+            raise
         if any(is_missing(column).any() for column in values):
             self._check_learned_conditionals()
-        if not conditions:
-            return mixed([self._log_density(field, values) for field in fields])
-        condition = self.encoder_.read(X, conditions)
+        return values
+
+    def _log_mixed(self, logs: list[np.ndarray]) -> np.ndarray:
+        """Return the log-density of the mixture from those of its parts."""
+        weights = self.field_.weights.double().cpu().numpy()
+        return np.asarray(logsumexp(np.stack(logs, -1), axis=-1, b=weights / weights.sum()))
+
+    def _log_conditional(
+        self,
+        fields: Sequence[DensityField],
+        values: list[np.ndarray],
+        condition: list[np.ndarray],
+        names: list[Any],
+        first: int,
+    ) -> np.ndarray:
+        """Return the log-density of values given those of the columns of these names.
+
+        The rows are those from the first on.
+        """
         self.encoder_.check_known(condition)
-        columns_of_both = zip(self.encoder_.names, values, condition, strict=True)
-        both = [held if name in conditions else value for name, value, held in columns_of_both]
-        held_at = self.encoder_.coordinates_of(conditions)
+        columns = zip(self.encoder_.names, values, condition, strict=True)
+        both = [held if name in names else value for name, value, held in columns]
+        held_at = self.encoder_.coordinates_of(names)
         marginals = [self._log_density(field, condition) for field in fields]
         joints = [
             self._log_density(field, both)
@@ -422,11 +468,11 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
             else marginal + self._log_density(field, both, held_at, condition)
             for field, marginal in zip(fields, marginals, strict=True)
         ]
-        log_condition = mixed(marginals)
+        log_condition = self._log_mixed(marginals)
         if np.isneginf(log_condition).any():
-            row = int(np.isneginf(log_condition).argmax())
-            raise ValueError(f"row {row} of X is so far out in {conditions} that no row is there.")
-        return mixed(joints) - log_condition
+            row = first + int(np.isneginf(log_condition).argmax())
+            raise ValueError(f"row {row} of X is so far out in {names} that no row is there.")
+        return self._log_mixed(joints) - log_condition
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return the mean log-density of the rows.
@@ -648,54 +694,49 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         self, encoder: TableEncoder, X: Any, rng: np.random.Generator, device: torch.device
     ) -> Rows:
         """Encode the table and hold out some rows."""
-        n_draws = _GRID_DRAWS if encoder.has_grid() or encoder.has_atoms() else 1
-        values = encoder.read(X)
-        draws, log_measure = encoder.spread(values, n_draws, rng)
-        order = rng.permutation(draws.shape[1])
-        n_validation = min(max(round(self.validation_fraction * len(order)), 1), len(order) - 1)
-        held_out, kept = order[:n_validation], order[n_validation:]
-        # Categories are judged where the noise of their floor puts them: judged at the very
-        # corners, a field whose peaks are too narrow would look better than the true one.
-        noise = rng.standard_normal((n_validation, draws.shape[2]))
+        n_rows, n_columns = len(X), len(encoder.blocks_)
+        n_validation = min(max(round(self.validation_fraction * n_rows), 1), n_rows - 1)
+        order = rng.permutation(n_rows)
+        place = np.empty_like(order)
+        place[order] = np.arange(-n_validation, n_rows - n_validation)  # below 0: held out
+        is_spread = encoder.has_grid() or encoder.has_atoms()
+        n_draws = max(min(_GRID_DRAWS, _SPREAD_ROWS // n_rows), 1) if is_spread else 1
+        draws = np.empty((n_draws, n_rows - n_validation, n_columns), np.float32)
+        validation = np.empty((n_validation, n_columns), np.float32)
+        log_measure = np.empty(n_validation, np.float32)
         blurred = encoder.floors(sigma_min=0.0)
-        validation = draws[0, held_out] + blurred * noise
-        present = ~np.isnan(validation)
-        blur_measure = 0.5 * ((blurred > 0) * present * noise**2).sum(1)
-        encoder.veil_atoms(values, draws, rng)
+        for part, X_part in parts_of(X, _READ_CHUNK):
+            values, at = encoder.read(X_part), place[part]
+            matrix, logs = encoder.spread(values, n_draws, rng)
+            held_out, kept = at < 0, at >= 0
+            # Categories are judged where the noise of their floor puts them: judged at the very
+            # corners, a field whose peaks are too narrow would look better than the true one.
+            noise = rng.standard_normal((held_out.sum(), n_columns))
+            validation[at[held_out]] = matrix[0, held_out] + blurred * noise
+            present = ~np.isnan(matrix[0, held_out])
+            blur_measure = 0.5 * ((blurred > 0) * present * noise**2).sum(1)
+            log_measure[at[held_out]] = logs[0, held_out] + blur_measure
+            encoder.veil_atoms(values, matrix, rng, at < WHOLE_ROWS)
+            draws[:, at[kept]] = matrix[:, kept]
 
         def tensor(values: np.ndarray) -> Tensor:
-            return torch.tensor(values, dtype=torch.float32, device=device).contiguous()
+            return torch.as_tensor(values, dtype=torch.float32, device=device)
 
         return Rows(
-            draws=tensor(draws[:, kept]),
+            draws=tensor(draws),
             validation=tensor(validation),
-            validation_log_measure=tensor(log_measure[0, held_out] + blur_measure),
+            validation_log_measure=tensor(log_measure),
             blocks=torch.as_tensor(encoder.blocks_, device=device),
             corners=[tensor(points) for points in encoder.corners()],
         )
 
-    def _fit_fields(
-        self,
-        rows: Rows,
-        encoder: TableEncoder,
-        schedule: NoiseSchedule,
-        seed: int,
-        device: torch.device,
-    ) -> None:
-        """Train, then set the fitted attributes, all at once."""
+    def _fit_fields(self, rows: Rows, schedule: NoiseSchedule, seed: int) -> Fit:
+        """Train by the objective."""
         how = self._settings(rows), self._plan(rows), seed, self._report
         if self.objective == "denoising":
-            fit = fit_field(rows, schedule, *how)
-        else:
-            eps = None if self.bandwidth == "auto" else float(self.bandwidth) ** 2
-            fit = fit_direct(rows, Matching(self.objective, eps, self.slices, self.n_slices), *how)
-        self.field_, self.schedule_, self.encoder_ = fit.field, schedule, encoder
-        self.device_, self.is_categorical_ = device, encoder.is_categorical_
-        self.scalar_error_ = fit.scalar_error
-        self.history_ = _history(fit.record)
-        self.n_iter_, self.stopped_ = fit.record.best_step, fit.record.ended
-        if fit.failure is not None:
-            raise fit.failure
+            return fit_field(rows, schedule, *how)
+        eps = None if self.bandwidth == "auto" else float(self.bandwidth) ** 2
+        return fit_direct(rows, Matching(self.objective, eps, self.slices, self.n_slices), *how)
 
     def _settings(self, rows: Rows) -> FieldSettings:
         auto_width = 64 * (1 + int(np.searchsorted(_WIDER_FROM, rows.draws.shape[1], "right")))

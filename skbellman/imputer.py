@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -12,10 +13,13 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from skbellman.density import BellmanDiffusionDensity
+from skbellman.settings import with_own_settings
+from skbellman.state import renewed
 from skbellman.tables import RepeatedRows, is_missing
 from skbellman.validation import check_count, validate_table
 
 
+@with_own_settings
 class BellmanImputer(TransformerMixin, BaseEstimator):
     """Fill missing values with draws from their conditional distribution, or with its centre.
 
@@ -120,14 +124,26 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
         >>> imputer.fit([[0.1, 1.2], [0.4, float("nan")], [0.2, 1.1]]).n_features_in_
         2
         """
-        X = validate_table(self, X, reset=True)
         density = _of_conditionals() if self.density is None else clone(self.density)
         if density.random_state is None:
             seed = check_random_state(self.random_state).randint(2**31)
             density.set_params(random_state=int(seed))
-        density.fit(X)
-        repeats = _repeats_of(density, X) if self.repeated_rows else None
-        self.density_, self._repeats = density, repeats  # both, or none if interrupted between
+        interrupted = False
+        with renewed(self) as draft:
+            X = validate_table(draft, X, reset=True)
+            draft.density_, draft._repeats = density.fit(X), None
+            try:
+                if self.repeated_rows:
+                    draft._repeats = _repeats_of(density, X)
+            except KeyboardInterrupt:
+                interrupted = True
+        if interrupted:
+            warnings.warn(
+                "fit was interrupted while rows were compared: the density is kept, and rows that "
+                "agree do not fill each other's gaps.",
+                RuntimeWarning,
+                stacklevel=4,
+            )
         return self
 
     def transform(self, X: Any) -> Any:

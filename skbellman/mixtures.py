@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import softmax
 from sklearn import config_context
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 _MAX_COMPONENTS = 16
@@ -129,11 +127,25 @@ def _expected(
     return filled, uncertainty
 
 
+class _Mixture(GaussianMixture):
+    """A mixture that may end before it has converged, without a warning.
+
+    Filters of warnings are the process's, and another thread may be changing them.
+    """
+
+    @property
+    def converged_(self) -> bool:
+        return True
+
+    @converged_.setter
+    def converged_(self, value: bool) -> None:
+        pass
+
+
 def _fit(rows: np.ndarray, n_components: int, seed: int, **settings: Any) -> GaussianMixture:
     # Starting from k-means is refused under array API dispatch; these rows are numpy's in any case.
-    with warnings.catch_warnings(), config_context(array_api_dispatch=False):
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model = GaussianMixture(n_components, reg_covar=_RIDGE, random_state=seed, **settings)
+    with config_context(array_api_dispatch=False):
+        model = _Mixture(n_components, reg_covar=_RIDGE, random_state=seed, **settings)
         return model.fit(rows)
 
 

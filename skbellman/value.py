@@ -17,7 +17,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skbellman.devices import PortableMixin, fork_devices, resolve_device
+from skbellman.devices import PortableMixin, resolve_device
 from skbellman.fields import DensityField
 from skbellman.returns.basis import GaussianBasis
 from skbellman.returns.control import (
@@ -57,6 +57,9 @@ from skbellman.returns.learning import (
 )
 from skbellman.returns.support import Support
 from skbellman.returns.transitions import Transitions, joined_columns, read_transitions
+from skbellman.settings import Seeded, with_own_settings
+from skbellman.state import renewed
+from skbellman.training import TrainingDivergedError
 from skbellman.validation import check_count
 
 # Cells of a grid in a noise level, at which laws are tabulated.
@@ -64,6 +67,7 @@ _CELLS = 4
 _AnyLearner = TypeVar("_AnyLearner", bound=BasisLearner)
 
 
+@with_own_settings
 class ReturnLaws(BaseEstimator):
     """Questions to the laws of returns, which a subclass knows by their densities."""
 
@@ -381,6 +385,7 @@ class MixtureOfReturns(ReturnLaws):
         return np.asarray(self.weights, dtype=np.float64) / np.sum(self.weights)
 
 
+@with_own_settings
 class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     r"""The law of the return of a Markov decision process, for each state and action.
 
@@ -748,13 +753,17 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         seeds = random_state.randint(2**31, size=2)
         device = resolve_device(self.device)
         steps = self.n_steps if n_steps is None else check_count("n_steps", n_steps)
-        with torch.random.fork_rng(fork_devices(device)):
-            torch.manual_seed(int(seeds[0]))
-            rng = np.random.default_rng(seeds[1])
-            if isinstance(X, str) or (hasattr(X, "reset") and hasattr(X, "step")):
-                self._fit_environment(X, steps, again, rng, device)
-            else:
-                self._fit_table(read_transitions(X), steps, again, rng, device)
+        rng, failure = np.random.default_rng(seeds[1]), None
+        with renewed(self) as draft, Seeded(int(seeds[0])):
+            try:
+                if isinstance(X, str) or (hasattr(X, "reset") and hasattr(X, "step")):
+                    draft._fit_environment(X, steps, again, rng, device)
+                else:
+                    draft._fit_table(read_transitions(X), steps, again, rng, device)
+            except TrainingDivergedError as error:
+                failure = error
+        if failure is not None:
+            raise failure
         return self
 
     def _fit_table(

@@ -6,6 +6,7 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from dataclasses import replace
+from itertools import repeat
 
 import numpy as np
 from scipy.linalg import helmert
@@ -48,8 +49,7 @@ class Column(ABC):
         """Return which values, none of them missing, the column can take."""
         if self.only_levels is None:
             return np.ones(len(values), dtype=bool)
-        known = set(self.only_levels.tolist())
-        return np.array([value in known for value in values.tolist()], dtype=bool)
+        return codes_of(values, self.only_levels) >= 0
 
     @property
     def parts(self) -> list[Column]:
@@ -257,8 +257,7 @@ class CategoricalColumn(Column):
 
     def codes(self, values: np.ndarray) -> np.ndarray:
         """Return the code of each value, -1 for one that is no level."""
-        index = {level: code for code, level in enumerate(self.levels.tolist())}
-        return np.array([index.get(value, -1) for value in values.tolist()], dtype=np.int64)
+        return codes_of(values, self.levels)
 
 
 class AtomColumn(Column):
@@ -316,6 +315,17 @@ class AtomColumn(Column):
 
     def decode(self, coordinates: np.ndarray) -> np.ndarray:
         raise TypeError("a column with atoms is decoded by its parts.")
+
+
+def codes_of(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Return the place of each value among the levels, -1 for one that is none of them."""
+    if values.dtype != object and levels.dtype != object:
+        order = np.argsort(levels, kind="stable")
+        place = order[np.searchsorted(levels, values, sorter=order).clip(max=len(levels) - 1)]
+        return np.where(levels[place] == values, place, -1)
+    index = {level: code for code, level in enumerate(levels.tolist())}
+    codes = map(index.get, values.tolist(), repeat(-1))
+    return np.fromiter(codes, dtype=np.int64, count=len(values))
 
 
 def find_atoms(values: np.ndarray, least_share: float) -> np.ndarray:

@@ -6,7 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from contextlib import suppress
 from datetime import date, datetime
+from itertools import repeat
 from numbers import Real
+from operator import is_
 from typing import Any
 
 import narwhals.stable.v2 as nw
@@ -393,5 +395,6 @@ def is_gap(value: Any) -> bool:
 def is_missing(values: np.ndarray) -> np.ndarray:
     """Return which values of a column of a container are missing."""
     if values.dtype == object:
-        return np.array([value is None for value in values.tolist()], dtype=bool)
+        same = map(is_, values.tolist(), repeat(None))
+        return np.fromiter(same, dtype=bool, count=len(values))
     return np.isnan(values)

@@ -34,6 +34,8 @@ _LARGEST = 1e150
 # Rows below which columns are always shaped, and rows that are looked at above.
 _MIN_STRAIGHTENED = 50
 _MIXTURE_ROWS = 2000
+# Rows from which it is told, at most, what columns are of one another.
+_MOST_ROWS = 100_000
 _SHOWN_LEVELS = 8
 
 
@@ -242,14 +244,18 @@ class TableEncoder:
         return np.stack([z for z, _ in draws]), np.stack([log for _, log in draws])
 
     def veil_atoms(
-        self, values: list[np.ndarray], matrix: np.ndarray, rng: np.random.Generator
+        self,
+        values: list[np.ndarray],
+        matrix: np.ndarray,
+        rng: np.random.Generator,
+        whole: np.ndarray | bool = True,
     ) -> None:
         """Make coordinates, (n_times, n, n_dims), into what a density with atoms is learned from.
 
         Where an atom holds, the number is unseen in a row that is scored, and any where one is
         drawn: there it is filled with noise, independent of all else. Then it is hidden in half of
-        all rows but those of the first time, whether or not an atom holds in them: rows that
-        are chosen by their atoms would teach another share of them.
+        all rows but those of the first time that are to stay whole, (n,), whether or not an atom
+        holds in them: rows that are chosen by their atoms would teach another share of them.
         """
         for k, (j, _, part) in enumerate(self.pieces_):
             column = self.columns_[j]
@@ -257,7 +263,7 @@ class TableEncoder:
                 beside = np.isin(values[j], column.atoms)
                 matrix[:, beside, k] = rng.standard_normal((len(matrix), beside.sum()))
                 hidden = rng.random(matrix.shape[:2]) < 0.5
-                hidden[0] = False
+                hidden[0] &= ~np.broadcast_to(whole, hidden[0].shape)
                 matrix[hidden, k] = np.nan
 
     def encode_cells(
@@ -495,7 +501,9 @@ def _complete(values: list[np.ndarray], columns: list[int]) -> list[np.ndarray]:
     """Return the columns of the rows in which none of them is missing."""
     if not columns:
         return []
-    matrix = np.column_stack([values[j] for j in columns])
+    n_rows = len(values[columns[0]])
+    every = -(-n_rows // _MOST_ROWS)  # some of many rows, evenly
+    matrix = np.column_stack([values[j][::every] for j in columns])
     return list(matrix[~np.isnan(matrix).any(1)].T)
 
 
@@ -545,9 +553,11 @@ def collinear(matrix: np.ndarray) -> list[int]:
 
 def _levels(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the different values, sorted, and the row where each comes first."""
-    first: dict[Any, int] = {}
-    for row, value in enumerate(values.tolist()):
-        first.setdefault(value, row)
+    if values.dtype != object:
+        _, rows = np.unique(values, return_index=True)
+        return values[rows], rows
+    n_rows = len(values)
+    first = dict(zip(values[::-1].tolist(), reversed(range(n_rows)), strict=True))
     ordered = sorted(first)
     rows = np.array([first[level] for level in ordered])
     return values[rows], rows
