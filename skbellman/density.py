@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import narwhals.stable.v2 as nw
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from scipy.special import logsumexp
 from sklearn.base import BaseEstimator, DensityMixin, _fit_context
 from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -29,7 +30,7 @@ from skbellman.paper import Matching, fit_direct
 from skbellman.schedule import NoiseSchedule
 from skbellman.settings import with_own_settings
 from skbellman.state import renewed
-from skbellman.tables import CategoricalColumn, TableEncoder, is_missing
+from skbellman.tables import CategoricalColumn, Cells, TableEncoder, is_missing
 from skbellman.tables.parts import parts_of
 from skbellman.training import Plan, Record
 from skbellman.validation import check_count, validate_table
@@ -557,14 +558,14 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         check_is_fitted(self, "field_")
         n_samples = check_count("n_samples", n_samples)
         seed = int(check_random_state(random_state).randint(2**31))
-        values = None
-        if given is not None:
-            values = [np.repeat(v, n_samples) for v in self._given_values(given)]
+        cells = None if given is None else self._given_cells(given)
+        values = None if cells is None else [np.repeat(c.numbers(), n_samples) for c in cells]
+        kept = None if cells is None else [c.repeat(n_samples) for c in cells]
         drawn = self._draw(n_samples, seed) if values is None else self._fill(values, seed)
-        table = self.encoder_.restore(drawn)
-        if not with_missing:
-            return table
-        return self.encoder_.with_gaps(table, values, np.random.default_rng(seed))
+        gaps = None
+        if with_missing:
+            gaps = self.encoder_.draw_gaps(len(drawn[0]), kept, np.random.default_rng(seed))
+        return self.encoder_.restore(drawn, kept, gaps)
 
     def _draw(self, n_rows: int, seed: int) -> list[np.ndarray]:
         """Return numbers or codes of the columns of new rows."""
@@ -591,22 +592,22 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
     def _annealing(self) -> Annealing:
         return Annealing(self.n_levels, self.beta, self.n_bellman_steps)
 
-    def _given_values(self, given: Any) -> list[np.ndarray]:
-        """Return the values of each column that are given, the others missing."""
+    def _given_cells(self, given: Any) -> list[Cells]:
+        """Return the cells of each column that are given, the others missing."""
         encoder = self.encoder_
-        if isinstance(given, Mapping):
+        if isinstance(given, Mapping) and not issparse(given):  # some sparse matrices are
             self._check_names(list(given), "given")
-            values = encoder.read_mapping(given)
-        elif nw.dependencies.is_into_dataframe(given):
-            self._check_names(list(given.columns), "given")
-            values = encoder.read(given, list(given.columns))
+        elif nw.dependencies.is_into_dataframe(given) and not encoder.goes_by_position(given):
+            self._check_names(nw.from_native(given).columns, "given")
         else:
-            values = encoder.read(validate_table(self, given, reset=False))
-        if not len(values[0]):
+            given = validate_table(self, given, reset=False)
+        cells = encoder.read_given(given)
+        if not len(cells[0].missing):
             raise ValueError("given holds no row.")
+        values = [c.numbers() for c in cells]
         encoder.check_holdable(values)
         encoder.check_known(values)
-        return values
+        return cells
 
     def _asked(
         self, X: Any, columns: Sequence[Any] | None, given: Sequence[Any] | None
@@ -626,7 +627,7 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
             raise ValueError(f"{both} are both among columns and among given.")
         if not asked:
             raise ValueError("no column is asked: columns is empty, or given names all of them.")
-        if not nw.dependencies.is_into_dataframe(X):
+        if not nw.dependencies.is_into_dataframe(X) or self.encoder_.goes_by_position(X):
             return validate_table(self, X, reset=False), asked, conditions
         if absent := [name for name in [*asked, *conditions] if name not in list(X.columns)]:
             raise ValueError(f"X lacks the columns {absent}, which are asked or given.")

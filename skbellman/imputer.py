@@ -15,7 +15,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from skbellman.density import BellmanDiffusionDensity
 from skbellman.settings import with_own_settings
 from skbellman.state import renewed
-from skbellman.tables import RepeatedRows, is_missing
+from skbellman.tables import Cells, RepeatedRows, is_missing
 from skbellman.validation import check_count, validate_table
 
 
@@ -176,8 +176,8 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
         check_is_fitted(self, "density_")
         if self.statistic == "draw":
             return self.complete(X, 1)[0]
-        draws = self._draws(X, self.n_draws)
-        return self._table(X, [_centre(column, self.statistic) for column in draws])
+        cells, draws = self._draws(X, self.n_draws)
+        return self._table(X, [_centre(column, self.statistic) for column in draws], cells)
 
     def complete(self, X: Any, n_tables: int = 5) -> list[Any]:
         """Return several completed tables: multiple imputation.
@@ -208,8 +208,8 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
         3
         """
         check_is_fitted(self, "density_")
-        draws = self._draws(X, check_count("n_tables", n_tables))
-        return [self._table(X, [column[:, k] for column in draws]) for k in range(n_tables)]
+        cells, draws = self._draws(X, check_count("n_tables", n_tables))
+        return [self._table(X, [column[:, k] for column in draws], cells) for k in range(n_tables)]
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return the names of the columns, which stay as they are.
@@ -239,10 +239,14 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
         check_is_fitted(self, "density_")
         return np.asarray(_check_feature_names_in(self, input_features))
 
-    def _draws(self, X: Any, n_draws: int) -> list[np.ndarray]:
-        """Return numbers or codes of each column, (n_samples, n_draws), the gaps drawn."""
+    def _draws(self, X: Any, n_draws: int) -> tuple[list[Cells], list[np.ndarray]]:
+        """Return the cells of each column as they are, and numbers or codes with the gaps drawn.
+
+        Of shapes (n_samples,) and (n_samples, n_draws).
+        """
         encoder = self.density_.encoder_
-        values = encoder.read(validate_table(self, X, reset=False))
+        cells = encoder.read_given(validate_table(self, X, reset=False))
+        values = [c.numbers() for c in cells]
         encoder.check_known(values)
         codes = encoder.codes(values)
         columns = [np.repeat(c[:, None], n_draws, axis=1) for c in codes]
@@ -254,7 +258,7 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
             filled = self.density_._fill(partial, seed)
             for column, drawn in zip(columns, filled, strict=True):
                 column[gaps] = drawn.reshape(-1, n_draws)
-        return columns
+        return cells, columns
 
     def _copies(
         self, values: list[np.ndarray], codes: list[np.ndarray], n_draws: int, seed: int
@@ -264,8 +268,8 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
             return [np.repeat(column, n_draws) for column in values]
         return self._repeats.lend(values, codes, n_draws, np.random.default_rng(seed))
 
-    def _table(self, X: Any, columns: list[np.ndarray]) -> Any:
-        table = self.density_.encoder_.restore(columns)
+    def _table(self, X: Any, columns: list[np.ndarray], cells: list[Cells]) -> Any:
+        table = self.density_.encoder_.restore(columns, cells)
         if hasattr(X, "index") and hasattr(table, "index"):  # pandas
             table.index = X.index
         return table
@@ -296,5 +300,5 @@ def _centre(draws: np.ndarray, statistic: str) -> np.ndarray:
     if draws.dtype.kind == "i":
         return np.array([np.bincount(row).argmax() for row in draws])
     centre = draws.mean(1) if statistic == "mean" else np.median(draws, axis=1)
-    given = (draws == draws[:, :1]).all(1)  # and to be exactly as it was
-    return np.where(given, draws[:, 0], centre)
+    equal = (draws == draws[:, :1]).all(1)  # a mean of them may differ in its last bit
+    return np.where(equal, draws[:, 0], centre)

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.linalg import hadamard
 
 from skbellman.tables.columns import CategoricalColumn, Column
-from skbellman.tables.containers import is_missing
+from skbellman.tables.kinds import is_missing
 
 # Places of a cell of the grid: its centre, between the two nodes of Gauss and Legendre.
 _PLACES = 0.5 + np.array([-1.0, 0.0, 1.0]) / np.sqrt(12)

@@ -30,6 +30,8 @@ _TAIL_GAIN = 0.002
 _REACH, _FARTHEST = 5.0, 100.0
 # Share of a step that rounding may have moved the bound of a grid.
 _ROUNDING = 1e-6
+# Steps of a grid beyond which no bound is told.
+_FAR = 2.0**100
 # Powers of ten are numbers up to here, and squares of numbers between these powers of two.
 _MAX_DECIMALS, _MAX_EXPONENT = 300, 400
 
@@ -171,8 +173,8 @@ class NumericColumn(Column):
         least = max(bounds[0], 0.0 if self.low >= 0 else -np.inf)
         if not self.step:
             return least, bounds[1]
-        n_below = np.floor((self.low - least) / self.step + _ROUNDING)
-        n_above = np.floor((bounds[1] - self.low) / self.step + _ROUNDING)
+        n_below = np.floor(min(self.low - least, _FAR * self.step) / self.step + _ROUNDING)
+        n_above = np.floor(min(bounds[1] - self.low, _FAR * self.step) / self.step + _ROUNDING)
         lowest = self.low - n_below * self.step
         if self.low > 0 and lowest < self.step / 2:
             lowest += self.step

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -17,8 +17,10 @@ from skbellman.tables.columns import (
     NumericColumn,
     find_atoms,
 )
-from skbellman.tables.containers import Container, is_gap, is_missing, reader_of
+from skbellman.tables.containers import ArrayContainer, Container, reader_of
 from skbellman.tables.grids import grid_step
+from skbellman.tables.kinds import Categories, Cells, Kind, is_gap, is_missing
+from skbellman.tables.looks import what_text_looks_like
 from skbellman.tables.tallied import (
     CountedColumn,
     TalliedColumn,
@@ -95,16 +97,23 @@ class TableEncoder:
 
     def fit(self, X: Any) -> TableEncoder:
         """Learn each column's map; warn of columns that are linear functions of others."""
-        self.container_: Container = reader_of(X)(X)
-        self.is_categorical_ = self._categorical_mask(X)
+        reader = reader_of(X)
+        self.container_: Container = reader(X)
+        cells = [reader.cells(X, j, False) for j in range(len(self.names))]
+        self.is_categorical_ = self._categorical_mask([c.kind for c in cells])
+        cells = [
+            reader.cells(X, j, True) if chosen and not c.kind.is_categorical else c
+            for j, (c, chosen) in enumerate(zip(cells, self.is_categorical_, strict=True))
+        ]
+        self.container_.kinds = [c.kind for c in cells]
         self.columns_: list[Column] = []
         self.palettes_: list[Any] = []
-        values = [self._values(X, j, j) for j in range(len(self.names))]
+        values = [self._fit_kind(j, c) for j, c in enumerate(cells)]
         missing = np.column_stack([is_missing(v) for v in values])
         self.gaps_, counts = np.unique(missing, axis=0, return_counts=True)
         self.gap_shares_ = counts / len(missing)
         for j in range(len(values)):
-            self._fit_column(X, j, values[j])
+            self._fit_column(X, j, cells[j], values[j])
         # Tallied columns have no other shape to choose.
         smooth = [j for j, c in enumerate(self.columns_) if type(c) is NumericColumn]
         self._straighten(smooth, _complete(values, smooth))
@@ -139,75 +148,102 @@ class TableEncoder:
         return np.concatenate(floors)
 
     def read(self, X: Any, columns: Sequence[Any] | None = None) -> list[np.ndarray]:
-        """Return the values of each column of the fitted table, checked.
+        """Return the numbers, or levels, of each column of the fitted table, checked.
 
         Of ``columns`` alone where they are given, by name, which X then may hold alone; the others
         are missing.
         """
-        if columns is None:
-            return [self._values(X, j, j) for j in range(len(self.names))]
-        present = self.names if isinstance(X, np.ndarray) else list(X.columns)
         return [
-            self._values(X, j, present.index(name)) if name in columns else self.nothing(j, len(X))
-            for j, name in enumerate(self.names)
+            self.nothing(j, len(X)) if cells is None else self.container_.kinds[j].read(cells)
+            for j, cells in enumerate(self._read_cells(X, columns))
         ]
 
-    def read_mapping(self, row: Mapping[Any, Any]) -> list[np.ndarray]:
-        """Return the values of one row, given by the names of columns; the others are missing."""
-        values = [self.nothing(j, 1) for j in range(len(self.names))]
-        for name, value in row.items():
-            j = self.names.index(name)
-            if is_gap(value):
-                continue
-            if isinstance(self.columns_[j], CategoricalColumn):
-                if not isinstance(value, Hashable):
-                    raise ValueError(f"Column {name!r} holds categories, not {value!r}.")
-                values[j][0] = value
-            elif (number := self.container_.number(j, value)) is not None:
-                values[j][0] = number
-            else:
-                kind = self.container_.held_kind(j)
-                raise ValueError(f"Column {name!r} holds {kind}, not {value!r}: give one of them.")
-        return values
+    def read_given(self, X: Any) -> list[Cells]:
+        """Return the cells of each column, those that X does not have missing.
+
+        They are cells of the fitted table, which holds them exactly: others are refused. X is a
+        table with some of the columns, or a mapping of their names to the values of one row.
+        """
+        if isinstance(X, Mapping):
+            n_rows, found = 1, [self._parsed(name, X) for name in self.names]
+        else:
+            n_rows, found = len(X), self._read_cells(X, self._names_in(X))
+        return [
+            self._no_cells(j, n_rows) if cells is None else self._adopted(j, cells)
+            for j, cells in enumerate(found)
+        ]
+
+    def _parsed(self, name: Any, row: Mapping[Any, Any]) -> Cells | None:
+        """Return the cell of a column that a row holds, None without one."""
+        value = row.get(name)
+        if is_gap(value):
+            return None
+        kind = self.container_.kinds[self.names.index(name)]
+        cells = kind.parse(value)
+        if cells is None:
+            raise ValueError(f"Column {name!r} holds {kind.held}, not {value!r}: give one of them.")
+        return cells
+
+    def goes_by_position(self, X: Any) -> bool:
+        """Say whether columns of X are those of the fitted table by position, and not by name.
+
+        So it is where one of the two has no names.
+        """
+        if isinstance(X, np.ndarray):
+            return True
+        unnamed = isinstance(self.container_, ArrayContainer)
+        return unnamed and not set(reader_of(X).names_of(X)) <= set(self.names)
 
     def check_holdable(self, values: list[np.ndarray]) -> None:
-        """Refuse numbers that columns of the fitted table could not hold."""
-        for j, column in enumerate(self.columns_):
-            if not column.holds_numbers:
+        """Refuse numbers that no draw of the fitted columns could hold."""
+        for j, kind in enumerate(self.container_.kinds):
+            if kind.is_categorical:
                 continue
             present = values[j][~is_missing(values[j])]
             self._check_magnitude(j, np.append(present, 0.0))
-            self._check_bounds(j, present)
             self._check_unit(j, present)
 
-    def _check_bounds(self, j: int, values: np.ndarray) -> None:
-        low, high = self.container_.bounds(j)
-        outside = values[(values < low) | (values > high)]
-        if len(outside):
-            least, most, value = (self.container_.shown(j, v) for v in (low, high, outside[0]))
-            raise ValueError(
-                f"The dtype of column {self.names[j]!r} holds {least} to {most}, so it cannot hold "
-                f"{value}: fit the column with a wider dtype."
-            )
-
     def _check_unit(self, j: int, values: np.ndarray) -> None:
-        unit, name = self.container_.unit(j)
+        unit = self.container_.kinds[j].unit[0]
         if not unit:
             return
         # What is left by rounding alone is no fraction of a unit.
         gaps = np.abs(values - np.rint(values / unit) * unit)
         between = values[gaps > 2 * np.spacing(np.abs(values))]
         if len(between):
-            raise ValueError(
-                f"Column {self.names[j]!r} holds {name}, so it cannot hold "
-                f"{self.container_.shown(j, between[0])}: round it, or fit the column as finer."
-            )
+            raise self._too_fine(j, self.container_.kinds[j].shown(between[0]))
+
+    def _too_fine(self, j: int, shown: str) -> ValueError:
+        return ValueError(
+            f"Column {self.names[j]!r} holds {self.container_.kinds[j].unit[1]}, so it cannot hold "
+            f"{shown}: round it, or fit the column as finer."
+        )
+
+    def _misfit(self, j: int, cells: Cells) -> ValueError:
+        """Return the error of the first of some cells, which a column cannot hold."""
+        kind = self.container_.kinds[j]
+        plain = cells.kind.plain(cells.values[:1])
+        number = float(cells.kind.numbers(plain)[0])
+        # Digits that a double has not tell why a number does not fit.
+        shown = kind.shown(number) if plain.dtype.kind == "M" else str(plain[0])
+        low, high = kind.bounds
+        if low <= number <= high:
+            return self._too_fine(j, shown)
+        return ValueError(
+            f"The dtype of column {self.names[j]!r} holds {low:g} to {high:g}, so it cannot hold "
+            f"{shown}: fit the column with a wider dtype."
+        )
 
     def nothing(self, j: int, n_rows: int) -> np.ndarray:
-        """Return a column j whose values are missing."""
-        if self.columns_[j].holds_numbers:
-            return np.full(n_rows, np.nan)
-        return np.full(n_rows, None, dtype=object)
+        """Return a column j whose numbers, or levels, are missing."""
+        return self._no_cells(j, n_rows).numbers()
+
+    def _no_cells(self, j: int, n_rows: int) -> Cells:
+        kind = self.container_.kinds[j]
+        missing = np.ones(n_rows, dtype=bool)
+        if kind.is_categorical:
+            return Cells(kind, np.full(n_rows, None, dtype=object), missing)
+        return Cells(kind, kind.drawn(np.zeros(n_rows)), missing)
 
     def check_known(self, values: list[np.ndarray]) -> None:
         """Refuse values that were not there in fit in columns that take no others."""
@@ -311,19 +347,45 @@ class TableEncoder:
             for column, v in zip(self.columns_, values, strict=True)
         ]
 
-    def restore(self, decoded: list[np.ndarray]) -> Any:
-        """Return the table of numbers and codes, like the fitted one."""
-        return self.container_.restore(decoded, self.palettes_)
-
-    def with_gaps(
-        self, table: Any, given: list[np.ndarray] | None, rng: np.random.Generator
+    def restore(
+        self,
+        decoded: list[np.ndarray],
+        given: list[Cells] | None = None,
+        gaps: np.ndarray | None = None,
     ) -> Any:
-        """Return a restored table with gaps as often as in the fitted one, but where given."""
-        chosen = rng.choice(len(self.gaps_), size=len(table), p=self.gap_shares_)
-        gaps = self.gaps_[chosen]
+        """Return the table of numbers and codes, like the fitted one.
+
+        Where cells are given, they are in the table as they are, and not what was decoded. Where
+        gaps, (n, n_features), are, it has none.
+        """
+        columns = []
+        for j, numbers in enumerate(decoded):
+            column = self._restored(j, numbers, None if given is None else given[j])
+            if gaps is not None and gaps[:, j].any():
+                column = self.container_.with_gaps(column, gaps[:, j])
+            columns.append(column)
+        return self.container_.table(columns)
+
+    def _restored(self, j: int, decoded: np.ndarray, given: Cells | None) -> Any:
+        kind, palette = self.container_.kinds[j], self.palettes_[j]
+        if kind.is_categorical:
+            return self.container_.painted(palette, decoded)
+        column = self.columns_[j]
+        if isinstance(column, CategoricalColumn):  # a constant
+            decoded = column.levels[decoded]
+        cells = kind.drawn(decoded)
+        if palette is not None:
+            cells = palette.exact(decoded, cells)
         if given is not None:
-            gaps = gaps & np.column_stack([is_missing(v) for v in given])
-        return self.container_.with_gaps(table, gaps)
+            cells = np.where(given.missing, cells, given.values)
+        return self.container_.column(j, cells)
+
+    def draw_gaps(
+        self, n_rows: int, given: list[Cells] | None, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Return gaps, (n_rows, n_features), as often as in the fitted table, but where given."""
+        gaps = self.gaps_[rng.choice(len(self.gaps_), size=n_rows, p=self.gap_shares_)]
+        return gaps if given is None else gaps & np.column_stack([c.missing for c in given])
 
     def has_grid(self) -> bool:
         """Say whether any column lies on a grid."""
@@ -363,50 +425,107 @@ class TableEncoder:
                 stacklevel=4,
             )
 
-    def _values(self, X: Any, j: int, position: int) -> np.ndarray:
-        """Return column j, found at a position of X, checked against its levels once known."""
-        reader = reader_of(X)  # an array may come after fitting a frame
-        values = reader.values(X, position)
-        column = self.columns_[j] if j < len(self.columns_) else None
-        is_number = column is not None and column.holds_numbers
-        if is_number and values.dtype == object:
-            held = next((v for v in values.tolist() if v is not None), None)
-            if held is None:
-                return self.nothing(j, len(values))
-            raise ValueError(
-                f"Column {self.names[j]!r} holds {held!r} but was numeric in fit: convert it."
-            )
-        if column is not None and self.handle_unknown == "error":
+    def _read_cells(self, X: Any, columns: Sequence[Any] | None) -> list[Cells | None]:
+        """Return the cells of each of the columns, of a table of any library; None of others."""
+        names = self._names_in(X)
+        wanted = self.names if columns is None else columns
+        if absent := [name for name in wanted if name not in names]:
+            raise ValueError(f"X lacks the columns {absent} of the fitted table.")
+        return [
+            self._cells(X, j, names.index(name)) if name in wanted else None
+            for j, name in enumerate(self.names)
+        ]
+
+    def _names_in(self, X: Any) -> list[Any]:
+        """Return the names of the columns of X, in the order of its columns."""
+        return self.names if self.goes_by_position(X) else reader_of(X).names_of(X)
+
+    def _cells(self, X: Any, j: int, position: int) -> Cells:
+        """Return column j, found at a position of X, checked against what was fitted."""
+        kind = self.container_.kinds[j]
+        cells = reader_of(X).cells(X, position, kind.is_categorical)
+        if cells.missing.all():
+            return self._no_cells(j, len(cells.missing))
+        self._check_same_kind(j, cells)
+        numbers = kind.read(cells)
+        self._check_finite(j, numbers)
+        if self.handle_unknown == "error":
             remedy = ' Remove the row, or set handle_unknown="zero_density".'
-            self._check_levels_known(j, column, values, remedy)
-        if is_number and not np.isnan(values).all():
-            self._check_same_kind(j, reader.kind(X, position))
-        return values
+            self._check_levels_known(j, self.columns_[j], numbers, remedy)
+        return cells
 
-    def _check_same_kind(self, j: int, now: str) -> None:
+    def _adopted(self, j: int, cells: Cells) -> Cells:
+        """Return cells as those of the fitted column, and refuse those that it cannot hold."""
+        kind = self.container_.kinds[j]
+        if kind.is_categorical or cells.missing.all():
+            return cells
+        present = np.flatnonzero(~cells.missing)
+        adopted, fits = kind.adopt(cells.values[present], cells.kind)
+        if not fits.all():
+            raise self._misfit(j, cells.at(present[~fits]))
+        values = self._no_cells(j, len(cells.values)).values
+        values[present] = adopted
+        return Cells(kind, values, cells.missing)
+
+    def _check_same_kind(self, j: int, cells: Cells) -> None:
         """Refuse dates for numbers, and numbers, which would be read as days, or UTC, for dates."""
-        then = self.container_.held_kind(j)
-        if now != then:
+        then, now = self.container_.kinds[j], cells.kind
+        if now.held == then.held:
+            return
+        if now.is_categorical:
+            first = cells.values[~cells.missing][0]
             raise ValueError(
-                f"Column {self.names[j]!r} holds {now}, but held {then} in fit: convert it."
+                f"Column {self.names[j]!r} holds {first!r} but was numeric in fit: convert it."
             )
+        raise ValueError(
+            f"Column {self.names[j]!r} holds {now.held}, but held {then.held} in fit: convert it."
+        )
 
-    def _fit_column(self, X: Any, j: int, values: np.ndarray) -> None:
-        present = np.flatnonzero(~is_missing(values))
+    def _check_finite(self, j: int, numbers: np.ndarray) -> None:
+        if numbers.dtype == object or not np.isinf(numbers).any():
+            return
+        row = int(np.isinf(numbers).argmax())
+        raise ValueError(
+            f"Column {self.names[j]!r} holds the infinite value {numbers[row]} in row {row}: "
+            "replace it or drop the row."
+        )
+
+    def _fit_kind(self, j: int, cells: Cells) -> np.ndarray:
+        """Learn what a column holds, and return its numbers or levels."""
+        if not cells.kind.is_categorical and not cells.missing.all():
+            cells.kind.learn(cells.values[~cells.missing])
+        numbers = cells.numbers()
+        self._check_finite(j, numbers)
+        return numbers
+
+    def _fit_column(self, X: Any, j: int, cells: Cells, values: np.ndarray) -> None:
+        present = np.flatnonzero(~cells.missing)
         if not len(present):
             raise ValueError(
                 f"Column {self.names[j]!r} holds no value, every one is missing: drop it."
             )
-        levels, first = _levels(values[present])
-        if self.is_categorical_[j] or len(levels) == 1:
-            self._check_levels(j, len(levels))
+        if isinstance(cells.kind, Categories):
+            levels, first = _levels(values[present])
+            hint = what_text_looks_like(levels) if cells.kind.is_text else ""
+            self._check_levels(j, len(levels), hint)
+            if hint:
+                warnings.warn(
+                    f"Column {self.names[j]!r} holds text that {hint}, or declare it, with "
+                    "astype('category'), if it is an identifier.",
+                    UserWarning,
+                    stacklevel=4,
+                )
             self.columns_.append(CategoricalColumn(levels))
             self.palettes_.append(self.container_.palette(X, j, present[first]))
+            return
+        numbers = values[present]
+        self._check_magnitude(j, numbers)
+        if np.ptp(numbers) == 0:
+            column: Column = CategoricalColumn(numbers[:1])
         else:
-            self._check_magnitude(j, values[present])
-            precision, bounds = self.container_.precision(j), self.container_.bounds(j)
-            self.columns_.append(self._number(values[present], precision, bounds))
-            self.palettes_.append(None)
+            column = self._number(numbers, cells.kind.precision, cells.kind.number_bounds)
+        self.columns_.append(column)
+        self.palettes_.append(_exact_levels(column, cells.kind, numbers, cells.values[present]))
 
     def _number(
         self, values: np.ndarray, precision: float, bounds: tuple[float, float]
@@ -468,17 +587,18 @@ class TableEncoder:
                 "divide the column by a constant, or repair the value."
             )
 
-    def _check_levels(self, j: int, n_levels: int) -> None:
+    def _check_levels(self, j: int, n_levels: int, hint: str) -> None:
         if n_levels > self.max_categories:
+            remedies = "drop it if it is an identifier, group rare categories, or raise"
+            remedies = f"it holds text that {hint}, {remedies}" if hint else remedies
             raise ValueError(
                 f"Column {self.names[j]!r} has {n_levels} categories, more than "
-                f"max_categories={self.max_categories}: drop it if it is an identifier, group "
-                "rare categories, or raise max_categories."
+                f"max_categories={self.max_categories}: {remedies} max_categories."
             )
 
-    def _categorical_mask(self, X: Any) -> np.ndarray:
-        n_columns, chosen = len(self.names), self.categorical_features
-        from_dtype = np.array([self.container_.is_categorical(X, j) for j in range(n_columns)])
+    def _categorical_mask(self, kinds: list[Kind]) -> np.ndarray:
+        chosen = self.categorical_features
+        from_dtype = np.array([kind.is_categorical for kind in kinds])
         if isinstance(chosen, str) and chosen == "from_dtype":
             return from_dtype
         mask = _mask(chosen, self.names)
@@ -551,6 +671,31 @@ def collinear(matrix: np.ndarray) -> list[int]:
     return varying[1 / np.diag(inverse) < _COLLINEAR].tolist()
 
 
+class ExactLevels(NamedTuple):
+    """Levels of a column of numbers, ascending, and the cells that a double cannot tell."""
+
+    numbers: np.ndarray
+    cells: np.ndarray
+
+    def exact(self, numbers: np.ndarray, cells: np.ndarray) -> np.ndarray:
+        """Return the cells, those of the levels' numbers as the fitted table holds them."""
+        place = np.searchsorted(self.numbers, numbers).clip(max=len(self.numbers) - 1)
+        return np.where(self.numbers[place] == numbers, self.cells[place], cells)
+
+
+def _exact_levels(
+    column: Column, kind: Kind, numbers: np.ndarray, cells: np.ndarray
+) -> ExactLevels | None:
+    """Return the levels of a column of which some cell is no double, None where there is none."""
+    levels = column.atoms if isinstance(column, AtomColumn) else column.only_levels
+    if levels is None:
+        return None
+    found, first = np.unique(numbers, return_index=True)
+    first = first[np.isin(found, levels)]
+    exact = ExactLevels(numbers[first], cells[first])
+    return None if (kind.drawn(exact.numbers) == exact.cells).all() else exact
+
+
 def _levels(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the different values, sorted, and the row where each comes first."""
     if values.dtype != object:
@@ -558,7 +703,10 @@ def _levels(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return values[rows], rows
     n_rows = len(values)
     first = dict(zip(values[::-1].tolist(), reversed(range(n_rows)), strict=True))
-    ordered = sorted(first)
+    try:
+        ordered = sorted(first)
+    except TypeError:  # numbers beside text, or members of an Enum
+        ordered = sorted(first, key=lambda level: (type(level).__name__, str(level)))
     rows = np.array([first[level] for level in ordered])
     return values[rows], rows
 

@@ -10,6 +10,8 @@ import numpy as np
 _BEYOND = 2.5e-4
 # Share of the unit that is one place at an end, at least.
 _LEAST_PLACE = 1e-7
+# Units from the nearest value beyond which an end is none: no value is near enough to be moved.
+_FAR = 1e6
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,8 @@ def end_at(values: np.ndarray, at: float, unit: float) -> End:
     n_first = int(np.ceil(np.sqrt(len(values))))
     first = np.partition(values, n_first - 1)[:n_first]
     nearest = values[values > at].min()
+    if nearest / unit - at / unit > _FAR:
+        return End()
     place = min(float(first.max() - at) / n_first, float(nearest - at))
     share = min(1.0, _BEYOND * len(values))
     return End(at, unit, max(place, _LEAST_PLACE * unit), share)
