@@ -162,7 +162,8 @@ class NumericColumn(Column):
 
     def _end(self, spread: np.ndarray, least: float) -> End:
         """Return the lower end of spread values of which this is the least."""
-        at = np.ldexp(least - self.step / 2, -self.exponent)
+        with np.errstate(over="ignore"):  # a bound of the dtype far from tiny values is none
+            at = np.ldexp(least - self.step / 2, -self.exponent)
         return end_at(spread, float(at), _robust_unit(spread))
 
     def _grid_bounds(self, bounds: tuple[float, float]) -> tuple[float, float]:

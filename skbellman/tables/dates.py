@@ -72,8 +72,12 @@ class Dates(Kind):
         return plain.astype(np.int64) / per_day - self._origin / self._per_day
 
     def drawn(self, numbers: np.ndarray) -> np.ndarray:
-        n_units = np.rint(numbers.clip(*self.number_bounds) * (self._per_day / self._clock))
-        return (n_units.astype(np.int64) * self._clock + self._origin).astype(self.dtype)
+        # Days by themselves: as many nanoseconds as from one end to the other are no int64.
+        days, part = np.divmod(numbers.clip(*self.number_bounds), 1.0)
+        origin_days, origin_part = divmod(self._origin, self._per_day)
+        count = (days.astype(np.int64) + origin_days) * self._per_day + origin_part
+        n_units = np.rint(part * (self._per_day / self._clock)).astype(np.int64)
+        return (count + n_units * self._clock).astype(self.dtype)
 
     def take(self, plain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         cells = plain.astype(self.dtype)

@@ -527,9 +527,7 @@ class TableEncoder:
         self.columns_.append(column)
         self.palettes_.append(_exact_levels(column, cells.kind, numbers, cells.values[present]))
 
-    def _number(
-        self, values: np.ndarray, precision: float, bounds: tuple[float, float]
-    ) -> Column:
+    def _number(self, values: np.ndarray, precision: float, bounds: tuple[float, float]) -> Column:
         """Return a column of these values: counted, tallied, with atoms, or else smooth."""
         atoms = find_atoms(values, self.atom_share)
         rest = values[~np.isin(values, atoms)]
