@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from skbellman.mixtures import best_mixture
-from skbellman.tables.cells import cells_of, joined, nodes
+from skbellman.tables.cells import nodes
 from skbellman.tables.columns import (
     AtomColumn,
     CategoricalColumn,
@@ -30,7 +30,6 @@ from skbellman.tables.tallied import (
 
 # Share of the variance of a column that the others must leave unexplained.
 _COLLINEAR = 1e-6
-_LARGEST = 1e150
 # Rows below which columns are always shaped, and rows that are looked at above.
 _MIN_STRAIGHTENED = 50
 _MIXTURE_ROWS = 2000
@@ -174,7 +173,6 @@ class TableEncoder:
             if not column.holds_numbers:
                 continue
             present = values[j][~is_missing(values[j])]
-            self._check_magnitude(j, np.append(present, 0.0))
             self._check_bounds(j, present)
             self._check_unit(j, present)
 
@@ -280,8 +278,7 @@ class TableEncoder:
         Coordinates that are ``held``, (n_dims,), stay at the centre of their cell.
         """
         divided = [c.divide(v) for c, v in zip(self.columns_, values, strict=True)]
-        cells = joined([cells_of(part, divided[j][k]) for j, k, part in self.pieces_])
-        return nodes(cells if held is None else cells._replace(wide=cells.wide & ~held))
+        return nodes([(part, divided[j][k]) for j, k, part in self.pieces_], held)
 
     def decode(self, matrix: np.ndarray, given: list[np.ndarray] | None = None) -> list[np.ndarray]:
         """Return numbers, or codes of categories, of the columns of rows with these coordinates.
@@ -397,7 +394,6 @@ class TableEncoder:
             self.columns_.append(CategoricalColumn(levels))
             self.palettes_.append(self.container_.palette(X, j, present[first]))
         else:
-            self._check_magnitude(j, values[present])
             precision, bounds = self.container_.precision(j), self.container_.bounds(j)
             self.columns_.append(self._number(values[present], precision, bounds))
             self.palettes_.append(None)
@@ -453,14 +449,6 @@ class TableEncoder:
         if _mixture_evidence(straight, values) > _mixture_evidence(shaped, values):
             for j, column in zip(numeric, straight, strict=True):
                 self.columns_[j] = column
-
-    def _check_magnitude(self, j: int, values: np.ndarray) -> None:
-        extreme = values[np.abs(values).argmax()]
-        if abs(extreme) > _LARGEST:
-            raise ValueError(
-                f"Column {self.names[j]!r} holds {extreme:g}, whose square is no number: "
-                "divide the column by a constant, or repair the value."
-            )
 
     def _check_levels(self, j: int, n_levels: int) -> None:
         if n_levels > self.max_categories:
@@ -535,7 +523,8 @@ def collinear(matrix: np.ndarray) -> list[int]:
     n_rows, n_columns = matrix.shape
     if n_columns < 2 or n_rows <= n_columns + 1:
         return []
-    correlation = np.corrcoef(matrix, rowvar=False)
+    largest = np.abs(matrix).max(0)  # squares of huge and of tiny values are no numbers
+    correlation = np.corrcoef(matrix / np.where(largest > 0, largest, 1.0), rowvar=False)
     inverse = np.linalg.inv(correlation + 1e-9 * np.eye(n_columns))
     return np.flatnonzero(1 / np.diag(inverse) < _COLLINEAR).tolist()
 
