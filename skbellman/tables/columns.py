@@ -31,6 +31,7 @@ _REACH, _FARTHEST = 5.0, 100.0
 _ROUNDING = 1e-6
 # Powers of ten are numbers up to here, and squares of numbers between these powers of two.
 _MAX_DECIMALS, _MAX_EXPONENT = 300, 400
+_LARGEST = float(np.finfo(float).max)
 
 
 class Column(ABC):
@@ -119,7 +120,7 @@ class NumericColumn(Column):
         spread = self.spread(values, _even_places(values))
         self.exponent = _exponent(spread)
         spread = np.ldexp(spread, -self.exponent)
-        least, most = self._grid_bounds(bounds)
+        self.drawn_within = least, most = self._grid_bounds(bounds)
         self.ends = Ends(self._end(spread, least), self._end(-spread, -most))
         self._set_shape(spread)
         counts = self._end_counts(values, self._unscaled(self.ends.inside(spread)[0])[0])
@@ -149,7 +150,7 @@ class NumericColumn(Column):
     def decode(self, coordinates: np.ndarray) -> np.ndarray:
         y = _inverse_asinh(coordinates[:, 0] * self.scale + self.mean, self.tail)
         line = inverse_yeo_johnson(y, self.power) * self.unit + self.center
-        values = np.ldexp(self.ends.to_values(line), self.exponent)
+        values = np.ldexp(self.ends.to_values(line), self.exponent).clip(*self.drawn_within)
         values = self._on_grid(values) if self.step else values
         # What rounding has put on 0 itself is none of a column that is positive.
         return np.where(values > 0, values, self.low) if self.low > 0 else values
@@ -160,7 +161,8 @@ class NumericColumn(Column):
 
     def _end(self, spread: np.ndarray, least: float) -> End:
         """Return the lower end of spread values of which this is the least."""
-        at = np.ldexp(least - self.step / 2, -self.exponent)
+        with np.errstate(over="ignore"):  # so far that it is none
+            at = np.ldexp(least - self.step / 2, -self.exponent)
         return end_at(spread, float(at), _robust_unit(spread))
 
     def _grid_bounds(self, bounds: tuple[float, float]) -> tuple[float, float]:
@@ -168,15 +170,15 @@ class NumericColumn(Column):
 
         What was never negative is drawn no lower, and what was always positive stays so.
         """
-        least = max(bounds[0], 0.0 if self.low >= 0 else -np.inf)
+        least = max(bounds[0], 0.0 if self.low >= 0 else -_LARGEST)
+        most = min(bounds[1], _LARGEST)
         if not self.step:
-            return least, bounds[1]
+            return least, most
         n_below = np.floor((self.low - least) / self.step + _ROUNDING)
-        n_above = np.floor((bounds[1] - self.low) / self.step + _ROUNDING)
-        lowest = self.low - n_below * self.step
-        if self.low > 0 and lowest < self.step / 2:
-            lowest += self.step
-        return float(lowest), float(self.low + n_above * self.step)
+        if self.low > 0 and least == 0:
+            n_below = max(np.ceil(self.low / self.step - _ROUNDING) - 1, 0.0)
+        n_above = np.floor((most - self.low) / self.step + _ROUNDING)
+        return float(self.low - n_below * self.step), float(self.low + n_above * self.step)
 
     def _set_shape(self, spread: np.ndarray) -> None:
         """Choose location, scale, power and tails of values within the ends."""
@@ -186,6 +188,8 @@ class NumericColumn(Column):
         self.unit = _robust_unit(line)
         u = (line - self.center) / self.unit
         self.power = _best_power(u)
+        while not _stays_near(u, self.power, np.inf):
+            self.power = (1 + self.power) / 2
         self.tail = _best_tail(u, self.power)
         self._standardise(inside)
 
@@ -202,15 +206,19 @@ class NumericColumn(Column):
         return t, log_slope - np.log(self.unit)
 
     def _on_grid(self, values: np.ndarray) -> np.ndarray:
-        low, high = np.ldexp([self.ends.low.at, -self.ends.high.at], self.exponent)
+        ends = np.ldexp([self.ends.low.at, -self.ends.high.at], self.exponent)
+        first, last = (ends.clip(*self.drawn_within) - self.low) / self.step
         n_steps = np.rint((values - self.low) / self.step)
-        first, last = np.rint((low - self.low) / self.step + 0.5), (high - self.low) / self.step
-        return self._grid_points(n_steps.clip(first, np.rint(last - 0.5)))
+        return self._grid_points(n_steps.clip(np.ceil(first), np.floor(last)))
 
     def _grid_points(self, n_steps: np.ndarray) -> np.ndarray:
         points = self.low + n_steps * self.step
         decimals = int(np.ceil(-np.log10(self.step))) + 6
-        return points.round(decimals) if decimals < _MAX_DECIMALS else points
+        if abs(decimals) > _MAX_DECIMALS:
+            return points
+        rounded = points.round(decimals)
+        error = 8 * np.finfo(float).eps * (abs(self.low) + np.abs(n_steps) * self.step)
+        return np.where(np.abs(rounded - points) <= error, rounded, points)
 
 
 class CategoricalColumn(Column):
