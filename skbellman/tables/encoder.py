@@ -398,9 +398,7 @@ class TableEncoder:
             self.columns_.append(self._number(values[present], precision, bounds))
             self.palettes_.append(None)
 
-    def _number(
-        self, values: np.ndarray, precision: float, bounds: tuple[float, float]
-    ) -> Column:
+    def _number(self, values: np.ndarray, precision: float, bounds: tuple[float, float]) -> Column:
         """Return a column of these values: counted, tallied, with atoms, or else smooth."""
         atoms = find_atoms(values, self.atom_share)
         rest = values[~np.isin(values, atoms)]
