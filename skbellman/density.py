@@ -394,6 +394,8 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         log_density : ndarray of shape (n_samples,)
             Natural logarithm of a density in the units of the numeric columns (days, for dates and
             times) and a probability in the categories. -inf for a category that was not in the table.
+            A value beyond an end of a column, where nothing is drawn, scores little, but not -inf:
+            at most 1/4000 of the mass lies there.
 
         Raises
         ------

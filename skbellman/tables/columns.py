@@ -24,16 +24,18 @@ _TAILS = (np.inf, 8.0, 4.0, 2.0, 1.0, 0.5, 0.25)
 _STANDING_OUT = 3
 # Rows that the bin beyond an end would hold, if counts went on as they fall, and does not hold.
 _MISSING_BEYOND = 10
+# Share of the least rows that is in the lower half of their range: half where the density does not
+# change, an eighth in the tail of a Gaussian.
+_DENSE = 0.3
 # Mean log-likelihood per row that a heavier tail has to gain to be chosen.
 _TAIL_GAIN = 0.002
 # A logarithmic tail on top of a logarithm draws values beyond any bound: see `_stays_near`.
 _REACH, _FARTHEST = 5.0, 100.0
 # Share of a step that rounding may have moved the bound of a grid.
 _ROUNDING = 1e-6
-# Steps of a grid beyond which no bound is told.
-_FAR = 2.0**100
 # Powers of ten are numbers up to here, and squares of numbers between these powers of two.
 _MAX_DECIMALS, _MAX_EXPONENT = 300, 400
+_LARGEST = float(np.finfo(float).max)
 
 
 class Column(ABC):
@@ -84,15 +86,17 @@ class Column(ABC):
 
 
 class NumericColumn(Column):
-    r"""A number: its ends are moved to infinity, then skewness is taken out, then tails, then scale.
+    r"""A number: its ends go to infinity, then skewness is taken out, then tails, then scale.
 
     With u the value in robust units on the line of `Ends`, the coordinate is
     :math:`z = (t - \bar t) / sd(t)`, :math:`t = c\,\mathrm{asinh}(y(u) / c)`, y the Yeo-Johnson
     transform (2000; its power kept in [0, 2], where the map is onto the whole line) and c the width
-    beyond which tails grow as a logarithm; power and c by maximum likelihood of a normal coordinate.
+    beyond which tails grow as a logarithm; power and c by maximum likelihood of a normal
+    coordinate. Values are divided by a power of two where their squares are no numbers.
 
-    Where rows do not thin out towards an end of the column (shares up to 1, adults from 18 on), the
-    column ends there. So it does at 0, if no value is negative, and at the bounds of its dtype.
+    Where rows do not thin out towards an end (shares up to 1, adults from 18 on), the column has
+    a hard end there. It also ends at 0 if no value is negative, and at the bounds of its dtype.
+    Samples never pass an end.
 
     Parameters
     ----------
@@ -107,6 +111,8 @@ class NumericColumn(Column):
     """
 
     n_dims, holds_numbers = 1, True
+    # Whether the ends are moved to infinity before the values are shaped.
+    ends_bend = True
 
     def __init__(
         self,
@@ -121,13 +127,13 @@ class NumericColumn(Column):
         spread = self.spread(values, _even_places(values))
         self.exponent = _exponent(spread)
         spread = np.ldexp(spread, -self.exponent)
-        least, most = self._grid_bounds(bounds)
+        self.drawn_within = least, most = self._grid_bounds(bounds)
         self.ends = Ends(self._end(spread, least), self._end(-spread, -most))
         self._set_shape(spread)
-        counts = self._end_counts(values, self._unscaled(self.ends.inside(spread)[0])[0])
-        if ends_at_once(counts):
+        low_is_hard, high_is_hard = self._hard_ends(values, spread)
+        if low_is_hard:
             self.ends = replace(self.ends, low=self._end(spread, self.low))
-        if ends_at_once(counts[::-1]):
+        if high_is_hard:
             self.ends = replace(self.ends, high=self._end(-spread, -float(values.max())))
         self._set_shape(spread)
 
@@ -140,10 +146,9 @@ class NumericColumn(Column):
 
     def encode(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         inside, log_share = self.ends.inside(np.ldexp(values, -self.exponent))
-        t, log_slope = self._unscaled(inside)
-        z = (t - self.mean) / self.scale
         log_unit = np.log(self.scale) + self.exponent * np.log(2)
-        return z[:, None], log_slope + log_share - log_unit
+        log_slope = self._unscaled(inside)[1] + log_share - log_unit
+        return self._coordinates(inside)[:, None], log_slope
 
     def spread(self, values: np.ndarray, place: np.ndarray | float) -> np.ndarray:
         return values + self.step * (place - 0.5)
@@ -151,18 +156,23 @@ class NumericColumn(Column):
     def decode(self, coordinates: np.ndarray) -> np.ndarray:
         y = _inverse_asinh(coordinates[:, 0] * self.scale + self.mean, self.tail)
         line = inverse_yeo_johnson(y, self.power) * self.unit + self.center
-        values = np.ldexp(self.ends.to_values(line), self.exponent)
+        values = np.ldexp(self._line.to_values(line), self.exponent).clip(*self.drawn_within)
         values = self._on_grid(values) if self.step else values
         # What rounding has put on 0 itself is none of a column that is positive.
         return np.where(values > 0, values, self.low) if self.low > 0 else values
 
-    def _end_counts(self, values: np.ndarray, shaped: np.ndarray) -> np.ndarray:
-        """Return how many rows are in each of the bins that tell whether they end at once."""
-        return np.histogram(shaped, math.ceil(math.sqrt(len(values))))[0]
+    def _hard_ends(self, values: np.ndarray, spread: np.ndarray) -> tuple[bool, bool]:
+        """Return whether the rows end at once at the lower and at the upper end."""
+        shaped, _ = self._unscaled(self.ends.inside(spread)[0])
+        counts = np.histogram(shaped, math.ceil(math.sqrt(len(values))))[0]
+        return (
+            ends_at_once(counts) and _is_dense(spread),
+            ends_at_once(counts[::-1]) and _is_dense(-spread),
+        )
 
     def _end(self, spread: np.ndarray, least: float) -> End:
         """Return the lower end of spread values of which this is the least."""
-        with np.errstate(over="ignore"):  # a bound of the dtype far from tiny values is none
+        with np.errstate(over="ignore"):  # so far that it is none
             at = np.ldexp(least - self.step / 2, -self.exponent)
         return end_at(spread, float(at), _robust_unit(spread))
 
@@ -171,24 +181,26 @@ class NumericColumn(Column):
 
         What was never negative is drawn no lower, and what was always positive stays so.
         """
-        least = max(bounds[0], 0.0 if self.low >= 0 else -np.inf)
+        least = max(bounds[0], 0.0 if self.low >= 0 else -_LARGEST)
+        most = min(bounds[1], _LARGEST)
         if not self.step:
-            return least, bounds[1]
-        n_below = np.floor(min(self.low - least, _FAR * self.step) / self.step + _ROUNDING)
-        n_above = np.floor(min(bounds[1] - self.low, _FAR * self.step) / self.step + _ROUNDING)
-        lowest = self.low - n_below * self.step
-        if self.low > 0 and lowest < self.step / 2:
-            lowest += self.step
-        return float(lowest), float(self.low + n_above * self.step)
+            return least, most
+        n_below = np.floor((self.low - least) / self.step + _ROUNDING)
+        if self.low > 0 and least == 0:
+            n_below = max(np.ceil(self.low / self.step - _ROUNDING) - 1, 0.0)
+        n_above = np.floor((most - self.low) / self.step + _ROUNDING)
+        return float(self.low - n_below * self.step), float(self.low + n_above * self.step)
 
     def _set_shape(self, spread: np.ndarray) -> None:
         """Choose location, scale, power and tails of values within the ends."""
         inside, _ = self.ends.inside(spread)
-        line, _ = self.ends.to_line(inside)
+        line, _ = self._line.to_line(inside)
         self.center = float(np.median(line))
         self.unit = _robust_unit(line)
         u = (line - self.center) / self.unit
         self.power = _best_power(u)
+        while not _stays_near(u, self.power, np.inf):
+            self.power = (1 + self.power) / 2
         self.tail = _best_tail(u, self.power)
         self._standardise(inside)
 
@@ -196,8 +208,16 @@ class NumericColumn(Column):
         t, _ = self._unscaled(inside)
         self.mean, self.scale = float(t.mean()), float(t.std())
 
+    @property
+    def _line(self) -> Ends:
+        """The ends that the line of the values is without."""
+        return self.ends if self.ends_bend else Ends()
+
+    def _coordinates(self, inside: np.ndarray) -> np.ndarray:
+        return (self._unscaled(inside)[0] - self.mean) / self.scale
+
     def _unscaled(self, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        line, log_end_slope = self.ends.to_line(inside)
+        line, log_end_slope = self._line.to_line(inside)
         u = (line - self.center) / self.unit
         y = yeo_johnson(u, self.power)
         t, log_tail_slope = _asinh(y, self.tail)
@@ -205,15 +225,19 @@ class NumericColumn(Column):
         return t, log_slope - np.log(self.unit)
 
     def _on_grid(self, values: np.ndarray) -> np.ndarray:
-        low, high = np.ldexp([self.ends.low.at, -self.ends.high.at], self.exponent)
+        ends = np.ldexp([self.ends.low.at, -self.ends.high.at], self.exponent)
+        first, last = (ends.clip(*self.drawn_within) - self.low) / self.step
         n_steps = np.rint((values - self.low) / self.step)
-        first, last = np.rint((low - self.low) / self.step + 0.5), (high - self.low) / self.step
-        return self._grid_points(n_steps.clip(first, np.rint(last - 0.5)))
+        return self._grid_points(n_steps.clip(np.ceil(first), np.floor(last)))
 
     def _grid_points(self, n_steps: np.ndarray) -> np.ndarray:
         points = self.low + n_steps * self.step
         decimals = int(np.ceil(-np.log10(self.step))) + 6
-        return points.round(decimals) if decimals < _MAX_DECIMALS else points
+        if abs(decimals) > _MAX_DECIMALS:
+            return points
+        rounded = points.round(decimals)
+        error = 8 * np.finfo(float).eps * (abs(self.low) + np.abs(n_steps) * self.step)
+        return np.where(np.abs(rounded - points) <= error, rounded, points)
 
 
 class CategoricalColumn(Column):
@@ -351,6 +375,14 @@ def ends_at_once(counts: np.ndarray) -> bool:
     """Return whether a bin before the first would hold rows, if counts went on as they fall."""
     first, second = np.append(counts, 0)[:2]
     return bool(first * min(first / max(second, 1), 1) >= _MISSING_BEYOND)
+
+
+def _is_dense(values: np.ndarray) -> bool:
+    """Return whether the least values do not thin out towards the least: a bin may hide a tail."""
+    n_least = math.ceil(math.sqrt(len(values)))
+    least = np.partition(values, n_least - 1)[:n_least]
+    middle = (least.min() + least.max()) / 2
+    return bool((least <= middle).sum() >= _DENSE * n_least)
 
 
 def yeo_johnson(u: np.ndarray, power: float) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from skbellman.mixtures import best_mixture
-from skbellman.tables.cells import cells_of, joined, nodes
+from skbellman.tables.cells import nodes
 from skbellman.tables.columns import (
     AtomColumn,
     CategoricalColumn,
@@ -32,7 +32,6 @@ from skbellman.tables.tallied import (
 
 # Share of the variance of a column that the others must leave unexplained.
 _COLLINEAR = 1e-6
-_LARGEST = 1e150
 # Rows below which columns are always shaped, and rows that are looked at above.
 _MIN_STRAIGHTENED = 50
 _MIXTURE_ROWS = 2000
@@ -200,7 +199,6 @@ class TableEncoder:
             if kind.is_categorical:
                 continue
             present = values[j][~is_missing(values[j])]
-            self._check_magnitude(j, np.append(present, 0.0))
             self._check_unit(j, present)
 
     def _check_unit(self, j: int, values: np.ndarray) -> None:
@@ -322,8 +320,7 @@ class TableEncoder:
         Coordinates that are ``held``, (n_dims,), stay at the centre of their cell.
         """
         divided = [c.divide(v) for c, v in zip(self.columns_, values, strict=True)]
-        cells = joined([cells_of(part, divided[j][k]) for j, k, part in self.pieces_])
-        return nodes(cells if held is None else cells._replace(wide=cells.wide & ~held))
+        return nodes([(part, divided[j][k]) for j, k, part in self.pieces_], held)
 
     def decode(self, matrix: np.ndarray, given: list[np.ndarray] | None = None) -> list[np.ndarray]:
         """Return numbers, or codes of categories, of the columns of rows with these coordinates.
@@ -519,7 +516,6 @@ class TableEncoder:
             self.palettes_.append(self.container_.palette(X, j, present[first]))
             return
         numbers = values[present]
-        self._check_magnitude(j, numbers)
         if np.ptp(numbers) == 0:
             column: Column = CategoricalColumn(numbers[:1])
         else:
@@ -576,14 +572,6 @@ class TableEncoder:
         if _mixture_evidence(straight, values) > _mixture_evidence(shaped, values):
             for j, column in zip(numeric, straight, strict=True):
                 self.columns_[j] = column
-
-    def _check_magnitude(self, j: int, values: np.ndarray) -> None:
-        extreme = values[np.abs(values).argmax()]
-        if abs(extreme) > _LARGEST:
-            raise ValueError(
-                f"Column {self.names[j]!r} holds {extreme:g}, whose square is no number: "
-                "divide the column by a constant, or repair the value."
-            )
 
     def _check_levels(self, j: int, n_levels: int, hint: str) -> None:
         if n_levels > self.max_categories:
@@ -662,8 +650,9 @@ def collinear(matrix: np.ndarray) -> list[int]:
     varying = np.flatnonzero((matrix != matrix[:1]).any(0))
     if len(varying) < 2 or len(matrix) <= len(varying) + 1:
         return []
-    offset = matrix[:, varying] - matrix[:, varying].mean(0)
-    # The square of 1e-200 is 0, as a variance.
+    # Squares of huge and of tiny values are no numbers.
+    scaled = matrix[:, varying] / np.abs(matrix[:, varying]).max(0)
+    offset = scaled - scaled.mean(0)
     correlation = np.corrcoef(offset / np.abs(offset).max(0), rowvar=False)
     inverse = np.linalg.inv(correlation + 1e-9 * np.eye(len(varying)))
     return varying[1 / np.diag(inverse) < _COLLINEAR].tolist()

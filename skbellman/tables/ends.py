@@ -8,15 +8,15 @@ import numpy as np
 
 # Share of the column, at most, that the score leaves to what lies beyond an end.
 _BEYOND = 2.5e-4
-# Share of the unit that is one place at an end, at least.
-_LEAST_PLACE = 1e-7
-# Units from the nearest value beyond which an end is none: no value is near enough to be moved.
-_FAR = 1e6
+# Widths beyond which the map is the identity, to rounding.
+_FAR = 40.0
+# Of a distance that was mapped to the line and back.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
 class End:
-    r"""The lower end of a column: no value lies at it or below.
+    r"""The lower end of a column: no value lies below it.
 
     With t the distance from the end in units of ``width``, the value v goes to
     :math:`v + width \log(1 - e^{-t})`: logarithmic at the end, which goes to minus infinity, and
@@ -33,12 +33,15 @@ class End:
         Values that are nearer to the end than half of this have one coordinate.
     share : float
         Of the density at that place, what the density just beyond the end is said to be.
+    closed : bool
+        Whether values lie at the end itself, for which that place stands.
     """
 
     at: float = -np.inf
     width: float = 1.0
     place: float = 0.0
     share: float = 0.0
+    closed: bool = False
 
     def to_line(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the values on the line, and the log-derivative."""
@@ -52,7 +55,14 @@ class End:
         if np.isinf(self.at):
             return line
         t = (line - self.at) / self.width
-        return np.where(t > 0, line, self.at) + self.width * np.log1p(np.exp(-np.abs(t)))
+        above = np.where(t > 0, line - self.at, 0.0) + self.width * np.log1p(np.exp(-np.abs(t)))
+        return np.where(t > _FAR, line, self.at + above)
+
+    def snapped(self, values: np.ndarray) -> np.ndarray:
+        """Return values with the end itself in place of those nearest to it, if it is closed."""
+        if not self.closed:
+            return np.maximum(values, self.at)
+        return np.where(values - self.at <= self.place / 2 * (1 + _ROUNDING), self.at, values)
 
     def inside(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return values not nearer than half a place, and the log-share that those beyond have.
@@ -89,7 +99,7 @@ class Ends:
     def to_values(self, line: np.ndarray) -> np.ndarray:
         """Return the values that lie there on the line."""
         values = self.low.to_values(-self._high_on_line.to_values(-line))
-        return values.clip(self.low.at, -self.high.at)
+        return -self.high.snapped(-self.low.snapped(values))
 
     def inside(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return values within the ends, and the log-share that those beyond have."""
@@ -112,15 +122,15 @@ def end_at(values: np.ndarray, at: float, unit: float) -> End:
     values : array of shape (n,)
         None of them lower than the end.
     at : float
-        The end; minus infinity for none.
+        The end; one that is far below all values, or minus infinity, is none.
     unit : float
         Of the values: the width of the middle of them.
     """
+    if at < values.min() - _FAR * unit:
+        return End()
     n_first = int(np.ceil(np.sqrt(len(values))))
     first = np.partition(values, n_first - 1)[:n_first]
-    nearest = values[values > at].min()
-    if nearest / unit - at / unit > _FAR:
-        return End()
-    place = min(float(first.max() - at) / n_first, float(nearest - at))
+    nearest = float(values[values > at].min() - at)
+    place = min(float(first.max() - at) / n_first or nearest, nearest)
     share = min(1.0, _BEYOND * len(values))
-    return End(at, unit, max(place, _LEAST_PLACE * unit), share)
+    return End(at, unit, place, share, bool((values == at).any()))

@@ -150,6 +150,9 @@ class TalliedColumn(NumericColumn):
         The least and the largest number that the dtype of the column holds.
     """
 
+    # What the smooth shape has beyond an end is given to the steps.
+    ends_bend = False
+
     def __init__(
         self,
         values: np.ndarray,
@@ -158,27 +161,32 @@ class TalliedColumn(NumericColumn):
     ) -> None:
         super().__init__(values, True, precision, bounds)
         counts = _tally(values, self.step)
-        # The steps that hold a value, and between them what holds none, as one.
+        # The steps that hold a value, and between and beside them what holds none, as one.
         held = np.flatnonzero(counts)
         edge = np.unique(np.append(held, held + 1))
-        counts = counts[edge[:-1]]
-        edges = self.low + self.step * (edge - 0.5)
-        ends = super().encode(edges)[0][:, 0].clip(-_FARTHEST, _FARTHEST)
-        low, high = np.ldexp([self.ends.low.at, -self.ends.high.at], self.exponent)
-        ends = np.where(edges <= low, -_FARTHEST, np.where(edges >= high, _FARTHEST, ends))
+        counts = np.concatenate([[0.0], counts[edge[:-1]], [0.0]])
+        edges = np.ldexp(self.low + self.step * (edge - 0.5), -self.exponent)
+        inner = self._coordinates(edges).clip(-_FARTHEST, _FARTHEST)
+        ends = np.concatenate([self._outermost(1), inner, self._outermost(-1)])
         # Below and above 0 by the tail on that side: 1 less a small number is 1.
         shape = np.diff(ndtr(ends))
         shape = np.where(ends[:-1] > 0, -np.diff(ndtr(-ends)), shape).clip(_LEAST)
-        rows = _best_shape_rows(counts, shape)
-        mass = (counts + rows * shape) / (len(values) + rows)
-        beyond = rows / (len(values) + rows) * np.array([ndtr(ends[0]), ndtr(-ends[-1])])
+        within = shape / shape.sum()
+        rows = _best_shape_rows(counts, within)
+        mass = (counts + rows * within) / (len(values) + rows)
         self._shape = _Steps(ndtr(ends), ndtr(-ends))
-        below = beyond[0] + np.append(0.0, mass.cumsum())
-        above = beyond[1] + np.append(mass[::-1].cumsum()[::-1], 0.0)
+        below = np.append(0.0, mass.cumsum())
+        above = np.append(mass[::-1].cumsum()[::-1], 0.0)
         self._counted = _Steps(below, above)
-        ratio = rows / (len(values) + rows)
         self._ends = ends
-        self._log_slopes = np.log(np.concatenate([[ratio], mass / shape, [ratio]]))
+        self._log_slopes = np.log(mass / shape)[[0, *range(len(mass)), -1]]
+
+    def _outermost(self, side: int) -> np.ndarray:
+        """Return the coordinate of the lower end (side 1) or the upper one (-1), (1,)."""
+        end = self.ends.low if side == 1 else self.ends.high
+        if np.isinf(end.at):
+            return np.array([-_FARTHEST * side])
+        return self._coordinates(np.array([side * end.at])).clip(-_FARTHEST, _FARTHEST)
 
     def encode(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         smooth, log_slope = super().encode(values)
@@ -187,8 +195,9 @@ class TalliedColumn(NumericColumn):
         log_slope = log_slope + self._log_slopes[np.searchsorted(self._ends, smooth[:, 0])]
         return z, log_slope + 0.5 * (z**2 - smooth**2)[:, 0]
 
-    def _end_counts(self, values: np.ndarray, shaped: np.ndarray) -> np.ndarray:
-        return _tally(values, self.step)
+    def _hard_ends(self, values: np.ndarray, spread: np.ndarray) -> tuple[bool, bool]:
+        counts = _tally(values, self.step)
+        return ends_at_once(counts), ends_at_once(counts[::-1])
 
     def decode(self, coordinates: np.ndarray) -> np.ndarray:
         z = coordinates.clip(-_FARTHEST, _FARTHEST)
