@@ -69,6 +69,13 @@ def interrupt_at_call(function, count):
     return counted
 
 
+@pytest.fixture(autouse=True)
+def _few_nodes(monkeypatch):
+    """Make fits quick: what they are judged by does not matter here."""
+    monkeypatch.setattr("skbellman.fitting._VALIDATION_NODES", 3)
+    monkeypatch.setattr("skbellman.fitting._WEIGHING_BATCHES", 2)
+
+
 @functools.cache
 def _fitted_before():
     return density().fit(OTHER)
@@ -153,7 +160,7 @@ def test_an_interrupt_after_the_gradient_network_loses_nothing_of_it(stage, refi
 def test_steps_since_the_last_evaluation_are_kept(monkeypatch):
     from skbellman import fitting
 
-    interrupt = interrupt_at_call(fitting.denoising_loss, 2 * 16 + 1 + 150)
+    interrupt = interrupt_at_call(fitting.denoising_loss, 2 * 2 + 1 + 150)
     monkeypatch.setattr(fitting, "denoising_loss", interrupt)
     estimator = density(n_steps=2000)
     with pytest.warns(RuntimeWarning, match="interrupted in the training of the gradient network"):
@@ -176,7 +183,7 @@ def test_an_interrupt_between_rounds_keeps_the_rounds_before(monkeypatch):
         module,
         lambda m: (m(torch.ones(5, 1)) - 1).square().mean(),
         training.Plan(20, 0.01, max_steps=1000),
-        lambda m: {"score": m.weight.item()},
+        lambda m: {"score": -float((m.weight + m.bias - 1).square().detach())},
     )
     assert record.ended == "interrupted"
     assert record.step[-1] == 20
