@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -431,3 +432,52 @@ def test_settings_are_as_they_were_after_an_answer():
         assert np.geterr()["under"] == "raise"
         assert torch.zeros(1).dtype == torch.float64
         assert torch.zeros(1).device.type == "meta"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:fit was interrupted:RuntimeWarning")
+def test_an_interrupt_at_any_moment_leaves_the_old_fit_or_a_new_one():
+    calls, moments = count_calls(lambda: density().fit(FRAME)), np.random.default_rng(0)
+    for moment in moments.integers(0, calls, 60):
+        estimator = fitted_before()
+        before = attributes(estimator)
+        try:
+            interrupt_call(moment, lambda fit=estimator.fit: fit(FRAME))
+        except KeyboardInterrupt:
+            assert attributes(estimator) == before
+            assert np.isfinite(estimator.score_samples(OTHER)).all()
+        else:
+            assert list(estimator.feature_names_in_) == list(FRAME)
+            assert np.isfinite(estimator.score_samples(FRAME[:5])).all()
+            assert len(estimator.sample(2, random_state=0)) == 2
+
+
+def count_calls(work):
+    """Return how many functions of the package are called."""
+    calls = []
+    _traced(work, lambda: calls.append(1))
+    return len(calls)
+
+
+def interrupt_call(moment, work):
+    """Interrupt one of the calls of the package's functions."""
+    calls = []
+
+    def interrupt():
+        calls.append(1)
+        if len(calls) == moment + 1:
+            raise KeyboardInterrupt
+
+    _traced(work, interrupt)
+
+
+def _traced(work, hook):
+    def trace(frame, event, _):
+        if event == "call" and "skbellman" in frame.f_code.co_filename:
+            hook()
+
+    sys.setprofile(trace)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
