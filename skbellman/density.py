@@ -773,7 +773,7 @@ def _check_for_paper(encoder: TableEncoder, objective: str) -> None:
             'a kernel of each other (see "From the paper to the library"). Use '
             'objective="denoising".',
             UserWarning,
-            stacklevel=4,
+            stacklevel=7,
         )
 
 
