@@ -19,14 +19,14 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
 from skbellman.devices import PortableMixin, resolve_device
 from skbellman.dynamics import Annealing, draw_given, draw_rows
 from skbellman.fields import ClosedFormField, DensityField
-from skbellman.fitting import WHOLE_ROWS, FieldSettings, Fit, Rows, fit_field
+from skbellman.fitting import FieldSettings, Fit, Rows, fit_field
 from skbellman.likelihood import N_PROBES, FlowIntegral, affordable_probes
 from skbellman.paper import Matching, fit_direct
+from skbellman.reading import read_rows
 from skbellman.schedule import NoiseSchedule
 from skbellman.settings import with_own_settings
 from skbellman.state import renewed
@@ -35,9 +35,6 @@ from skbellman.tables.parts import parts_of
 from skbellman.training import Plan, Record
 from skbellman.validation import check_count, validate_table
 
-# How often rows are spread over their grid: of many rows each is seen few times in training, and
-# all draws together are no more rows than this, unless the table has more.
-_GRID_DRAWS, _SPREAD_ROWS = 8, 2**18
 # Numbers of rows from which width="auto" is 128, 192 and 256.
 _WIDER_FROM = (100, 500, 20_000)
 # Of n_steps="auto": in the first round, and in all; three rounds of a table of a thousand rows.
@@ -45,8 +42,8 @@ _MAX_FIRST_STEPS, _MAX_STEPS = 8000, 12_600
 # Of weight_decay="auto", and the rows up to which it is so much.
 _WEIGHT_DECAY, _DECAY_ROWS = 0.3, 4000
 _SAMPLE_CHUNK = 16384
-# Rows that are read, or scored, at once.
-_READ_CHUNK, _SCORE_CHUNK, _GPU_SCORE_CHUNK = 2**16, 2**12, 2**15
+# Rows that are scored at once.
+_SCORE_CHUNK, _GPU_SCORE_CHUNK = 2**12, 2**15
 _MAX_PAIRWISE_COLUMNS = 6
 # Of a step of the flow, in units of the noise: 99% of Abalone's rows stay below it.
 _DOUBT = 0.06
@@ -352,7 +349,7 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         if self.objective != "denoising":
             _check_for_paper(encoder, self.objective)
         device = resolve_device(self.device)
-        rows = self._rows(encoder, X, rng, device)
+        rows = read_rows(encoder, X, self.validation_fraction, rng, device)
         floor = torch.as_tensor(encoder.floors(self.sigma_min)).to(rows.draws)
         schedule = NoiseSchedule(floor, torch.full_like(floor, self.sigma_max))
         seed = int(rng.integers(2**62))
@@ -693,46 +690,6 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         for matrix, log_measure in self.encoder_.encode_cells(values, n_places):
             yield matrix, np.arange(len(matrix)), log_measure - math.log(n_places)
 
-    def _rows(
-        self, encoder: TableEncoder, X: Any, rng: np.random.Generator, device: torch.device
-    ) -> Rows:
-        """Encode the table and hold out some rows."""
-        n_rows, n_columns = len(X), len(encoder.blocks_)
-        n_validation = min(max(round(self.validation_fraction * n_rows), 1), n_rows - 1)
-        order = rng.permutation(n_rows)
-        place = np.empty_like(order)
-        place[order] = np.arange(-n_validation, n_rows - n_validation)  # below 0: held out
-        is_spread = encoder.has_grid() or encoder.has_atoms()
-        n_draws = max(min(_GRID_DRAWS, _SPREAD_ROWS // n_rows), 1) if is_spread else 1
-        draws = np.empty((n_draws, n_rows - n_validation, n_columns), np.float32)
-        validation = np.empty((n_validation, n_columns), np.float32)
-        log_measure = np.empty(n_validation, np.float32)
-        blurred = encoder.floors(sigma_min=0.0)
-        for part, X_part in parts_of(X, _READ_CHUNK):
-            values, at = encoder.read(X_part), place[part]
-            matrix, logs = encoder.spread(values, n_draws, rng)
-            held_out, kept = at < 0, at >= 0
-            # Categories are judged where the noise of their floor puts them: judged at the very
-            # corners, a field whose peaks are too narrow would look better than the true one.
-            noise = rng.standard_normal((held_out.sum(), n_columns))
-            validation[at[held_out]] = matrix[0, held_out] + blurred * noise
-            present = ~np.isnan(matrix[0, held_out])
-            blur_measure = 0.5 * ((blurred > 0) * present * noise**2).sum(1)
-            log_measure[at[held_out]] = logs[0, held_out] + blur_measure
-            encoder.veil_atoms(values, matrix, rng, at < WHOLE_ROWS)
-            draws[:, at[kept]] = matrix[:, kept]
-
-        def tensor(values: np.ndarray) -> Tensor:
-            return torch.as_tensor(values, dtype=torch.float32, device=device)
-
-        return Rows(
-            draws=tensor(draws),
-            validation=tensor(validation),
-            validation_log_measure=tensor(log_measure),
-            blocks=torch.as_tensor(encoder.blocks_, device=device),
-            corners=[tensor(points) for points in encoder.corners()],
-        )
-
     def _fit_fields(self, rows: Rows, schedule: NoiseSchedule, seed: int) -> Fit:
         """Train by the objective."""
         how = self._settings(rows), self._plan(rows), seed, self._report
@@ -827,7 +784,7 @@ def _check_for_paper(encoder: TableEncoder, objective: str) -> None:
             'a kernel of each other (see "From the paper to the library"). Use '
             'objective="denoising".',
             UserWarning,
-            stacklevel=4,
+            stacklevel=7,
         )
 
 
