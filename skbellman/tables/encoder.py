@@ -224,7 +224,7 @@ class TableEncoder:
         # Digits that a double has not tell why a number does not fit.
         shown = kind.shown(number) if plain.dtype.kind == "M" else str(plain[0])
         low, high = kind.bounds
-        if low <= number <= high:
+        if low < number < high:
             return self._too_fine(j, shown)
         return ValueError(
             f"The dtype of column {self.names[j]!r} holds {low:g} to {high:g}, so it cannot hold "
@@ -253,10 +253,11 @@ class TableEncoder:
         present = values[~is_missing(values)]
         unknown, levels = present[~column.takes(present)].tolist(), column.only_levels
         if unknown and levels is not None:
-            shown = ", ".join(map(repr, levels[:_SHOWN_LEVELS].tolist()))
+            show = repr if self.is_categorical_[j] else self.container_.kinds[j].shown
+            shown = ", ".join(map(show, levels[:_SHOWN_LEVELS].tolist()))
             more = ", ..." if len(levels) > _SHOWN_LEVELS else ""
             raise ValueError(
-                f"Column {self.names[j]!r} holds {unknown[0]!r}, which was not there in fit, "
+                f"Column {self.names[j]!r} holds {show(unknown[0])}, which was not there in fit, "
                 f"among {shown}{more}.{remedy}"
             )
 

@@ -87,7 +87,7 @@ class Kind(ABC):
 
         A date may be text, as ISO 8601 writes it; without a time zone it is in that of the column.
         """
-        number = isinstance(value, Real | Decimal) and not np.isinf(as_float(value))
+        number = isinstance(value, Real | Decimal | np.bool_) and not np.isinf(as_float(value))
         return one_cell(self, value) if number else None
 
     def shown(self, number: float) -> str:
@@ -158,6 +158,9 @@ class Floats(Kind):
 
     def drawn(self, numbers: np.ndarray) -> np.ndarray:
         return numbers.clip(*self.bounds).astype(self.dtype)
+
+    def shown(self, number: float) -> str:
+        return repr(number)
 
     def take(self, plain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Round as the dtype does; whole numbers beyond its digits would be changed."""
