@@ -535,6 +535,7 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         self._check_learned_conditionals()
         generator = torch.Generator(self.device_).manual_seed(seed)
         matrix, _ = next(self.encoder_.encode_cells(values, 1))
+        self.encoder_.check_near(matrix)
         rows = torch.tensor(matrix, dtype=self.schedule_.floor.dtype, device=self.device_)
         parts = [
             draw_given(self.field_, chunk, self.schedule_, self._annealing, generator)

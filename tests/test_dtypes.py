@@ -381,6 +381,32 @@ def test_what_the_column_cannot_hold_is_refused_and_not_changed(fitted, asked, m
         imputer.transform(pd.DataFrame({"x": [asked], "y": 1.0}))
 
 
+@pytest.mark.parametrize("far", [1e30, 1e200])
+def test_a_condition_too_far_out_is_refused(far):
+    frame = pd.DataFrame(Orders().rng.normal(size=(N, 2)), columns=["x", "y"])
+    imputer = BellmanImputer(BellmanDiffusionDensity(**TINY), random_state=0).fit(frame)
+    with pytest.raises(ValueError, match="Column 'x' holds"):
+        imputer.density_.sample(given={"x": far})
+    with pytest.raises(ValueError, match="Column 'x' holds a value so far from those of fit"):
+        imputer.transform(pd.DataFrame({"x": [far], "y": [np.nan]}))
+
+
+def test_a_constant_date_and_number_are_conditions():
+    frame = pd.DataFrame({"x": Orders().rng.normal(size=N), "day": pd.Timestamp("2020-01-01")})
+    frame["id"] = 2**53 + 1
+    density = BellmanDiffusionDensity(**TINY).fit(frame)
+    for given in ({"day": "2020-01-01", "id": 2**53 + 1}, frame[["day", "id"]][:1]):
+        drawn = density.sample(1, random_state=0, given=given)
+        assert drawn["day"][0] == frame["day"][0]
+        assert drawn["id"][0] == 2**53 + 1
+    with pytest.raises(ValueError, match=r"'day' holds 2020-01-02T.*not there in fit.*2020-01-01T"):
+        density.sample(given={"day": "2020-01-02"})
+    with pytest.raises(ValueError, match=f"'id' holds {2**53 + 2}, which was not there in fit"):
+        density.sample(given={"id": 2**53 + 2})
+    with pytest.raises(ValueError, match="'day' holds 'x' but held dates without a time zone"):
+        density.score_samples(frame.assign(day="x"))
+
+
 def test_objects_are_read_as_the_numbers_and_dates_that_they_are():
     frame = frame_of("object")
     density = fitted_to("object").density_

@@ -18,7 +18,7 @@ from skbellman.tables.columns import (
 )
 from skbellman.tables.containers import ArrayContainer, Container, reader_of
 from skbellman.tables.grids import grid_step
-from skbellman.tables.kinds import Categories, Cells, Kind, is_gap, is_missing
+from skbellman.tables.kinds import NUMBERS, Categories, Cells, Kind, is_gap, is_missing
 from skbellman.tables.looks import what_text_looks_like
 from skbellman.tables.tallied import (
     CountedColumn,
@@ -32,6 +32,8 @@ from skbellman.tables.tallied import (
 # Share of the variance of a column that the others must leave unexplained.
 _COLLINEAR = 1e-6
 _LARGEST = 1e150
+# Deviations from the middle of a column up to which fields, in float32, can be asked.
+_FARTHEST = 1e15
 # Rows below which columns are always shaped, and rows that are looked at above.
 _MIN_STRAIGHTENED = 50
 _MIXTURE_ROWS = 2000
@@ -220,15 +222,11 @@ class TableEncoder:
         """Return the error of the first of some cells, which a column cannot hold."""
         kind = self.container_.kinds[j]
         plain = cells.kind.plain(cells.values[:1])
-        number = float(cells.kind.numbers(plain)[0])
-        # Digits that a double has not tell why a number does not fit.
-        shown = kind.shown(number) if plain.dtype.kind == "M" else str(plain[0])
-        low, high = kind.bounds
-        if low < number < high:
-            return self._too_fine(j, shown)
+        if not kind.is_beyond(plain):
+            return self._too_fine(j, str(plain[0]))
         return ValueError(
-            f"The dtype of column {self.names[j]!r} holds {low:g} to {high:g}, so it cannot hold "
-            f"{shown}: fit the column with a wider dtype."
+            f"The dtype of column {self.names[j]!r} holds {kind.limits()}, so it cannot hold "
+            f"{plain[0]}: fit the column with a wider dtype."
         )
 
     def nothing(self, j: int, n_rows: int) -> np.ndarray:
@@ -259,6 +257,16 @@ class TableEncoder:
             raise ValueError(
                 f"Column {self.names[j]!r} holds {show(unknown[0])}, which was not there in fit, "
                 f"among {shown}{more}.{remedy}"
+            )
+
+    def check_near(self, matrix: np.ndarray) -> None:
+        """Refuse coordinates, (n, n_dims), so far out that fields there are no numbers."""
+        far = (np.abs(matrix) > _FARTHEST).any(axis=0)
+        if far.any():
+            with_any = [self.names[piece.column] for piece in self.pieces_ if piece.part.n_dims]
+            raise ValueError(
+                f"Column {with_any[self.blocks_[far.argmax()]]!r} holds a value so far from those "
+                "of fit that nothing can be drawn beside it: repair it, or leave it out."
             )
 
     def coordinates_of(self, columns: Sequence[Any]) -> np.ndarray:
@@ -456,8 +464,9 @@ class TableEncoder:
             return
         if now.is_categorical:
             first = cells.values[~cells.missing][0]
+            was = "was numeric" if then.held == NUMBERS else f"held {then.held}"
             raise ValueError(
-                f"Column {self.names[j]!r} holds {first!r} but was numeric in fit: convert it."
+                f"Column {self.names[j]!r} holds {first!r} but {was} in fit: convert it."
             )
         raise ValueError(
             f"Column {self.names[j]!r} holds {now.held}, but held {then.held} in fit: convert it."

@@ -22,7 +22,7 @@ NUMBERS = "numbers"
 # Digits that decimals of any dtype need: those of decimal256 and of the largest double.
 _DECIMAL_DIGITS = 400
 # Up to which every whole number is a double.
-_MOST_WHOLE = 2.0**53
+MOST_WHOLE = 2.0**53
 
 
 class Kind(ABC):
@@ -92,7 +92,16 @@ class Kind(ABC):
 
     def shown(self, number: float) -> str:
         """Return a number of the column as text."""
-        return f"{number:.10g}"
+        return repr(number)
+
+    def limits(self) -> str:
+        """Return the bounds as text."""
+        return f"{self.bounds[0]:g} to {self.bounds[1]:g}"
+
+    def is_beyond(self, plain: np.ndarray) -> bool:
+        """Return whether it is for its bounds that the column cannot hold a plain cell."""
+        number = as_floats(plain)[0]
+        return not self.bounds[0] < number < self.bounds[1]
 
 
 class Cells(NamedTuple):
@@ -159,9 +168,6 @@ class Floats(Kind):
     def drawn(self, numbers: np.ndarray) -> np.ndarray:
         return numbers.clip(*self.bounds).astype(self.dtype)
 
-    def shown(self, number: float) -> str:
-        return repr(number)
-
     def take(self, plain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Round as the dtype does; whole numbers beyond its digits would be changed."""
         numbers = as_floats(plain)
@@ -186,7 +192,7 @@ class WholeNumbers(Kind):
         self.origin = 0
 
     def learn(self, cells: np.ndarray) -> None:
-        if np.abs(as_floats(cells)).min() >= _MOST_WHOLE:
+        if are_all_beyond(as_floats(cells), MOST_WHOLE):
             self.origin = int(np.sort(cells)[len(cells) // 2])
 
     def numbers(self, plain: np.ndarray) -> np.ndarray:
@@ -204,7 +210,10 @@ class WholeNumbers(Kind):
         return cells
 
     def shown(self, number: float) -> str:
-        return str(round(number) + self.origin) if self.origin else super().shown(number)
+        return str(int(number) + self.origin) if is_whole(number) else super().shown(number)
+
+    def limits(self) -> str:
+        return f"{self.least} to {self.most}"
 
     def take(self, plain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if plain.dtype.kind == "f" and plain.dtype.itemsize < 8:
@@ -229,7 +238,7 @@ class Decimals(Kind):
         self.origin = Decimal(0)
 
     def learn(self, cells: np.ndarray) -> None:
-        if np.abs(as_floats(cells)).min() >= _MOST_WHOLE * self.unit[0]:
+        if are_all_beyond(as_floats(cells), MOST_WHOLE * self.unit[0]):
             self.origin = as_decimal(np.sort(cells)[len(cells) // 2])
 
     def numbers(self, plain: np.ndarray) -> np.ndarray:
@@ -313,6 +322,11 @@ def as_float(value: Any) -> float:
         return float(value)
     except OverflowError:
         return np.inf if value > 0 else -np.inf
+
+
+def are_all_beyond(numbers: np.ndarray, size: float) -> bool:
+    """Return whether all numbers are finite and at least of a size."""
+    return bool(np.isfinite(numbers).all() and np.abs(numbers).min() >= size)
 
 
 def is_whole(value: Any) -> bool:
