@@ -460,6 +460,7 @@ def test_text_that_looks_like_numbers_or_dates_is_named(texts, match):
         BellmanDiffusionDensity(**TINY).fit(frame)
     assert len(warned) == 1
     BellmanDiffusionDensity(**TINY).fit(frame.astype({"x": "category"}))
+    BellmanDiffusionDensity(categorical_features=["x"], **TINY).fit(frame)
     with pytest.raises(ValueError, match=f"'x' has .* categories, more than .*{match[4:]}"):
         BellmanDiffusionDensity(max_categories=14, **TINY).fit(frame)
 

@@ -33,6 +33,8 @@ class Kind(ABC):
     held : str
         What messages call the cells.
     is_categorical : bool
+    is_text : bool
+        Whether the dtype is of text, and not of categories.
     bounds : tuple of float
         The least and the largest number that the column can hold, from 0 and not from the origin.
     unit : tuple of (float, str)
@@ -42,7 +44,7 @@ class Kind(ABC):
     """
 
     held = NUMBERS
-    is_categorical = False
+    is_categorical, is_text = False, False
     bounds: tuple[float, float] = (-np.inf, np.inf)
     unit: tuple[float, str] = (0.0, "numbers")
     precision = float(np.finfo(np.float64).eps)
@@ -125,13 +127,7 @@ class Cells(NamedTuple):
 
 
 class Categories(Kind):
-    """Levels of any type that is hashable, None where missing.
-
-    Parameters
-    ----------
-    is_text : bool
-        Whether the dtype is of text, and not of categories.
-    """
+    """Levels of any type that is hashable, None where missing."""
 
     held, is_categorical = "categories", True
 
