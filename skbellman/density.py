@@ -299,8 +299,9 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         Parameters
         ----------
         X : DataFrame or array-like of shape (n_samples, n_features)
-            At least two rows; pandas, polars or an array. Missing values (NaN, None, pd.NA)
-            stay missing: a row is fitted to by what it holds.
+            At least two rows; pandas, polars or an array. Missing values (NaN, None, pd.NA, and
+            what a mask hides) stay missing: a row is fitted to by what it holds. Objects are
+            read as the numbers, decimals or dates that they are.
         y : None
             Ignored.
 
@@ -314,8 +315,8 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         ValueError
             For a table that has no density: infinite values, a column without any value, a
             single row, only constant columns, mixed types in a column, too many categories; for
-            missing values with one of the paper's objectives. The message names the column and
-            the remedy.
+            missing values with one of the paper's objectives; for dtypes that are no number,
+            date or category. The message names the column and the remedy.
         TypeError
             For a polars LazyFrame.
         TrainingDivergedError
@@ -522,9 +523,11 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         random_state : int, RandomState instance or None, default=None
             Seeds the draws.
         given : mapping, DataFrame or array-like, optional
-            Values that the rows are to have, which they have exactly: a mapping of column names
-            (positions for an array) to values, or a table with some of the columns, in which
-            missing values are drawn. The rest is drawn from its conditional distribution.
+            Values that the rows are to have, which they have exactly, bit for bit: a mapping of
+            column names (positions for an array) to values, or a table with some of the columns,
+            in which missing values are drawn. The rest is drawn from its conditional distribution.
+            Values of another dtype become those of the column; fractions are rounded as a
+            float does, and nothing else is changed.
         with_missing : bool, default=False
             Leave values out as often as they were missing in the fitted table, together where they
             were together there, but whatever the values are. Those given stay.
@@ -541,7 +544,8 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         ------
         ValueError
             If n_samples is no whole number of at least 1; if ``given`` names an unknown column, or
-            holds a category that was not in the table, or a value that the column cannot hold.
+            holds a category that was not in the table, or a value that the column cannot hold, or
+            one so far out that nothing can be drawn beside it.
 
         Examples
         --------
@@ -580,6 +584,7 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         self._check_learned_conditionals()
         generator = torch.Generator(self.device_).manual_seed(seed)
         matrix, _ = next(self.encoder_.encode_cells(values, 1))
+        self.encoder_.check_near(matrix)
         rows = torch.tensor(matrix, dtype=self.schedule_.floor.dtype, device=self.device_)
         parts = [
             draw_given(self.field_, chunk, self.schedule_, self._annealing, generator)

@@ -157,13 +157,14 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
         Returns
         -------
         X : DataFrame or ndarray of shape (n_samples, n_features)
-            A table like the fitted one; what was there is as it was. A pandas index is kept.
+            A table like the fitted one; what was there is as it was, bit for bit. A pandas index
+            is kept.
 
         Raises
         ------
         ValueError
-            If columns differ from those of `fit`, or hold infinite values or categories that
-            were not there.
+            If columns differ from those of `fit`, or hold infinite values, categories that
+            were not there, or values that the fitted dtype cannot hold.
 
         Examples
         --------

@@ -27,10 +27,11 @@ def validate_table(estimator: Any, X: Any, reset: bool) -> Any:
         )
     least = 2 if reset else 1
     if not nw.dependencies.is_into_dataframe(X):
-        X = validate_data(
-            estimator, _unmasked(X), dtype="numeric", reset=reset, ensure_min_samples=least,
-            ensure_all_finite="allow-nan",
-        )  # fmt: skip
+        with np.errstate(over="ignore", invalid="ignore"):  # where it adds numbers up
+            X = validate_data(
+                estimator, _unmasked(X), dtype="numeric", reset=reset, ensure_min_samples=least,
+                ensure_all_finite="allow-nan",
+            )  # fmt: skip
         if X.dtype.kind not in "biuf":
             raise TypeError(f"X is an array of {X.dtype}, not of numbers: put it in a frame.")
         return X

@@ -266,6 +266,9 @@ FOUND = {
     "microseconds over eight millennia": pd.DataFrame(
         {"a": np.linspace(-5e16, 24e16, 30).astype("int64").astype("M8[us]")}
     ),
+    "the last day of dates": pd.DataFrame(
+        {"a": np.array(["9999-12-31T18:00", "2020-01-01", "2021-03-04T05:06"], "M8[s]")}
+    ),
     "squares that are 0": pd.DataFrame({"a": SOME, "b": 1e-182 * np.arange(12.0) ** 2}),
 }
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from datetime import date, datetime, timedelta
+import pickle
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import cache
 from zoneinfo import ZoneInfo
@@ -13,6 +14,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from scipy import sparse
 
 from skbellman import BellmanDiffusionDensity, BellmanImputer
 
@@ -268,3 +270,315 @@ def test_what_is_drawn_is_of_the_dtype_and_finite(library, name):
     assert (n_gaps > 0) == (len(held) < N)
     if library == "object":
         assert {value for value in lacking if pd.isna(value)} == {None}
+
+
+@pytest.mark.parametrize("dtype", [*WHOLE, "float16", "float32", "float64", "longdouble", "bool"])
+def test_arrays_keep_their_dtype_and_cells(dtype):
+    rng = np.random.default_rng(0)
+    if dtype in WHOLE:
+        orders, most = Orders(), int(np.iinfo(dtype).max)
+        X = np.column_stack([np.array(orders.down_from(most), dtype) for _ in "ab"])
+    elif dtype == "bool":
+        X = rng.random((N, 2)) < 0.5
+    else:
+        least = np.finfo("float64" if dtype == "longdouble" else dtype)
+        scale = 1.0 if dtype in ("float64", "longdouble") else float(least.max)
+        X = (scale * rng.uniform(-1, 1, (N, 2))).astype(dtype)
+    density = BellmanDiffusionDensity(**TINY).fit(X)
+    drawn = density.sample(N, random_state=0)
+    assert drawn.dtype == X.dtype
+    assert np.isfinite(drawn).all()
+    kept = density.sample(1, random_state=0, given=X)
+    assert kept.dtype == X.dtype
+    np.testing.assert_array_equal(kept, X)
+    assert density.sample(1, given={0: X[0, 0]})[0, 0] == X[0, 0]
+    assert np.isfinite(density.score_samples(X)).all()
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint64"])
+def test_the_largest_whole_number_is_drawn_scored_and_a_condition(dtype):
+    sentinel = np.iinfo(dtype).max
+    counted = np.array(Orders().up_from())
+    frame = pd.DataFrame({"x": counted.astype(dtype), "y": np.array(Orders().words())})
+    frame.loc[counted % 4 == 0, "x"] = sentinel
+    density = BellmanDiffusionDensity(**TINY).fit(frame)
+    drawn = density.sample(300, random_state=0)["x"]
+    assert 0.1 < (drawn == sentinel).mean() < 0.5
+    assert np.isfinite(density.score_samples(frame)).all()
+    assert (density.sample(3, given={"x": sentinel})["x"] == sentinel).all()
+    with pytest.raises(ValueError, match=f"cannot hold {2**64}: fit the column with a wider dtype"):
+        density.sample(given={"x": 2**64})
+
+
+def test_whole_numbers_that_doubles_cannot_tell_apart_are_not_one():
+    """All of them round to the same double: counted from one of their own they do not."""
+    frame = pd.DataFrame({"x": Orders().up_from(2**60), "y": Orders().rng.normal(size=N)})
+    density = BellmanDiffusionDensity(**TINY).fit(frame)
+    assert density.sample(50, random_state=0)["x"].nunique() > 10
+    np.testing.assert_allclose(
+        density.score_samples(frame),
+        BellmanDiffusionDensity(**TINY)
+        .fit(frame.assign(x=frame.x - 2**60 - N // 2))
+        .score_samples(frame.assign(x=frame.x - 2**60 - N // 2)),
+        atol=0.05,
+    )
+
+
+@pytest.mark.parametrize(
+    ("fitted", "asked"),
+    [
+        (np.arange(12), np.array([1.0, np.nan, 3.0])),
+        (np.arange(12) / 8, np.array([1, 2, 3])),
+        (pd.array(gapped(range(N))[:12], "Int64"), np.array([1.0, np.nan, 2.0**53])),
+        (pd.array(gapped(range(N))[:12], "Int64"), [Decimal(1), None, 2**60 + 1]),
+        ([Decimal(k) / 4 for k in range(12)], np.array([1.0, np.nan, 2.25])),
+        (pd.date_range("2020-01-01", periods=12, freq="W"), [date(2020, 1, 3), None, None]),
+        (pd.array(["a", "b"] * 6, "string"), ["a", None, "b"]),
+    ],
+)
+def test_a_table_of_other_dtypes_is_taken_if_the_column_can_hold_it(fitted, asked):
+    frame = pd.DataFrame({"x": fitted, "y": np.arange(12.0) ** 2})
+    imputer = BellmanImputer(BellmanDiffusionDensity(**TINY), random_state=0).fit(frame)
+    X = pd.DataFrame({"x": asked, "y": 1.0})
+    filled = imputer.transform(X)["x"]
+    assert filled.dtype == frame["x"].dtype
+    assert not filled.isna().any()
+    for value, kept in zip(asked, filled, strict=True):
+        same = pd.Timestamp(value) if isinstance(value, date) else value
+        assert pd.isna(value) or kept == same
+
+
+@pytest.mark.parametrize(
+    ("fitted", "asked", "match"),
+    [
+        (np.arange(12), 1.5, "'x' holds whole numbers, so it cannot hold 1.5"),
+        (np.arange(12.0) / 7, 2**53 + 1, f"float64 numbers, so it cannot hold {2**53 + 1}"),
+        (np.arange(12, dtype="float32") / 7, 1e300, "dtype of column 'x' holds .*1e.300"),
+        (pd.array(range(12), "UInt8"), -1, "dtype of column 'x' holds 0 to 255, .* hold -1"),
+        (
+            pd.Series([Decimal(k) for k in range(12)]).astype(pd.ArrowDtype(pa.decimal128(10, 2))),
+            Decimal("1.005"),
+            r"'x' holds numbers with 2 decimals, so it cannot hold 1\.005",
+        ),
+        (
+            pd.date_range("2020-01-01T00:00:01.5", periods=12).as_unit("us"),
+            pd.Timestamp("2020-01-01T00:00:01.000000001"),
+            "'x' holds whole milliseconds, so it cannot hold",
+        ),
+        (
+            pd.date_range("2020-01-01T00:00:01", periods=12).as_unit("ns"),
+            np.datetime64("9999-01-01", "us"),
+            "dtype of column 'x' holds .*9999",
+        ),
+    ],
+)
+def test_what_the_column_cannot_hold_is_refused_and_not_changed(fitted, asked, match):
+    frame = pd.DataFrame({"x": fitted, "y": np.arange(12.0) ** 2})
+    imputer = BellmanImputer(BellmanDiffusionDensity(**TINY), random_state=0).fit(frame)
+    with pytest.raises(ValueError, match=match):
+        imputer.density_.sample(given={"x": asked})
+    with pytest.raises(ValueError, match=match):
+        imputer.transform(pd.DataFrame({"x": [asked], "y": 1.0}))
+
+
+@pytest.mark.parametrize("far", [1e30, 1e200])
+def test_a_condition_too_far_out_is_refused(far):
+    frame = pd.DataFrame(Orders().rng.normal(size=(N, 2)), columns=["x", "y"])
+    imputer = BellmanImputer(BellmanDiffusionDensity(**TINY), random_state=0).fit(frame)
+    with pytest.raises(ValueError, match="Column 'x' holds"):
+        imputer.density_.sample(given={"x": far})
+    with pytest.raises(ValueError, match="Column 'x' holds a value so far from those of fit"):
+        imputer.transform(pd.DataFrame({"x": [far], "y": [np.nan]}))
+
+
+def test_a_constant_date_and_number_are_conditions():
+    frame = pd.DataFrame({"x": Orders().rng.normal(size=N), "day": pd.Timestamp("2020-01-01")})
+    frame["id"] = 2**53 + 1
+    density = BellmanDiffusionDensity(**TINY).fit(frame)
+    for given in ({"day": "2020-01-01", "id": 2**53 + 1}, frame[["day", "id"]][:1]):
+        drawn = density.sample(1, random_state=0, given=given)
+        assert drawn["day"][0] == frame["day"][0]
+        assert drawn["id"][0] == 2**53 + 1
+    with pytest.raises(ValueError, match=r"'day' holds 2020-01-02T.*not there in fit.*2020-01-01T"):
+        density.sample(given={"day": "2020-01-02"})
+    with pytest.raises(ValueError, match=f"'id' holds {2**53 + 2}, which was not there in fit"):
+        density.sample(given={"id": 2**53 + 2})
+    with pytest.raises(ValueError, match="'day' holds 'x' but held dates without a time zone"):
+        density.score_samples(frame.assign(day="x"))
+
+
+def test_objects_are_read_as_the_numbers_and_dates_that_they_are():
+    frame = frame_of("object")
+    density = fitted_to("object").density_
+    levels = [name for name, chosen in zip(frame, density.is_categorical_, strict=True) if chosen]
+    assert levels == ["str", "bool", "Enum", "tuple"]
+    asked = {"int": 1000, "Decimal": Decimal("7.77"), "date": "2023-05-01", "float": 0.123}
+    drawn = density.sample(2, random_state=0, given=asked)
+    assert drawn["int"].tolist() == [1000, 1000]
+    assert repr(drawn["Decimal"][0]) == "Decimal('7.77')"
+    assert drawn["date"].tolist() == [date(2023, 5, 1)] * 2
+    new = frame.assign(int=pd.Series([1000] * N, dtype=object))
+    assert np.isfinite(density.score_samples(new, columns=["int"])).all()
+    drawn = density.sample(50, random_state=0)
+    assert {value.as_tuple().exponent for value in drawn["Decimal"]} == {-2}
+    assert {value.tzinfo for value in drawn["datetime there"]} == {ZoneInfo(BERLIN)}
+
+
+@pytest.mark.parametrize(
+    ("values", "match"),
+    [
+        ([1, "a"], "'x' mixes values of types int, str"),
+        ([True, 2], "'x' mixes values of types bool, int"),
+        ([date(2020, 1, 1), 1.0], "'x' mixes values of types date, float"),
+        ([datetime(2020, 1, 1), datetime(2020, 1, 2, tzinfo=UTC)], "with and without a time zone"),
+        ([timedelta(1), timedelta(2)], "'x' holds .*, a timedelta, which is no number"),
+        ([time(1), time(2)], "'x' holds .*, a time, which is no number"),
+        ([1j, 2j], "'x' holds 1j, a complex, which is no number"),
+        ([[1], [2]], r"'x' holds \[1\], a list"),
+        ([Decimal("Infinity"), Decimal(1)], "'x' holds the infinite value inf in row 0"),
+        ([10**400, 1], "'x' holds the infinite value inf in row 0"),
+    ],
+)
+def test_objects_that_are_no_column_are_refused(values, match):
+    frame = pd.DataFrame({"x": pd.Series(values * 6, dtype=object), "y": np.arange(12.0) ** 2})
+    with pytest.raises(ValueError, match=match):
+        BellmanDiffusionDensity(**TINY).fit(frame)
+
+
+@pytest.mark.parametrize(
+    ("texts", "match"),
+    [
+        ([str(k / 4) for k in range(15)], r"'x' holds text that looks like numbers.*astype\(float"),
+        ([*map(str, range(30)), "n/a"], "looks like numbers"),
+        ([f"2020-01-{k:02}" for k in range(1, 20)], r"looks like dates.*pd\.to_datetime"),
+        ([f"{k}/12/2020 10:30" for k in range(1, 20)], "looks like dates"),
+    ],
+)
+def test_text_that_looks_like_numbers_or_dates_is_named(texts, match):
+    frame = pd.DataFrame({"x": texts * 2, "y": np.arange(2.0 * len(texts)) ** 2})
+    with pytest.warns(UserWarning, match=match) as warned:
+        BellmanDiffusionDensity(**TINY).fit(frame)
+    assert len(warned) == 1
+    BellmanDiffusionDensity(**TINY).fit(frame.astype({"x": "category"}))
+    BellmanDiffusionDensity(categorical_features=["x"], **TINY).fit(frame)
+    with pytest.raises(ValueError, match=f"'x' has .* categories, more than .*{match[4:]}"):
+        BellmanDiffusionDensity(max_categories=14, **TINY).fit(frame)
+
+
+def test_text_of_few_levels_is_categories():
+    frame = pd.DataFrame({"x": [str(k % 12) for k in range(N)], "y": Orders().rng.normal(size=N)})
+    assert set(BellmanDiffusionDensity(**TINY).fit(frame).sample(9)["x"]) <= set(frame["x"])
+
+
+UNREADABLE = {
+    "sparse": (
+        pd.Series(np.arange(N)).astype(pd.SparseDtype(float)),
+        r"Sparse\[.*sparse\.to_dense",
+    ),
+    "period": (pd.Series(pd.period_range("2020", periods=N)), r"period\[D\].*dt\.to_timestamp"),
+    "interval": (pd.Series(pd.interval_range(0, N)), r"interval\[int64.*array\.mid"),
+    "complex": (pd.Series(np.arange(N) * 1j), "complex128.*its real and its imaginary part"),
+    "duration": (pd.Series(pd.to_timedelta(np.arange(N), "h")), "Duration.*number of hours"),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_dtypes_that_are_no_number_date_or_category_are_refused_by_their_name(name):
+    column, match = UNREADABLE[name]
+    frame = pd.DataFrame(Orders().rng.normal(size=(N, 2)), columns=["x", "y"])
+    density = BellmanDiffusionDensity(**TINY).fit(frame)
+    other = frame.assign(x=column)
+    match = f"Column 'x' has dtype {match}"
+    for ask in (
+        lambda: BellmanDiffusionDensity(**TINY).fit(other),
+        lambda: density.score_samples(other),
+        lambda: density.sample(given=other),
+        lambda: density.sample(given=other[["x"]]),
+    ):
+        with pytest.raises(ValueError, match=match):
+            ask()
+
+
+@pytest.mark.parametrize("make", [sparse.csr_array, sparse.csr_matrix, sparse.dok_matrix])
+def test_sparse_matrices_are_refused(make):
+    X = make(Orders().rng.normal(size=(N, 2)))
+    density = BellmanDiffusionDensity(**TINY)
+    for ask in (density.fit, density.fit(X.toarray()).score_samples):
+        with pytest.raises(TypeError, match=r"Sparse data.*toarray"):
+            ask(X)
+    with pytest.raises(TypeError, match=r"Sparse data.*toarray"):
+        density.sample(given=X)
+
+
+def test_arrays_of_dates_and_complex_numbers_are_refused():
+    dates = np.array(Orders().up_from(), dtype="datetime64[D]").reshape(-1, 2)
+    with pytest.raises(TypeError, match=r"array of datetime64\[D\].*put it in a frame"):
+        BellmanDiffusionDensity(**TINY).fit(dates)
+    with pytest.raises(ValueError, match="Complex data not supported"):
+        BellmanDiffusionDensity(**TINY).fit(np.full((N, 2), 1j))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+def test_what_a_mask_hides_is_missing(dtype):
+    orders = Orders()
+    X = np.column_stack([orders.up_from(), orders.up_from()]).astype(dtype)
+    X[IS_GAP, 1] = 99
+    masked = np.ma.masked_array(X, mask=np.column_stack([np.zeros(N, dtype=bool), IS_GAP]))
+    plain = np.where(masked.mask, np.nan, X)
+    density = BellmanDiffusionDensity(**TINY).fit(masked)
+    assert density.encoder_.gaps_.tolist() == [[False, False], [False, True]]
+    same = BellmanDiffusionDensity(**TINY).fit(plain)
+    np.testing.assert_array_equal(density.score_samples(masked), same.score_samples(plain))
+    np.testing.assert_array_equal(
+        density.sample(given=masked, random_state=0), same.sample(given=plain, random_state=0)
+    )
+    filled = BellmanImputer(density, random_state=0).fit(masked).transform(masked)
+    np.testing.assert_array_equal(filled[~IS_GAP], X[~IS_GAP])
+    assert np.isfinite(filled).all()
+
+
+def test_a_mask_beside_whole_numbers_that_no_float_holds_is_refused():
+    X = np.ma.masked_array(2**53 + 1 + np.arange(20).reshape(-1, 2), mask=[[True, False]] * 10)
+    with pytest.raises(ValueError, match=f"int64 that holds {2**53 + 2}.*Int64"):
+        BellmanDiffusionDensity(**TINY).fit(X)
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame])
+def test_arrays_and_frames_are_asked_of_each_other_by_position(make):
+    X = Orders().rng.normal(size=(N, 2))
+    frame = make({"a": X[:, 0], "b": X[:, 1]})
+    by_array, by_frame = (BellmanDiffusionDensity(**TINY).fit(table) for table in (X, frame))
+    fitted = BellmanImputer(BellmanDiffusionDensity(**TINY), random_state=0).fit(X)
+    score = by_array.score_samples(X)
+    with pytest.warns(UserWarning, match="X has feature names, but .* without feature names"):
+        np.testing.assert_array_equal(by_array.score_samples(frame), score)
+    with pytest.warns(UserWarning, match="does not have valid feature names, but .* with"):
+        np.testing.assert_array_equal(by_frame.score_samples(X), score)
+    with pytest.warns(UserWarning, match="X has feature names"):
+        found = by_array.score_samples(frame, columns=[1], given=[0])
+    np.testing.assert_array_equal(found, by_frame.score_samples(frame, columns=["b"], given=["a"]))
+    with pytest.warns(UserWarning, match="X has feature names"):
+        np.testing.assert_array_equal(by_array.sample(given=frame), X)
+    with pytest.warns(UserWarning, match="does not have valid feature names"):
+        np.testing.assert_array_equal(by_frame.sample(given=X).to_numpy(), X)
+    with pytest.warns(UserWarning, match="X has feature names"):
+        np.testing.assert_array_equal(fitted.transform(frame), X)
+    with pytest.raises(ValueError, match=r"given names \['c'\]"):
+        by_frame.sample(given=make({"c": [1.0]}))
+
+
+def test_columns_of_numbered_names_are_matched_by_name():
+    X = pd.DataFrame(Orders().rng.normal(size=(N, 2)))
+    density = BellmanDiffusionDensity(**TINY).fit(X)
+    np.testing.assert_array_equal(density.score_samples(X[[1, 0]]), density.score_samples(X))
+    with pytest.raises(ValueError, match=r"X lacks the columns \[1\]"):
+        density.score_samples(X.rename(columns={1: 5}))
+
+
+@pytest.mark.parametrize("library", ["object", "polars"])
+def test_a_fitted_density_of_any_dtype_is_pickled(library):
+    density = fitted_to(library).density_
+    again = pickle.loads(pickle.dumps(density))
+    before, after = (d.sample(5, random_state=0) for d in (density, again))
+    for name in before.columns:
+        assert cells(before[name]) == cells(after[name])

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from skbellman.tables.kinds import Cells, Kind
+from skbellman.tables.kinds import MOST_WHOLE, Cells, Kind, are_all_beyond
 
 # Of a clock, in nanoseconds, the longest first.
 _CLOCK_UNITS = {
@@ -20,8 +20,9 @@ _CLOCK_UNITS = {
 _DAY = _CLOCK_UNITS["days"]
 # Of a dtype, in nanoseconds.
 UNITS = {"D": _DAY, "s": 10**9, "ms": 10**6, "us": 1000, "ns": 1}
+# Of a day, that a double of some million days can tell.
+_LEAST_PART = 1e-9
 # Days since 1970 that a date can be: in nanoseconds, 292 years either way, else from the year 1 on.
-_MOST_WHOLE = 2.0**53
 _NANOSECOND_DAYS, _DATE_DAYS = (-292.0 * 365, 292.0 * 365), (-719_162.0, 2_932_896.0)
 
 
@@ -49,7 +50,7 @@ class Dates(Kind):
         lengths = [unit * self._per_day // _DAY for unit in _CLOCK_UNITS.values()]
         longer = [length for length in lengths if length > 1]
         self._set_clock(next((n for n in longer if not (count % n).any()), 1))
-        if np.abs(count / self._clock).min() >= _MOST_WHOLE:
+        if are_all_beyond(count / self._clock, MOST_WHOLE):
             self._origin = int(np.sort(count)[len(count) // 2])
 
     def _set_clock(self, length: int) -> None:
@@ -62,7 +63,8 @@ class Dates(Kind):
     @property
     def number_bounds(self) -> tuple[float, float]:
         least, most = self.bounds
-        return least - self._origin / self._per_day, most - self._origin / self._per_day
+        last = most + 1 - max(self.unit[0], _LEAST_PART)
+        return least - self._origin / self._per_day, last - self._origin / self._per_day
 
     def numbers(self, plain: np.ndarray) -> np.ndarray:
         cells, fits = self.take(plain)
@@ -107,8 +109,14 @@ class Dates(Kind):
         return utc_moments([moment])
 
     def shown(self, number: float) -> str:
-        days = number + self._origin / self._per_day
-        return str(np.datetime64(round(days * (_DAY // 1000)), "us"))
+        return _day_text(number + self._origin / self._per_day)
+
+    def limits(self) -> str:
+        return " to ".join(map(_day_text, self.bounds))
+
+    def is_beyond(self, plain: np.ndarray) -> bool:
+        day = plain.astype("datetime64[D]").astype(np.int64)[0]
+        return not self.bounds[0] < day < self.bounds[1]
 
 
 def utc_moments(moments: list[Any]) -> np.ndarray:
@@ -149,3 +157,7 @@ def _nanoseconds(value: Any) -> int:
     if isinstance(value, np.datetime64):
         return int((value - value.astype("datetime64[us]")) / np.timedelta64(1, "ns"))
     return getattr(value, "nanosecond", 0)
+
+
+def _day_text(days: float) -> str:
+    return str(np.datetime64(round(days * (_DAY // 1000)), "us"))

@@ -19,7 +19,7 @@ from skbellman.tables.columns import (
 )
 from skbellman.tables.containers import ArrayContainer, Container, reader_of
 from skbellman.tables.grids import grid_step
-from skbellman.tables.kinds import Categories, Cells, Kind, is_gap, is_missing
+from skbellman.tables.kinds import NUMBERS, Cells, Kind, is_gap, is_missing
 from skbellman.tables.looks import what_text_looks_like
 from skbellman.tables.tallied import (
     CountedColumn,
@@ -32,6 +32,8 @@ from skbellman.tables.tallied import (
 
 # Share of the variance of a column that the others must leave unexplained.
 _COLLINEAR = 1e-6
+# Deviations from the middle of a column up to which fields, in float32, can be asked.
+_FARTHEST = 1e15
 # Rows below which columns are always shaped, and rows that are looked at above.
 _MIN_STRAIGHTENED = 50
 _MIXTURE_ROWS = 2000
@@ -96,23 +98,19 @@ class TableEncoder:
 
     def fit(self, X: Any) -> TableEncoder:
         """Learn each column's map; warn of columns that are linear functions of others."""
-        reader = reader_of(X)
-        self.container_: Container = reader(X)
-        cells = [reader.cells(X, j, False) for j in range(len(self.names))]
-        self.is_categorical_ = self._categorical_mask([c.kind for c in cells])
-        cells = [
-            reader.cells(X, j, True) if chosen and not c.kind.is_categorical else c
-            for j, (c, chosen) in enumerate(zip(cells, self.is_categorical_, strict=True))
-        ]
-        self.container_.kinds = [c.kind for c in cells]
+        self.container_: Container = reader_of(X)(X)
+        self.container_.kinds = []
         self.columns_: list[Column] = []
         self.palettes_: list[Any] = []
-        values = [self._fit_kind(j, c) for j, c in enumerate(cells)]
+        declared = self._declared()
+        values = [
+            self._fit_column(X, j, None if declared is None else bool(declared[j]))
+            for j in range(len(self.names))
+        ]
+        self.is_categorical_ = np.array([kind.is_categorical for kind in self.container_.kinds])
         missing = np.column_stack([is_missing(v) for v in values])
         self.gaps_, counts = np.unique(missing, axis=0, return_counts=True)
         self.gap_shares_ = counts / len(missing)
-        for j in range(len(values)):
-            self._fit_column(X, j, cells[j], values[j])
         # Tallied columns have no other shape to choose.
         smooth = [j for j, c in enumerate(self.columns_) if type(c) is NumericColumn]
         self._straighten(smooth, _complete(values, smooth))
@@ -221,15 +219,11 @@ class TableEncoder:
         """Return the error of the first of some cells, which a column cannot hold."""
         kind = self.container_.kinds[j]
         plain = cells.kind.plain(cells.values[:1])
-        number = float(cells.kind.numbers(plain)[0])
-        # Digits that a double has not tell why a number does not fit.
-        shown = kind.shown(number) if plain.dtype.kind == "M" else str(plain[0])
-        low, high = kind.bounds
-        if low <= number <= high:
-            return self._too_fine(j, shown)
+        if not kind.is_beyond(plain):
+            return self._too_fine(j, str(plain[0]))
         return ValueError(
-            f"The dtype of column {self.names[j]!r} holds {low:g} to {high:g}, so it cannot hold "
-            f"{shown}: fit the column with a wider dtype."
+            f"The dtype of column {self.names[j]!r} holds {kind.limits()}, so it cannot hold "
+            f"{plain[0]}: fit the column with a wider dtype."
         )
 
     def nothing(self, j: int, n_rows: int) -> np.ndarray:
@@ -254,11 +248,22 @@ class TableEncoder:
         present = values[~is_missing(values)]
         unknown, levels = present[~column.takes(present)].tolist(), column.only_levels
         if unknown and levels is not None:
-            shown = ", ".join(map(repr, levels[:_SHOWN_LEVELS].tolist()))
+            show = repr if self.is_categorical_[j] else self.container_.kinds[j].shown
+            shown = ", ".join(map(show, levels[:_SHOWN_LEVELS].tolist()))
             more = ", ..." if len(levels) > _SHOWN_LEVELS else ""
             raise ValueError(
-                f"Column {self.names[j]!r} holds {unknown[0]!r}, which was not there in fit, "
+                f"Column {self.names[j]!r} holds {show(unknown[0])}, which was not there in fit, "
                 f"among {shown}{more}.{remedy}"
+            )
+
+    def check_near(self, matrix: np.ndarray) -> None:
+        """Refuse coordinates, (n, n_dims), so far out that fields there are no numbers."""
+        far = (np.abs(matrix) > _FARTHEST).any(axis=0)
+        if far.any():
+            with_any = [self.names[piece.column] for piece in self.pieces_ if piece.part.n_dims]
+            raise ValueError(
+                f"Column {with_any[self.blocks_[far.argmax()]]!r} holds a value so far from those "
+                "of fit that nothing can be drawn beside it: repair it, or leave it out."
             )
 
     def coordinates_of(self, columns: Sequence[Any]) -> np.ndarray:
@@ -471,8 +476,9 @@ class TableEncoder:
             return
         if now.is_categorical:
             first = cells.values[~cells.missing][0]
+            was = "was numeric" if then.held == NUMBERS else f"held {then.held}"
             raise ValueError(
-                f"Column {self.names[j]!r} holds {first!r} but was numeric in fit: convert it."
+                f"Column {self.names[j]!r} holds {first!r} but {was} in fit: convert it."
             )
         raise ValueError(
             f"Column {self.names[j]!r} holds {now.held}, but held {then.held} in fit: convert it."
@@ -487,41 +493,51 @@ class TableEncoder:
             "replace it or drop the row."
         )
 
-    def _fit_kind(self, j: int, cells: Cells) -> np.ndarray:
-        """Learn what a column holds, and return its numbers or levels."""
-        if not cells.kind.is_categorical and not cells.missing.all():
-            cells.kind.learn(cells.values[~cells.missing])
-        numbers = cells.numbers()
-        self._check_finite(j, numbers)
-        return numbers
+    def _fit_column(self, X: Any, j: int, declared: bool | None) -> np.ndarray:
+        """Learn what column j holds and its map, and return its numbers or levels.
 
-    def _fit_column(self, X: Any, j: int, cells: Cells, values: np.ndarray) -> None:
+        ``declared`` says whether it is one of categories, None if its dtype says so.
+        """
+        cells = reader_of(X).cells(X, j, bool(declared))
         present = np.flatnonzero(~cells.missing)
         if not len(present):
             raise ValueError(
                 f"Column {self.names[j]!r} holds no value, every one is missing: drop it."
             )
-        if isinstance(cells.kind, Categories):
-            levels, first = _levels(values[present])
-            hint = what_text_looks_like(levels) if cells.kind.is_text else ""
-            self._check_levels(j, len(levels), hint)
-            if hint:
-                warnings.warn(
-                    f"Column {self.names[j]!r} holds text that {hint}, or declare it, with "
-                    "astype('category'), if it is an identifier.",
-                    UserWarning,
-                    stacklevel=4,
+        self.container_.kinds.append(cells.kind)
+        if cells.kind.is_categorical:
+            if declared is False:
+                raise ValueError(
+                    f"Column {self.names[j]!r} holds categories but is not among "
+                    'categorical_features: add it, or use categorical_features="from_dtype".'
                 )
-            self.columns_.append(CategoricalColumn(levels))
-            self.palettes_.append(self.container_.palette(X, j, present[first]))
-            return
+            self._fit_levels(X, j, cells, present)
+            return cells.values
+        cells.kind.learn(cells.values[present])
+        values = cells.numbers()
+        self._check_finite(j, values)
         numbers = values[present]
-        if np.ptp(numbers) == 0:
+        if (numbers == numbers[0]).all():
             column: Column = CategoricalColumn(numbers[:1])
         else:
             column = self._number(numbers, cells.kind.precision, cells.kind.number_bounds)
         self.columns_.append(column)
         self.palettes_.append(_exact_levels(column, cells.kind, numbers, cells.values[present]))
+        return values
+
+    def _fit_levels(self, X: Any, j: int, cells: Cells, present: np.ndarray) -> None:
+        levels, first = _levels(cells.values[present])
+        hint = what_text_looks_like(levels) if cells.kind.is_text else ""
+        self._check_levels(j, len(levels), hint)
+        if hint:
+            warnings.warn(
+                f"Column {self.names[j]!r} holds text that {hint}, or declare it, with "
+                "astype('category'), if it is an identifier.",
+                UserWarning,
+                stacklevel=6,
+            )
+        self.columns_.append(CategoricalColumn(levels))
+        self.palettes_.append(self.container_.palette(X, j, present[first]))
 
     def _number(self, values: np.ndarray, precision: float, bounds: tuple[float, float]) -> Column:
         """Return a column of these values: counted, tallied, with atoms, or else smooth."""
@@ -582,19 +598,12 @@ class TableEncoder:
                 f"max_categories={self.max_categories}: {remedies} max_categories."
             )
 
-    def _categorical_mask(self, kinds: list[Kind]) -> np.ndarray:
+    def _declared(self) -> np.ndarray | None:
+        """Return which columns categorical_features names, None if dtypes say which they are."""
         chosen = self.categorical_features
-        from_dtype = np.array([kind.is_categorical for kind in kinds])
         if isinstance(chosen, str) and chosen == "from_dtype":
-            return from_dtype
-        mask = _mask(chosen, self.names)
-        if (from_dtype & ~mask).any():
-            name = self.names[int((from_dtype & ~mask).argmax())]
-            raise ValueError(
-                f"Column {name!r} holds categories but is not among categorical_features: "
-                'add it, or use categorical_features="from_dtype".'
-            )
-        return mask
+            return None
+        return _mask(chosen, self.names)
 
 
 def _mixture_evidence(columns: list[NumericColumn], values: list[np.ndarray]) -> float:

@@ -24,7 +24,7 @@ NUMBERS = "numbers"
 # Digits that decimals of any dtype need: those of decimal256 and of the largest double.
 _DECIMAL_DIGITS = 400
 # Up to which every whole number is a double.
-_MOST_WHOLE = 2.0**53
+MOST_WHOLE = 2.0**53
 
 
 class Kind(ABC):
@@ -35,6 +35,8 @@ class Kind(ABC):
     held : str
         What messages call the cells.
     is_categorical : bool
+    is_text : bool
+        Whether the dtype is of text, and not of categories.
     bounds : tuple of float
         The least and the largest number that the column can hold, from 0 and not from the origin.
     unit : tuple of (float, str)
@@ -44,7 +46,7 @@ class Kind(ABC):
     """
 
     held = NUMBERS
-    is_categorical = False
+    is_categorical, is_text = False, False
     bounds: tuple[float, float] = (-np.inf, np.inf)
     unit: tuple[float, str] = (0.0, "numbers")
     precision = float(np.finfo(np.float64).eps)
@@ -94,12 +96,21 @@ class Kind(ABC):
 
         A date may be text, as ISO 8601 writes it; without a time zone it is in that of the column.
         """
-        number = isinstance(value, Real | Decimal) and not np.isinf(as_float(value))
+        number = isinstance(value, Real | Decimal | np.bool_) and not np.isinf(as_float(value))
         return one_cell(self, value) if number else None
 
     def shown(self, number: float) -> str:
         """Return a number of the column as text."""
-        return f"{number:.10g}"
+        return repr(number)
+
+    def limits(self) -> str:
+        """Return the bounds as text."""
+        return f"{self.bounds[0]:g} to {self.bounds[1]:g}"
+
+    def is_beyond(self, plain: np.ndarray) -> bool:
+        """Return whether it is for its bounds that the column cannot hold a plain cell."""
+        number = as_floats(plain)[0]
+        return not self.bounds[0] < number < self.bounds[1]
 
 
 class Cells(NamedTuple):
@@ -123,13 +134,7 @@ class Cells(NamedTuple):
 
 
 class Categories(Kind):
-    """Levels of any type that is hashable, None where missing.
-
-    Parameters
-    ----------
-    is_text : bool
-        Whether the dtype is of text, and not of categories.
-    """
+    """Levels of any type that is hashable, None where missing."""
 
     held, is_categorical = "categories", True
 
@@ -190,7 +195,7 @@ class WholeNumbers(Kind):
         self.origin = 0
 
     def learn(self, cells: np.ndarray) -> None:
-        if np.abs(as_floats(cells)).min() >= _MOST_WHOLE:
+        if are_all_beyond(as_floats(cells), MOST_WHOLE):
             self.origin = int(np.sort(cells)[len(cells) // 2])
 
     @property
@@ -212,7 +217,10 @@ class WholeNumbers(Kind):
         return cells
 
     def shown(self, number: float) -> str:
-        return str(round(number) + self.origin) if self.origin else super().shown(number)
+        return str(int(number) + self.origin) if is_whole(number) else super().shown(number)
+
+    def limits(self) -> str:
+        return f"{self.least} to {self.most}"
 
     def take(self, plain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if plain.dtype.kind == "f" and plain.dtype.itemsize < 8:
@@ -237,7 +245,7 @@ class Decimals(Kind):
         self.origin = Decimal(0)
 
     def learn(self, cells: np.ndarray) -> None:
-        if np.abs(as_floats(cells)).min() >= _MOST_WHOLE * self.unit[0]:
+        if are_all_beyond(as_floats(cells), MOST_WHOLE * self.unit[0]):
             self.origin = as_decimal(np.sort(cells)[len(cells) // 2])
 
     @property
@@ -327,6 +335,11 @@ def as_float(value: Any) -> float:
         return float(value)
     except OverflowError:
         return np.inf if value > 0 else -np.inf
+
+
+def are_all_beyond(numbers: np.ndarray, size: float) -> bool:
+    """Return whether all numbers are finite and at least of a size."""
+    return bool(np.isfinite(numbers).all() and np.abs(numbers).min() >= size)
 
 
 def is_whole(value: Any) -> bool:

@@ -104,6 +104,12 @@ class Objects(Kind):
     def shown(self, number: float) -> str:
         return self.inner.shown(number)
 
+    def limits(self) -> str:
+        return self.inner.limits()
+
+    def is_beyond(self, plain: np.ndarray) -> bool:
+        return self.inner.is_beyond(plain)
+
     def _made(self, cells: np.ndarray) -> np.ndarray:
         return as_objects([self._object(cell) for cell in cells])
 

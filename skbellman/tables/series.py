@@ -41,7 +41,7 @@ def cells_of(series: nw.Series[Any], as_categories: bool = False) -> Cells:
     if dtype in _CATEGORY_DTYPES:
         pairs = zip(series.to_list(), missing.tolist(), strict=True)
         levels = as_objects([None if gap else value for value, gap in pairs])
-        return Cells(Categories(is_text=dtype == nw.String), levels, missing)
+        return Cells(Categories(dtype == nw.String and not as_categories), levels, missing)
     if as_categories or dtype == nw.Object or missing.all():
         values = [None if is_gap(value) else value for value in series.to_list()]
         missing = np.fromiter((v is None for v in values), dtype=bool, count=len(values))
