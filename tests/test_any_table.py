@@ -176,7 +176,7 @@ def check_near(decoded: Any, X: Any) -> None:
         pairs = [(float(v), float(w)) for v, w in pairs if isinstance(v, Real | Decimal)]
         at_ends = math.isqrt(len(pairs)) + 1
         held, now = np.array(sorted(pairs)).reshape(-1, 2).T
-        changed = np.abs(now - held) > 1e-6 * (np.abs(held) + np.ptp(np.append(held, 0.0)))
+        changed = np.abs(now / 2 - held / 2) > 1e-6 * np.abs(held).max(initial=0.0)
         changed[:at_ends] = changed[-at_ends:] = False
         shown = f"{held[changed]} as {now[changed]}"
         assert not changed.any(), f"column {name!r} of {dtype_of(X, j)} decodes {shown}"
@@ -269,6 +269,7 @@ FOUND = {
     "the last day of dates": pd.DataFrame(
         {"a": np.array(["9999-12-31T18:00", "2020-01-01", "2021-03-04T05:06"], "M8[s]")}
     ),
+    "a range that is no double": pd.DataFrame({"a": [-1e308, 1.5e308, 1.7e308, 1e306, 1.7e308]}),
     "squares that are 0": pd.DataFrame({"a": SOME, "b": 1e-182 * np.arange(12.0) ** 2}),
 }
 

@@ -9,6 +9,8 @@ import numpy as np
 _MAX_DECIMALS = 8
 # Beyond it 10 to the power of as many decimals is no number.
 _LARGEST_POWER = 300
+# Half the range of values that may be on a grid: a double can hold the range.
+_WIDEST = np.finfo(float).max / 2
 # Share of a value, and of a step, by which it may miss the grid, beyond rounding of its own dtype.
 _TOLERANCE = 1e-6
 
@@ -34,7 +36,7 @@ def grid_step(values: np.ndarray, precision: float = np.finfo(float).eps) -> flo
     0.0
     """
     unique = np.unique(np.asarray(values, dtype=float))
-    if len(unique) < 2:
+    if len(unique) < 2 or unique[-1] / 2 - unique[0] / 2 > _WIDEST:
         return 0.0
     rounding = 4 * precision * np.abs(unique).max()
     return _decimal_step(unique, rounding) or _fraction_step(unique, rounding)

@@ -242,7 +242,7 @@ def _are_uneven(counts: np.ndarray) -> bool:
 
 def is_short(values: np.ndarray, step: float) -> bool:
     """Return whether the grid has few steps, with values or without."""
-    return bool(np.ptp(values) <= _MAX_CELLS * step)
+    return bool(step and np.ptp(values) <= _MAX_CELLS * step)
 
 
 def _most_cells(values: np.ndarray) -> int:
