@@ -31,6 +31,8 @@ _DENSE = 0.3
 _TAIL_GAIN = 0.002
 # A logarithmic tail on top of a logarithm draws values beyond any bound: see `_stays_near`.
 _REACH, _FARTHEST = 5.0, 100.0
+# How often a power is brought half as near to 1 where its draws are too far away.
+_MILDER = 20
 # Share of a step that rounding may have moved the bound of a grid.
 _ROUNDING = 1e-6
 # Powers of ten are numbers up to here, and squares of numbers between these powers of two.
@@ -121,7 +123,7 @@ class NumericColumn(Column):
         precision: float,
         bounds: tuple[float, float] = (-np.inf, np.inf),
     ) -> None:
-        self.low = float(values.min())
+        self.low, self.high = float(values.min()), float(values.max())
         self.step = grid_step(values, precision) if dequantize else 0.0
         # Of values on a coarse grid, two say, the likeliest shape has no bounds: spread them.
         spread = self.spread(values, _even_places(values))
@@ -134,7 +136,7 @@ class NumericColumn(Column):
         if low_is_hard:
             self.ends = replace(self.ends, low=self._end(spread, self.low))
         if high_is_hard:
-            self.ends = replace(self.ends, high=self._end(-spread, -float(values.max())))
+            self.ends = replace(self.ends, high=self._end(-spread, -self.high))
         self._set_shape(spread)
 
     def straight(self, values: np.ndarray) -> NumericColumn:
@@ -181,8 +183,8 @@ class NumericColumn(Column):
 
         What was never negative is drawn no lower, and what was always positive stays so.
         """
-        least = max(bounds[0], 0.0 if self.low >= 0 else -_LARGEST)
-        most = min(bounds[1], _LARGEST)
+        least = min(max(bounds[0], 0.0 if self.low >= 0 else -_LARGEST), self.low)
+        most = max(min(bounds[1], _LARGEST), self.high)
         if not self.step:
             return least, most
         n_below = np.floor((self.low - least) / self.step + _ROUNDING)
@@ -198,9 +200,9 @@ class NumericColumn(Column):
         self.center = float(np.median(line))
         self.unit = _robust_unit(line)
         u = (line - self.center) / self.unit
-        self.power = _best_power(u)
-        while not _stays_near(u, self.power, np.inf):
-            self.power = (1 + self.power) / 2
+        best = _best_power(u)
+        milder = (1 + (best - 1) * 0.5**k for k in range(_MILDER))
+        self.power = next((power for power in milder if _stays_near(u, power, np.inf)), 1.0)
         self.tail = _best_tail(u, self.power)
         self._standardise(inside)
 
