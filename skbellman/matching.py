@@ -229,7 +229,7 @@ def _gradient_and_slopes(
     basis = torch.eye(n_columns).to(x) if many else directions
 
     # In reverse: derivatives forward have one level for all threads.
-    trained = torch.is_grad_enabled()
+    trained = torch.is_grad_enabled() and any(p.requires_grad for p in field.parameters())
     with torch.enable_grad():
         points = x.detach().requires_grad_()
         g = field.gradient(points, 0.0)
@@ -237,7 +237,7 @@ def _gradient_and_slopes(
         (changes,) = torch.autograd.grad(
             g, points, each, create_graph=trained, is_grads_batched=True
         )
-    g = g if trained else g.detach()
+    g, changes = (g, changes) if trained else (g.detach(), changes.detach())
     if many:
         return g, torch.einsum("vk,kni,vi->vn", directions, changes, directions)
     return g, torch.einsum("vni,vi->vn", changes, directions)
