@@ -24,13 +24,12 @@ class Container(ABC):
     names : list
         Names of the columns.
     kinds : list of Kind
-        What each column of the fitted table holds.
+        What each column holds, in the order in which they are fitted.
     """
-
-    kinds: list[Kind]
 
     def __init__(self, X: Any) -> None:
         self.names = self.names_of(X)
+        self.kinds: list[Kind] = []
 
     @staticmethod
     @abstractmethod
@@ -143,6 +142,6 @@ class FrameContainer(Container):
         return nw.from_dict(dict(zip(template.columns, series, strict=True))).to_native()
 
 
-def reader_of(X: Any) -> type[ArrayContainer] | type[FrameContainer]:
-    """Return the class that reads a table that is validated already."""
+def container_of(X: Any) -> type[ArrayContainer] | type[FrameContainer]:
+    """Return the class of a table that is validated already."""
     return ArrayContainer if isinstance(X, np.ndarray) else FrameContainer

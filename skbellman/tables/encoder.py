@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -17,10 +17,11 @@ from skbellman.tables.columns import (
     NumericColumn,
     find_atoms,
 )
-from skbellman.tables.containers import ArrayContainer, Container, reader_of
+from skbellman.tables.containers import Container, container_of
 from skbellman.tables.grids import grid_step
-from skbellman.tables.kinds import NUMBERS, Cells, Kind, is_gap, is_missing
+from skbellman.tables.kinds import Cells, Kind, is_missing
 from skbellman.tables.looks import what_text_looks_like
+from skbellman.tables.reading import TableReader, check_finite, too_fine
 from skbellman.tables.tallied import (
     CountedColumn,
     TalliedColumn,
@@ -98,8 +99,8 @@ class TableEncoder:
 
     def fit(self, X: Any) -> TableEncoder:
         """Learn each column's map; warn of columns that are linear functions of others."""
-        self.container_: Container = reader_of(X)(X)
-        self.container_.kinds = []
+        self.container_: Container = container_of(X)(X)
+        self.reader_ = TableReader(self.container_)
         self.columns_: list[Column] = []
         self.palettes_: list[Any] = []
         declared = self._declared()
@@ -107,7 +108,7 @@ class TableEncoder:
             self._fit_column(X, j, None if declared is None else bool(declared[j]))
             for j in range(len(self.names))
         ]
-        self.is_categorical_ = np.array([kind.is_categorical for kind in self.container_.kinds])
+        self.is_categorical_ = np.array([kind.is_categorical for kind in self.reader_.kinds])
         missing = np.column_stack([is_missing(v) for v in values])
         self.gaps_, counts = np.unique(missing, axis=0, return_counts=True)
         self.gap_shares_ = counts / len(missing)
@@ -150,92 +151,44 @@ class TableEncoder:
         Of ``columns`` alone where they are given, by name, which X then may hold alone; the others
         are missing.
         """
-        return [
-            self.nothing(j, len(X)) if cells is None else self.container_.kinds[j].read(cells)
-            for j, cells in enumerate(self._read_cells(X, columns))
-        ]
+        found = zip(self.reader_.kinds, self.reader_.read(X, columns), strict=True)
+        values = [kind.read(cells) for kind, cells in found]
+        if self.handle_unknown == "error":
+            for j, column in enumerate(self.columns_):
+                remedy = ' Remove the row, or set handle_unknown="zero_density".'
+                self._check_levels_known(j, column, values[j], remedy)
+        return values
 
     def read_given(self, X: Any) -> list[Cells]:
-        """Return the cells of each column, those that X does not have missing.
+        """Return the cells of each column, as the fitted table holds them; others are refused.
 
-        They are cells of the fitted table, which holds them exactly: others are refused. X is a
-        table with some of the columns, or a mapping of their names to the values of one row.
+        X is a table with some of the columns, or a mapping of their names to the values of one
+        row; cells that it does not have are missing.
         """
-        if isinstance(X, Mapping):
-            n_rows, found = 1, [self._parsed(name, X) for name in self.names]
-        else:
-            n_rows, found = len(X), self._read_cells(X, self._names_in(X))
-        return [
-            self._no_cells(j, n_rows) if cells is None else self._adopted(j, cells)
-            for j, cells in enumerate(found)
-        ]
-
-    def _parsed(self, name: Any, row: Mapping[Any, Any]) -> Cells | None:
-        """Return the cell of a column that a row holds, None without one."""
-        value = row.get(name)
-        if is_gap(value):
-            return None
-        kind = self.container_.kinds[self.names.index(name)]
-        cells = kind.parse(value)
-        if cells is None:
-            raise ValueError(f"Column {name!r} holds {kind.held}, not {value!r}: give one of them.")
-        return cells
+        return self.reader_.read_given(X)
 
     def goes_by_position(self, X: Any) -> bool:
-        """Say whether columns of X are those of the fitted table by position, and not by name.
-
-        So it is where one of the two has no names.
-        """
-        if isinstance(X, np.ndarray):
-            return True
-        unnamed = isinstance(self.container_, ArrayContainer)
-        return unnamed and not set(reader_of(X).names_of(X)) <= set(self.names)
+        """Say whether columns of X are those of the fitted table by position, and not by name."""
+        return self.reader_.goes_by_position(X)
 
     def check_holdable(self, values: list[np.ndarray]) -> None:
         """Refuse numbers that no draw of the fitted columns could hold."""
-        for j, kind in enumerate(self.container_.kinds):
+        for j, kind in enumerate(self.reader_.kinds):
             if kind.is_categorical:
                 continue
             present = values[j][~is_missing(values[j])]
             self._check_unit(j, present)
 
     def _check_unit(self, j: int, values: np.ndarray) -> None:
-        unit = self.container_.kinds[j].unit[0]
+        unit = self.reader_.kinds[j].unit[0]
         if not unit:
             return
         # What is left by rounding alone is no fraction of a unit.
         gaps = np.abs(values - np.rint(values / unit) * unit)
         between = values[gaps > 2 * np.spacing(np.abs(values))]
         if len(between):
-            raise self._too_fine(j, self.container_.kinds[j].shown(between[0]))
-
-    def _too_fine(self, j: int, shown: str) -> ValueError:
-        return ValueError(
-            f"Column {self.names[j]!r} holds {self.container_.kinds[j].unit[1]}, so it cannot hold "
-            f"{shown}: round it, or fit the column as finer."
-        )
-
-    def _misfit(self, j: int, cells: Cells) -> ValueError:
-        """Return the error of the first of some cells, which a column cannot hold."""
-        kind = self.container_.kinds[j]
-        plain = cells.kind.plain(cells.values[:1])
-        if not kind.is_beyond(plain):
-            return self._too_fine(j, str(plain[0]))
-        return ValueError(
-            f"The dtype of column {self.names[j]!r} holds {kind.limits()}, so it cannot hold "
-            f"{plain[0]}: fit the column with a wider dtype."
-        )
-
-    def nothing(self, j: int, n_rows: int) -> np.ndarray:
-        """Return a column j whose numbers, or levels, are missing."""
-        return self._no_cells(j, n_rows).numbers()
-
-    def _no_cells(self, j: int, n_rows: int) -> Cells:
-        kind = self.container_.kinds[j]
-        missing = np.ones(n_rows, dtype=bool)
-        if kind.is_categorical:
-            return Cells(kind, np.full(n_rows, None, dtype=object), missing)
-        return Cells(kind, kind.drawn(np.zeros(n_rows)), missing)
+            kind = self.reader_.kinds[j]
+            raise too_fine(self.names[j], kind, kind.shown(between[0]))
 
     def check_known(self, values: list[np.ndarray]) -> None:
         """Refuse values that were not there in fit in columns that take no others."""
@@ -248,7 +201,7 @@ class TableEncoder:
         present = values[~is_missing(values)]
         unknown, levels = present[~column.takes(present)].tolist(), column.only_levels
         if unknown and levels is not None:
-            show = repr if self.is_categorical_[j] else self.container_.kinds[j].shown
+            show = repr if self.is_categorical_[j] else self.reader_.kinds[j].shown
             shown = ", ".join(map(show, levels[:_SHOWN_LEVELS].tolist()))
             more = ", ..." if len(levels) > _SHOWN_LEVELS else ""
             raise ValueError(
@@ -369,7 +322,7 @@ class TableEncoder:
         return self.container_.table(columns)
 
     def _restored(self, j: int, decoded: np.ndarray, given: Cells | None) -> Any:
-        kind, palette = self.container_.kinds[j], self.palettes_[j]
+        kind, palette = self.reader_.kinds[j], self.palettes_[j]
         if kind.is_categorical:
             return self.container_.painted(palette, decoded)
         column = self.columns_[j]
@@ -427,84 +380,18 @@ class TableEncoder:
                 stacklevel=4,
             )
 
-    def _read_cells(self, X: Any, columns: Sequence[Any] | None) -> list[Cells | None]:
-        """Return the cells of each of the columns, of a table of any library; None of others."""
-        names = self._names_in(X)
-        wanted = self.names if columns is None else columns
-        if absent := [name for name in wanted if name not in names]:
-            raise ValueError(f"X lacks the columns {absent} of the fitted table.")
-        return [
-            self._cells(X, j, names.index(name)) if name in wanted else None
-            for j, name in enumerate(self.names)
-        ]
-
-    def _names_in(self, X: Any) -> list[Any]:
-        """Return the names of the columns of X, in the order of its columns."""
-        return self.names if self.goes_by_position(X) else reader_of(X).names_of(X)
-
-    def _cells(self, X: Any, j: int, position: int) -> Cells:
-        """Return column j, found at a position of X, checked against what was fitted."""
-        kind = self.container_.kinds[j]
-        cells = reader_of(X).cells(X, position, kind.is_categorical)
-        if cells.missing.all():
-            return self._no_cells(j, len(cells.missing))
-        self._check_same_kind(j, cells)
-        numbers = kind.read(cells)
-        self._check_finite(j, numbers)
-        if self.handle_unknown == "error":
-            remedy = ' Remove the row, or set handle_unknown="zero_density".'
-            self._check_levels_known(j, self.columns_[j], numbers, remedy)
-        return cells
-
-    def _adopted(self, j: int, cells: Cells) -> Cells:
-        """Return cells as those of the fitted column, and refuse those that it cannot hold."""
-        kind = self.container_.kinds[j]
-        if kind.is_categorical or cells.missing.all():
-            return cells
-        present = np.flatnonzero(~cells.missing)
-        adopted, fits = kind.adopt(cells.values[present], cells.kind)
-        if not fits.all():
-            raise self._misfit(j, cells.at(present[~fits]))
-        values = self._no_cells(j, len(cells.values)).values
-        values[present] = adopted
-        return Cells(kind, values, cells.missing)
-
-    def _check_same_kind(self, j: int, cells: Cells) -> None:
-        """Refuse dates for numbers, and numbers, which would be read as days, or UTC, for dates."""
-        then, now = self.container_.kinds[j], cells.kind
-        if now.held == then.held:
-            return
-        if now.is_categorical:
-            first = cells.values[~cells.missing][0]
-            was = "was numeric" if then.held == NUMBERS else f"held {then.held}"
-            raise ValueError(
-                f"Column {self.names[j]!r} holds {first!r} but {was} in fit: convert it."
-            )
-        raise ValueError(
-            f"Column {self.names[j]!r} holds {now.held}, but held {then.held} in fit: convert it."
-        )
-
-    def _check_finite(self, j: int, numbers: np.ndarray) -> None:
-        if numbers.dtype == object or not np.isinf(numbers).any():
-            return
-        row = int(np.isinf(numbers).argmax())
-        raise ValueError(
-            f"Column {self.names[j]!r} holds the infinite value {numbers[row]} in row {row}: "
-            "replace it or drop the row."
-        )
-
     def _fit_column(self, X: Any, j: int, declared: bool | None) -> np.ndarray:
         """Learn what column j holds and its map, and return its numbers or levels.
 
         ``declared`` says whether it is one of categories, None if its dtype says so.
         """
-        cells = reader_of(X).cells(X, j, bool(declared))
+        cells = container_of(X).cells(X, j, bool(declared))
         present = np.flatnonzero(~cells.missing)
         if not len(present):
             raise ValueError(
                 f"Column {self.names[j]!r} holds no value, every one is missing: drop it."
             )
-        self.container_.kinds.append(cells.kind)
+        self.reader_.kinds.append(cells.kind)
         if cells.kind.is_categorical:
             if declared is False:
                 raise ValueError(
@@ -515,7 +402,7 @@ class TableEncoder:
             return cells.values
         cells.kind.learn(cells.values[present])
         values = cells.numbers()
-        self._check_finite(j, values)
+        check_finite(self.names[j], cells)
         numbers = values[present]
         if (numbers == numbers[0]).all():
             column: Column = CategoricalColumn(numbers[:1])
