@@ -35,10 +35,12 @@ def validate_table(estimator: Any, X: Any, reset: bool) -> Any:
         if X.dtype.kind not in "biuf":
             raise TypeError(f"X is an array of {X.dtype}, not of numbers: put it in a frame.")
         return X
-    names = list(nw.from_native(X, eager_only=True).columns)
+    names = _names(X)
     repeated = sorted({str(name) for name in names if names.count(name) > 1})
     if repeated:
         raise ValueError(f"X has more than one column named {repeated}: rename them.")
+    if nameless := [j for j, name in enumerate(names) if name != name]:
+        raise ValueError(f"The columns of X at {nameless} have no names, but NaN: rename them.")
     validate_data(estimator, X, skip_check_array=True, reset=reset)
     if len(X) < least or not names:
         raise ValueError(
@@ -53,6 +55,13 @@ def check_count(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
     return int(value)
+
+
+def _names(X: Any) -> list[Any]:
+    """Return the names of the columns of a frame, repeated ones too, which narwhals refuses."""
+    if nw.dependencies.is_pandas_like_dataframe(X):
+        return list(X.columns)
+    return list(nw.from_native(X, eager_only=True).columns)
 
 
 def _unmasked(X: Any) -> Any:

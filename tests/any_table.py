@@ -499,7 +499,7 @@ ARRAYS = {
 
 @st.composite
 def array_tables(draw, n: int) -> Table:
-    pool = ["float64", "float64", "float32", "float16", "int64", "int8", "uint8", "bool"]
+    pool = ["float64", "float64", "float32", "float16", "int64", "uint64", "int8", "uint8", "bool"]
     dtype = draw(st.sampled_from(pool))
     kind = PANDAS[dtype]
     columns = [draw(kind.values(n)) for _ in range(draw(st.integers(1, 4)))]

@@ -270,6 +270,9 @@ FOUND = {
         {"a": np.array(["9999-12-31T18:00", "2020-01-01", "2021-03-04T05:06"], "M8[s]")}
     ),
     "a range that is no double": pd.DataFrame({"a": [-1e308, 1.5e308, 1.7e308, 1e306, 1.7e308]}),
+    "whole numbers at the upper bound": pd.DataFrame(
+        {"a": np.array([2**64 - 1, 2**64 - 3, 2**63 + 5], np.uint64)}
+    ),
     "squares that are 0": pd.DataFrame({"a": SOME, "b": 1e-182 * np.arange(12.0) ** 2}),
 }
 
@@ -287,6 +290,19 @@ def test_linear_functions_are_found_at_any_scale_and_beside_constants():
     table.loc[29, "a"] = np.nan
     with pytest.warns(UserWarning, match=r"Columns \['a', 'd'\] are linear functions"):
         TableEncoder().fit(table)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["a", "a"], r"more than one column named \['a'\]"),
+        ([np.nan, 1.0], r"at \[0\] have no names"),
+    ],
+)
+def test_names_that_are_none_are_refused_in_fit(names, message):
+    X = pd.DataFrame(np.eye(5)[:, :2], columns=names)
+    with pytest.raises(ValueError, match=message):
+        BellmanDiffusionDensity(**TINY).fit(X)
 
 
 @pytest.mark.slow

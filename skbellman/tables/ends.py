@@ -93,7 +93,12 @@ class Ends:
     def to_line(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the values on the whole line, and the log-derivative."""
         from_low, low_slope = self.low.to_line(values)
-        negative, high_slope = self._high_on_line.to_line(-from_low)
+        if np.isinf(self.high.at):
+            return from_low, low_slope
+        high = self._high_on_line
+        # Where the upper end is nearer than rounding on this line, a value is one rounding away.
+        nearest = high.at + np.spacing(max(abs(high.at), high.width))
+        negative, high_slope = high.to_line(np.maximum(-from_low, nearest))
         return -negative, low_slope + high_slope
 
     def to_values(self, line: np.ndarray) -> np.ndarray:
