@@ -35,7 +35,7 @@ def validate_table(estimator: Any, X: Any, reset: bool) -> Any:
         if X.dtype.kind not in "biuf":
             raise TypeError(f"X is an array of {X.dtype}, not of numbers: put it in a frame.")
         return X
-    names = list(nw.from_native(X, eager_only=True).columns)
+    names = list(X.column_names if nw.dependencies.is_pyarrow_table(X) else X.columns)
     repeated = sorted({str(name) for name in names if names.count(name) > 1})
     if repeated:
         raise ValueError(f"X has more than one column named {repeated}: rename them.")
