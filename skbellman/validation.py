@@ -35,7 +35,7 @@ def validate_table(estimator: Any, X: Any, reset: bool) -> Any:
         if X.dtype.kind not in "biuf":
             raise TypeError(f"X is an array of {X.dtype}, not of numbers: put it in a frame.")
         return X
-    names = _names(X)
+    names = list(X.column_names if nw.dependencies.is_pyarrow_table(X) else X.columns)
     repeated = sorted({str(name) for name in names if names.count(name) > 1})
     if repeated:
         raise ValueError(f"X has more than one column named {repeated}: rename them.")
@@ -55,13 +55,6 @@ def check_count(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
     return int(value)
-
-
-def _names(X: Any) -> list[Any]:
-    """Return the names of the columns of a frame, repeated ones too, which narwhals refuses."""
-    if nw.dependencies.is_pandas_like_dataframe(X):
-        return list(X.columns)
-    return list(nw.from_native(X, eager_only=True).columns)
 
 
 def _unmasked(X: Any) -> Any:
