@@ -13,6 +13,8 @@ from sklearn.mixture import GaussianMixture
 _MAX_COMPONENTS = 16
 _MAX_ROWS, _MOST_ROWS = 10_000, 100_000
 _RIDGE = 1e-4
+# Of a coordinate, by which places of rows are told apart.
+_DECIMALS = 6
 _REFINING_STEPS = 200
 # Rows given to each density that is weighed.
 _LENT = 0.01
@@ -41,7 +43,8 @@ def best_mixture(rows: np.ndarray, seed: int, persistent: bool = False) -> Gauss
     """
     rows = rows[:_MAX_ROWS] if len(rows) > 1 else np.repeat(rows, 2, axis=0)
     best, n_components = _fit(rows, 1, seed), 2
-    while n_components <= min(_MAX_COMPONENTS, len(rows) // 4):
+    n_places = len(np.unique(rows.round(_DECIMALS), axis=0))
+    while n_components <= min(_MAX_COMPONENTS, len(rows) // 4, n_places):
         larger = _fit(rows, n_components, seed)
         if larger.bic(rows) < best.bic(rows):
             best = larger

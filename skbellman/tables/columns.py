@@ -191,7 +191,8 @@ class NumericColumn(Column):
         if self.low > 0 and least == 0:
             n_below = max(np.ceil(self.low / self.step - _ROUNDING) - 1, 0.0)
         n_above = np.floor((most - self.low) / self.step + _ROUNDING)
-        return float(self.low - n_below * self.step), float(self.low + n_above * self.step)
+        with np.errstate(over="ignore"):  # rounding may take the last step beyond all numbers
+            return float(self.low - n_below * self.step), float(self.low + n_above * self.step)
 
     def _set_shape(self, spread: np.ndarray) -> None:
         """Choose location, scale, power and tails of values within the ends."""

@@ -63,6 +63,8 @@ class Dates(Kind):
     @property
     def number_bounds(self) -> tuple[float, float]:
         least, most = self.bounds
+        if self.zone is not None:  # local times are up to a day from those in UTC
+            least, most = least + 1, most - 1
         last = most + 1 - max(self.unit[0], _LEAST_PART)
         return least - self._origin / self._per_day, last - self._origin / self._per_day
 
