@@ -127,7 +127,12 @@ def same(one: Any, other: Any) -> bool:
         return list(one) == list(other)
     if isinstance(one, float | np.floating) and np.signbit(one) != np.signbit(other):
         return False
-    return type(one) is type(other) and bool(one == other)
+    return type_of(one) == type_of(other) and bool(one == other)
+
+
+def type_of(cell: Any) -> Any:
+    """Return the type of a cell: numpy has several of one dtype."""
+    return cell.dtype if isinstance(cell, np.generic) else type(cell)
 
 
 def same_table(one: Any, other: Any) -> bool:
