@@ -33,6 +33,8 @@ from skbellman.tables.tallied import (
 
 # Share of the variance of a column that the others must leave unexplained.
 _COLLINEAR = 1e-6
+# Of a column, so that a range and a step beyond an end are numbers.
+_LARGEST = 1e306
 # Deviations from the middle of a column up to which fields, in float32, can be asked.
 _FARTHEST = 1e15
 # Rows below which columns are always shaped, and rows that are looked at above.
@@ -407,10 +409,19 @@ class TableEncoder:
         if (numbers == numbers[0]).all():
             column: Column = CategoricalColumn(numbers[:1])
         else:
+            self._check_magnitude(j, numbers)
             column = self._number(numbers, cells.kind.precision, cells.kind.number_bounds)
         self.columns_.append(column)
         self.palettes_.append(_exact_levels(column, cells.kind, numbers, cells.values[present]))
         return values
+
+    def _check_magnitude(self, j: int, numbers: np.ndarray) -> None:
+        extreme = numbers[np.abs(numbers).argmax()]
+        if abs(extreme) > _LARGEST:
+            raise ValueError(
+                f"Column {self.names[j]!r} holds {extreme:g}, near which sums and steps are no "
+                "numbers: divide the column by a constant, or repair the value."
+            )
 
     def _fit_levels(self, X: Any, j: int, cells: Cells, present: np.ndarray) -> None:
         levels, first = _levels(cells.values[present])
