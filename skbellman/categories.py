@@ -21,6 +21,8 @@ from skbellman.fields.latent import Corners
 # Of the evidence on a category: the sources that tell most, none with a larger table of pairs.
 _MOST_SOURCES = 4
 _MOST_PAIRS = 2**18
+# Rows that are worked on at once.
+_CHUNK = 2**16
 # Deviations above what independent categories would show.
 _LEAST_SIGNIFICANCE = 3.0
 
@@ -48,11 +50,23 @@ def with_categories(
         return gaussians
     shares = []
     for codes, corners in zip(_codes(x, points), points, strict=True):
-        indicator = one_hot(codes.clamp(min=0), len(corners)).to(x) * (codes >= 0).unsqueeze(-1)
-        overall = (indicator.sum(0) + 1 / len(corners)) / (len(x) + 1)
-        counts = responsibilities.T @ indicator + overall
-        shares.append(counts / counts.sum(-1, keepdim=True))
+        counts, total = _by_class(codes, len(corners), responsibilities)
+        overall = (total + 1 / len(corners)) / (len(x) + 1)
+        counts = counts + overall
+        shares.append((counts / counts.sum(-1, keepdim=True)).to(x))
     return LatentClassField(gaussians, points, shares)
+
+
+def _by_class(codes: Tensor, n_levels: int, responsibilities: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how many rows of each class have each level, (J, K), and how many have it, (K,)."""
+    shape = (responsibilities.shape[1] + 1, n_levels)
+    counts = torch.zeros(shape, dtype=torch.float64, device=codes.device)
+    parts = zip(codes.split(_CHUNK), responsibilities.split(_CHUNK), strict=True)
+    for some, shares in parts:
+        indicator = one_hot(some.long().clamp(min=0), n_levels) * (some >= 0).unsqueeze(-1)
+        counts[:-1] += shares.double().T @ indicator.double()
+        counts[-1] += indicator.sum(0)
+    return counts[:-1], counts[-1]
 
 
 def pairwise_evidence(x: Tensor, points: Sequence[Tensor]) -> PairwiseEvidence:
@@ -86,15 +100,23 @@ def _codes(x: Tensor, points: Sequence[Tensor]) -> list[Tensor]:
     widths = [corners.shape[1] for corners in points]
     blocks = x[:, x.shape[1] - sum(widths) :].split(widths, -1)
     return [
-        Corners(corners).nearest(block.nan_to_num(0.0)).where(~block.isnan().any(-1), -1)
+        torch.cat([_nearest(part, Corners(corners)) for part in block.split(_CHUNK)])
         for block, corners in zip(blocks, points, strict=True)
     ]
 
 
+def _nearest(block: Tensor, corners: Corners) -> Tensor:
+    nearest = corners.nearest(block.nan_to_num(0.0)).where(~block.isnan().any(-1), -1)
+    return nearest.to(torch.int32)
+
+
 def _count_pairs(a: Tensor, b: Tensor, n_a: int, n_b: int) -> Tensor:
     """Return in how many rows each two levels are met, (n_a, n_b)."""
-    seen = (a >= 0) & (b >= 0)
-    return (a[seen] * n_b + b[seen]).bincount(minlength=n_a * n_b).view(n_a, n_b).double()
+    counts = torch.zeros(n_a * n_b, dtype=torch.int64, device=a.device)
+    for of_a, of_b in zip(a.split(_CHUNK), b.split(_CHUNK), strict=True):
+        seen = (of_a >= 0) & (of_b >= 0)
+        counts += (of_a[seen] * n_b + of_b[seen]).bincount(minlength=n_a * n_b)
+    return counts.view(n_a, n_b).double()
 
 
 def _excess(pairs: Tensor) -> float:

@@ -5,33 +5,36 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import narwhals.stable.v2 as nw
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from scipy.special import logsumexp
 from sklearn.base import BaseEstimator, DensityMixin, _fit_context
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
-from skbellman.devices import PortableMixin, fork_devices, resolve_device
+from skbellman.devices import PortableMixin, resolve_device
 from skbellman.dynamics import Annealing, draw_given, draw_rows
 from skbellman.fields import ClosedFormField, DensityField
-from skbellman.fitting import FieldSettings, Rows, fit_field
+from skbellman.fitting import FieldSettings, Fit, Rows, fit_field
 from skbellman.likelihood import N_PROBES, FlowIntegral, affordable_probes
 from skbellman.paper import Matching, fit_direct
+from skbellman.reading import read_rows
 from skbellman.schedule import NoiseSchedule
-from skbellman.tables import CategoricalColumn, TableEncoder, is_missing
+from skbellman.settings import with_own_settings
+from skbellman.state import renewed
+from skbellman.tables import CategoricalColumn, Cells, TableEncoder, is_missing
+from skbellman.tables.parts import parts_of
 from skbellman.training import Plan, Record
 from skbellman.validation import check_count, validate_table
 
-_GRID_DRAWS = 8
 # Numbers of rows from which width="auto" is 128, 192 and 256.
 _WIDER_FROM = (100, 500, 20_000)
 # Of n_steps="auto": in the first round, and in all; three rounds of a table of a thousand rows.
@@ -39,6 +42,8 @@ _MAX_FIRST_STEPS, _MAX_STEPS = 8000, 12_600
 # Of weight_decay="auto", and the rows up to which it is so much.
 _WEIGHT_DECAY, _DECAY_ROWS = 0.3, 4000
 _SAMPLE_CHUNK = 16384
+# Rows that are scored at once.
+_SCORE_CHUNK, _GPU_SCORE_CHUNK = 2**12, 2**15
 _MAX_PAIRWISE_COLUMNS = 6
 # Of a step of the flow, in units of the noise: 99% of Abalone's rows stay below it.
 _DOUBT = 0.06
@@ -46,6 +51,7 @@ _DOUBT = 0.06
 _CELL_PLACES = 32
 
 
+@with_own_settings
 class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstimator):
     r"""Density of a table, as a gradient field and a scalar field learned from its rows.
 
@@ -293,8 +299,9 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         Parameters
         ----------
         X : DataFrame or array-like of shape (n_samples, n_features)
-            At least two rows; pandas, polars or an array. Missing values (NaN, None, pd.NA)
-            stay missing: a row is fitted to by what it holds.
+            At least two rows; pandas, polars or an array. Missing values (NaN, None, pd.NA, and
+            what a mask hides) stay missing: a row is fitted to by what it holds. Objects are
+            read as the numbers, decimals or dates that they are.
         y : None
             Ignored.
 
@@ -308,8 +315,8 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         ValueError
             For a table that has no density: infinite values, a column without any value, a
             single row, only constant columns, mixed types in a column, too many categories; for
-            missing values with one of the paper's objectives. The message names the column and
-            the remedy.
+            missing values with one of the paper's objectives; for dtypes that are no number,
+            date or category. The message names the column and the remedy.
         TypeError
             For a polars LazyFrame.
         TrainingDivergedError
@@ -322,7 +329,14 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         >>> density.fit([[0.1, 1.2], [0.4, 0.8], [0.2, 1.1], [0.9, 0.3]]).n_features_in_
         2
         """
-        X = validate_table(self, X, reset=True)
+        with renewed(self) as draft:
+            fit = self._fit_draft(draft, X, y)
+        fit.warn_or_raise()
+        return self
+
+    def _fit_draft(self, draft: BellmanDiffusionDensity, X: Any, y: Any) -> Fit:
+        """Fit, and set the fitted attributes of a draft of the estimator."""
+        X = validate_table(draft, X, reset=True)
         random_state = check_random_state(self.random_state)
         rng = np.random.default_rng(random_state.randint(2**31))
         encoder = TableEncoder(
@@ -336,7 +350,7 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         if self.objective != "denoising":
             _check_for_paper(encoder, self.objective)
         device = resolve_device(self.device)
-        rows = self._rows(encoder, X, rng, device)
+        rows = read_rows(encoder, X, self.validation_fraction, rng, device)
         floor = torch.as_tensor(encoder.floors(self.sigma_min)).to(rows.draws)
         schedule = NoiseSchedule(floor, torch.full_like(floor, self.sigma_max))
         seed = int(rng.integers(2**62))
@@ -345,12 +359,15 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         callbacks = self._init_callback_context(max_subtasks=n_evaluations)
         callbacks.call_on_fit_task_begin(estimator=self, X=X, y=y)
         try:
-            with torch.random.fork_rng(fork_devices(device)):
-                torch.manual_seed(seed)
-                self._fit_fields(rows, encoder, schedule, seed, device)
+            fit = self._fit_fields(rows, schedule, seed)
         finally:
             callbacks.call_on_fit_task_end(estimator=self, X=X, y=y)
-        return self
+        draft.field_, draft.schedule_, draft.encoder_ = fit.field, schedule, encoder
+        draft.device_, draft.is_categorical_ = device, encoder.is_categorical_
+        draft.scalar_error_ = fit.scalar_error
+        draft.history_ = _history(fit.record)
+        draft.n_iter_, draft.stopped_ = fit.record.best_step, fit.record.ended
+        return fit
 
     def score_samples(
         self, X: Any, *, columns: Sequence[Any] | None = None, given: Sequence[Any] | None = None
@@ -375,6 +392,8 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         log_density : ndarray of shape (n_samples,)
             Natural logarithm of a density in the units of the numeric columns (days, for dates and
             times) and a probability in the categories. -inf for a category that was not in the table.
+            A value beyond an end of a column, where nothing is drawn, scores little, but not -inf:
+            at most 1/4000 of the mass lies there.
 
         Raises
         ------
@@ -398,23 +417,51 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         """  # noqa: E501 - one sentence
         check_is_fitted(self, "field_")
         X, asked, conditions = self._asked(X, columns, given)
-        weights = self.field_.weights.double().cpu().numpy()
-        weights = weights / weights.sum()
-
-        def mixed(logs: list[np.ndarray]) -> np.ndarray:
-            return np.asarray(logsumexp(np.stack(logs, -1), axis=-1, b=weights))
-
         fields = copy.deepcopy(self.field_).double().fields
-        values = self.encoder_.read(X, asked)
+        scores = []
+        size = _SCORE_CHUNK if self.device_.type == "cpu" else _GPU_SCORE_CHUNK
+        for rows, part in parts_of(X, size):
+            values = self._read(X, part, asked)
+            if conditions:
+                condition = self._read(X, part, conditions)
+                score = self._log_conditional(fields, values, condition, conditions, rows.start)
+            else:
+                score = self._log_mixed([self._log_density(field, values) for field in fields])
+            scores.append(score)
+        return np.concatenate(scores)
+
+    def _read(self, X: Any, part: Any, columns: list[Any]) -> list[np.ndarray]:
+        """Return the values of some columns of a part of a table, the others missing."""
+        try:
+            values = self.encoder_.read(part, columns)
+        except ValueError:
+            self.encoder_.read(X, columns)  # whose message counts the rows of the whole table
+            raise
         if any(is_missing(column).any() for column in values):
             self._check_learned_conditionals()
-        if not conditions:
-            return mixed([self._log_density(field, values) for field in fields])
-        condition = self.encoder_.read(X, conditions)
+        return values
+
+    def _log_mixed(self, logs: list[np.ndarray]) -> np.ndarray:
+        """Return the log-density of the mixture from those of its parts."""
+        weights = self.field_.weights.double().cpu().numpy()
+        return np.asarray(logsumexp(np.stack(logs, -1), axis=-1, b=weights / weights.sum()))
+
+    def _log_conditional(
+        self,
+        fields: Sequence[DensityField],
+        values: list[np.ndarray],
+        condition: list[np.ndarray],
+        names: list[Any],
+        first: int,
+    ) -> np.ndarray:
+        """Return the log-density of values given those of the columns of these names.
+
+        The rows are those from the first on.
+        """
         self.encoder_.check_known(condition)
-        columns_of_both = zip(self.encoder_.names, values, condition, strict=True)
-        both = [held if name in conditions else value for name, value, held in columns_of_both]
-        held_at = self.encoder_.coordinates_of(conditions)
+        columns = zip(self.encoder_.names, values, condition, strict=True)
+        both = [held if name in names else value for name, value, held in columns]
+        held_at = self.encoder_.coordinates_of(names)
         marginals = [self._log_density(field, condition) for field in fields]
         joints = [
             self._log_density(field, both)
@@ -422,11 +469,11 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
             else marginal + self._log_density(field, both, held_at, condition)
             for field, marginal in zip(fields, marginals, strict=True)
         ]
-        log_condition = mixed(marginals)
+        log_condition = self._log_mixed(marginals)
         if np.isneginf(log_condition).any():
-            row = int(np.isneginf(log_condition).argmax())
-            raise ValueError(f"row {row} of X is so far out in {conditions} that no row is there.")
-        return mixed(joints) - log_condition
+            row = first + int(np.isneginf(log_condition).argmax())
+            raise ValueError(f"row {row} of X is so far out in {names} that no row is there.")
+        return self._log_mixed(joints) - log_condition
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return the mean log-density of the rows.
@@ -476,9 +523,11 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         random_state : int, RandomState instance or None, default=None
             Seeds the draws.
         given : mapping, DataFrame or array-like, optional
-            Values that the rows are to have, which they have exactly: a mapping of column names
-            (positions for an array) to values, or a table with some of the columns, in which
-            missing values are drawn. The rest is drawn from its conditional distribution.
+            Values that the rows are to have, which they have exactly, bit for bit: a mapping of
+            column names (positions for an array) to values, or a table with some of the columns,
+            in which missing values are drawn. The rest is drawn from its conditional distribution.
+            Values of another dtype become those of the column; fractions are rounded as a
+            float does, and nothing else is changed.
         with_missing : bool, default=False
             Leave values out as often as they were missing in the fitted table, together where they
             were together there, but whatever the values are. Those given stay.
@@ -495,7 +544,8 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         ------
         ValueError
             If n_samples is no whole number of at least 1; if ``given`` names an unknown column, or
-            holds a category that was not in the table, or a value that the column cannot hold.
+            holds a category that was not in the table, or a value that the column cannot hold, or
+            one so far out that nothing can be drawn beside it.
 
         Examples
         --------
@@ -511,14 +561,14 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         check_is_fitted(self, "field_")
         n_samples = check_count("n_samples", n_samples)
         seed = int(check_random_state(random_state).randint(2**31))
-        values = None
-        if given is not None:
-            values = [np.repeat(v, n_samples) for v in self._given_values(given)]
+        cells = None if given is None else self._given_cells(given)
+        values = None if cells is None else [np.repeat(c.numbers(), n_samples) for c in cells]
+        kept = None if cells is None else [c.repeat(n_samples) for c in cells]
         drawn = self._draw(n_samples, seed) if values is None else self._fill(values, seed)
-        table = self.encoder_.restore(drawn)
-        if not with_missing:
-            return table
-        return self.encoder_.with_gaps(table, values, np.random.default_rng(seed))
+        gaps = None
+        if with_missing:
+            gaps = self.encoder_.draw_gaps(len(drawn[0]), kept, np.random.default_rng(seed))
+        return self.encoder_.restore(drawn, kept, gaps)
 
     def _draw(self, n_rows: int, seed: int) -> list[np.ndarray]:
         """Return numbers or codes of the columns of new rows."""
@@ -534,6 +584,7 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         self._check_learned_conditionals()
         generator = torch.Generator(self.device_).manual_seed(seed)
         matrix, _ = next(self.encoder_.encode_cells(values, 1))
+        self.encoder_.check_near(matrix)
         rows = torch.tensor(matrix, dtype=self.schedule_.floor.dtype, device=self.device_)
         parts = [
             draw_given(self.field_, chunk, self.schedule_, self._annealing, generator)
@@ -545,22 +596,22 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
     def _annealing(self) -> Annealing:
         return Annealing(self.n_levels, self.beta, self.n_bellman_steps)
 
-    def _given_values(self, given: Any) -> list[np.ndarray]:
-        """Return the values of each column that are given, the others missing."""
+    def _given_cells(self, given: Any) -> list[Cells]:
+        """Return the cells of each column that are given, the others missing."""
         encoder = self.encoder_
-        if isinstance(given, Mapping):
+        if isinstance(given, Mapping) and not issparse(given):  # some sparse matrices are
             self._check_names(list(given), "given")
-            values = encoder.read_mapping(given)
-        elif nw.dependencies.is_into_dataframe(given):
-            self._check_names(list(given.columns), "given")
-            values = encoder.read(given, list(given.columns))
+        elif nw.dependencies.is_into_dataframe(given) and not encoder.goes_by_position(given):
+            self._check_names(nw.from_native(given).columns, "given")
         else:
-            values = encoder.read(validate_table(self, given, reset=False))
-        if not len(values[0]):
+            given = validate_table(self, given, reset=False)
+        cells = encoder.read_given(given)
+        if not len(cells[0].missing):
             raise ValueError("given holds no row.")
+        values = [c.numbers() for c in cells]
         encoder.check_holdable(values)
         encoder.check_known(values)
-        return values
+        return cells
 
     def _asked(
         self, X: Any, columns: Sequence[Any] | None, given: Sequence[Any] | None
@@ -580,7 +631,7 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
             raise ValueError(f"{both} are both among columns and among given.")
         if not asked:
             raise ValueError("no column is asked: columns is empty, or given names all of them.")
-        if not nw.dependencies.is_into_dataframe(X):
+        if not nw.dependencies.is_into_dataframe(X) or self.encoder_.goes_by_position(X):
             return validate_table(self, X, reset=False), asked, conditions
         if absent := [name for name in [*asked, *conditions] if name not in list(X.columns)]:
             raise ValueError(f"X lacks the columns {absent}, which are asked or given.")
@@ -617,77 +668,40 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
 
         That of the columns whose coordinates are not held, given the condition that the others are.
         A row on a grid has the mean density of its cell. A closed form may have a component to a
-        cell, with a peak at its centre; the networks are too smooth for that, and one value does.
+        cell, with a peak at its centre; the networks are smooth, and few places do.
         """
         schedule = copy.deepcopy(self.schedule_).double()
-        n_places = _CELL_PLACES if isinstance(field, ClosedFormField) else 1
         mask = None if held is None else torch.tensor(held, device=self.device_)
-        logs = []
-        for matrix, log_measure in self.encoder_.encode_cells(values, n_places):
+        log_density = np.full(len(values[0]), -np.inf)
+        for matrix, rows, log_measure in self._places(field, values, held):
             x = torch.tensor(matrix, device=self.device_)
             with torch.no_grad():
                 found = self._integral(x.shape[1]).log_density(field, x, schedule, held=mask)
             # A row so far out that fields overflow has no density that a float can hold.
-            logs.append(
-                found.nan_to_num(nan=-math.inf, neginf=-math.inf).cpu().numpy() + log_measure
-            )
-        log_density = np.asarray(logsumexp(logs, axis=0)) - np.log(len(logs))
+            logs = found.nan_to_num(nan=-math.inf, neginf=-math.inf).cpu().numpy()
+            np.logaddexp.at(log_density, rows, logs + log_measure)
         if condition is not None:
             log_density -= next(self.encoder_.encode_cells(condition, 1))[1]
         return log_density
 
-    def _rows(
-        self, encoder: TableEncoder, X: Any, rng: np.random.Generator, device: torch.device
-    ) -> Rows:
-        """Encode the table and hold out some rows."""
-        n_draws = _GRID_DRAWS if encoder.has_grid() or encoder.has_atoms() else 1
-        values = encoder.read(X)
-        draws, log_measure = encoder.spread(values, n_draws, rng)
-        order = rng.permutation(draws.shape[1])
-        n_validation = min(max(round(self.validation_fraction * len(order)), 1), len(order) - 1)
-        held_out, kept = order[:n_validation], order[n_validation:]
-        # Categories are judged where the noise of their floor puts them: judged at the very
-        # corners, a field whose peaks are too narrow would look better than the true one.
-        noise = rng.standard_normal((n_validation, draws.shape[2]))
-        blurred = encoder.floors(sigma_min=0.0)
-        validation = draws[0, held_out] + blurred * noise
-        present = ~np.isnan(validation)
-        blur_measure = 0.5 * ((blurred > 0) * present * noise**2).sum(1)
-        encoder.veil_atoms(values, draws, rng)
+    def _places(
+        self, field: DensityField, values: list[np.ndarray], held: np.ndarray | None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield places of the rows' cells, their rows and log-measures, whose densities add up."""
+        if not isinstance(field, ClosedFormField):
+            yield self.encoder_.encode_nodes(values, held)
+            return
+        n_places = _CELL_PLACES if self.encoder_.has_grid() else 1
+        for matrix, log_measure in self.encoder_.encode_cells(values, n_places):
+            yield matrix, np.arange(len(matrix)), log_measure - math.log(n_places)
 
-        def tensor(values: np.ndarray) -> Tensor:
-            return torch.tensor(values, dtype=torch.float32, device=device).contiguous()
-
-        return Rows(
-            draws=tensor(draws[:, kept]),
-            validation=tensor(validation),
-            validation_log_measure=tensor(log_measure[0, held_out] + blur_measure),
-            blocks=torch.as_tensor(encoder.blocks_, device=device),
-            corners=[tensor(points) for points in encoder.corners()],
-        )
-
-    def _fit_fields(
-        self,
-        rows: Rows,
-        encoder: TableEncoder,
-        schedule: NoiseSchedule,
-        seed: int,
-        device: torch.device,
-    ) -> None:
-        """Train, then set the fitted attributes, all at once."""
+    def _fit_fields(self, rows: Rows, schedule: NoiseSchedule, seed: int) -> Fit:
+        """Train by the objective."""
         how = self._settings(rows), self._plan(rows), seed, self._report
         if self.objective == "denoising":
-            fit = fit_field(rows, schedule, *how)
-        else:
-            eps = None if self.bandwidth == "auto" else float(self.bandwidth) ** 2
-            fit = fit_direct(rows, Matching(self.objective, eps, self.slices, self.n_slices), *how)
-        self.field_, self.schedule_, self.encoder_ = fit.field, schedule, encoder
-        self.device_, self.is_categorical_ = device, encoder.is_categorical_
-        self.scalar_error_ = fit.scalar_error
-        self.history_ = _history(fit.record)
-        self.n_iter_, self.stopped_ = fit.record.best_step, fit.record.ended
-        if fit.failure is not None:
-            raise fit.failure
+            return fit_field(rows, schedule, *how)
+        eps = None if self.bandwidth == "auto" else float(self.bandwidth) ** 2
+        return fit_direct(rows, Matching(self.objective, eps, self.slices, self.n_slices), *how)
 
     def _settings(self, rows: Rows) -> FieldSettings:
         auto_width = 64 * (1 + int(np.searchsorted(_WIDER_FROM, rows.draws.shape[1], "right")))
@@ -775,7 +789,7 @@ def _check_for_paper(encoder: TableEncoder, objective: str) -> None:
             'a kernel of each other (see "From the paper to the library"). Use '
             'objective="denoising".',
             UserWarning,
-            stacklevel=4,
+            stacklevel=7,
         )
 
 

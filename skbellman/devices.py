@@ -26,11 +26,6 @@ def is_usable(device: torch.device) -> bool:
     return device.type != "cuda" or torch.cuda.is_available()
 
 
-def fork_devices(device: torch.device) -> list[torch.device]:
-    """Return the devices whose random states `torch.random.fork_rng` is to keep."""
-    return [device] if device.type == "cuda" else []
-
-
 class PortableMixin:
     """Pickles of an estimator that any machine can load, whichever device fitted it.
 

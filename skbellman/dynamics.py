@@ -227,7 +227,9 @@ class _Stepper:
             largest_s = torch.maximum(largest_s, s.max())
             largest_g = torch.maximum(largest_g, g.square().sum(-1).max())
             scale = 1 / torch.maximum(largest_g / largest_s, shortest * largest_s)
-            if step % _CHECK_EVERY == 1 or step == n_steps:
+            if moving is not None:  # where the density is 0 in all rows, they stay
+                scale = torch.where(torch.isfinite(scale), scale, 0.0)
+            elif step % _CHECK_EVERY == 1 or step == n_steps:
                 _check_step(self.dt, float(scale))  # now and then: it waits for the device
             dt = _SAFE_STEP * self.beta * scale if self.dt is None else x.new_tensor(self.dt)
             x = x + unit * euler_maruyama_increment(g, s.clamp(min=0), dt, self.generator)
@@ -371,6 +373,11 @@ def _draw_direct(
     # Enough rows to tell a safe step: of a few, all may lie where s is not positive.
     start = _normal(like[:1].expand(max(len(like), _LEAST_ROWS), -1), generator)
     n_steps = _STEPS_A_LEVEL * annealing.n_levels
+    if not bool((field.scalar(start, 0.0) > 0).any()):
+        raise ValueError(
+            "the scalar network is positive at no row of a standard normal start, so that the "
+            'paper\'s dynamics do not move: fit with more n_steps, or with objective="denoising".'
+        )
     return bellman_dynamics(field, start, n_steps, generator).rows[: len(like)]
 
 
@@ -450,7 +457,8 @@ class _Bounded(DensityField):
 
     def scalar(self, x: Tensor, sigma: Levels) -> Tensor:
         excess = self.field.log_scalar(x, sigma) - typical_log_scalar(self.field, sigma)
-        return excess.exp().clamp(max=_MAX_DIFFUSION)
+        # Bounded before it is a power: beyond the bound it has a slope of 0, not of 0 times inf.
+        return excess.nan_to_num(-math.inf).clamp(max=math.log(_MAX_DIFFUSION)).exp()
 
     def gradient(self, x: Tensor, sigma: Levels) -> Tensor:
         with torch.enable_grad():
@@ -458,7 +466,8 @@ class _Bounded(DensityField):
             a = self.scalar(x, sigma)
             (slope,) = torch.autograd.grad(a.sum(), x)
         h = self.field.log_gradient(x.detach(), sigma)
-        return 0.5 * (slope + a.detach().unsqueeze(-1) * h)
+        drift = 0.5 * (slope + a.detach().unsqueeze(-1) * h)
+        return drift.nan_to_num(0.0, 0.0, 0.0)  # rows so far out that fields overflow stay there
 
     def log_scalar(self, x: Tensor, sigma: Levels) -> Tensor:
         return self.field.log_scalar(x, sigma)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -35,14 +36,26 @@ from skbellman.mixtures import (
     stacking_weights,
 )
 from skbellman.schedule import NoiseSchedule, masked
-from skbellman.training import Plan, Record, TrainingDivergedError, train, train_in_rounds
+from skbellman.settings import Seeded
+from skbellman.training import (
+    INTERRUPTED,
+    Plan,
+    Record,
+    TrainingDivergedError,
+    train,
+    train_in_rounds,
+)
 
+# Rows that closed forms are fitted to, at most, and that are worked on at once.
+WHOLE_ROWS, _CHUNK = 100_000, 2**14
+_MOMENT_ROWS = 2**18
 _GROUP = 8  # rows of a batch that share their levels: one factorisation for all of them
-_VALIDATION_ROWS, _STACKING_ROWS = 400, 1600
+_VALIDATION_ROWS, _STACKING_ROWS, _RIDGE_ROWS = 400, 1600, 10_000
 _TRAJECTORY_ROWS = 4096
 _TRAJECTORY_PROBES = 2
 _VALIDATION_NODES = 16
 _WEIGHING_BATCHES = 16
+_SCALAR_STAGE = "the training of the scalar network"
 _RIDGES = (0.0, 1e-4, 1e-3, 1e-2, 0.1, 0.3)
 
 
@@ -88,7 +101,13 @@ class Rows:
     @cached_property
     def has_gaps(self) -> bool:
         """Whether any value is missing."""
-        return bool(torch.isnan(self.draws).any() or torch.isnan(self.validation).any())
+        parts = (*self.draws.flatten(0, 1).split(_CHUNK), self.validation)
+        return any(bool(torch.isnan(part).any()) for part in parts)
+
+    @property
+    def whole(self) -> Tensor:
+        """Training rows of which nothing was hidden, (n, D): what closed forms are fitted to."""
+        return self.draws[0, :WHOLE_ROWS]
 
     @property
     def judges(self) -> Tensor:
@@ -113,12 +132,27 @@ class Fit:
     scalar_error : float
         Held-out error of the scalar network in nats.
     failure : TrainingDivergedError or None
+    interrupted : str
+        What an interrupt from the keyboard ended or left out, empty if there was none.
     """
 
     field: Mixture
     record: Record
     scalar_error: float
     failure: TrainingDivergedError | None
+    interrupted: str = ""
+
+    def warn_or_raise(self) -> None:
+        """Warn of an interrupt, and raise the error of a training that diverged."""
+        if self.interrupted:
+            warnings.warn(
+                f"fit was interrupted in {self.interrupted}; the state of step "
+                f"{self.record.best_step} is kept.",
+                RuntimeWarning,
+                stacklevel=6,
+            )
+        if self.failure is not None:
+            raise self.failure
 
 
 def fit_field(
@@ -131,24 +165,54 @@ def fit_field(
 ) -> Fit:
     """Fit everything: the neural field, the Gaussian mixture, and their weights.
 
-    A training that diverges is reported in the result, whose field has the best state before.
+    A training that diverges is reported in the result, whose field has the best state before. Once
+    the gradient network has learned something, an interrupt ends the training of networks; one in
+    what comes after them leaves the neural field alone.
     """
     generator = torch.Generator(rows.draws.device).manual_seed(seed)
-    neural = initial_field(rows, schedule, settings)
+    neural = initial_field(rows, schedule, settings, seed)
+    neural.gradient_network.drop_by(generator)
     weigh_shapes(neural, rows, schedule, settings, generator)
-    closed_form = fit_mixture(
-        without_missing(rows, neural.reference, schedule, seed), schedule, seed
-    )
-    record, failure, scalar_error = Record(), None, math.nan
+    fit = train_networks(neural, rows, schedule, settings, plan, generator, report)
     try:
-        record = fit_gradient(neural, rows, schedule, settings, plan, generator, report)
-        scalar_plan = Plan(max(plan.n_steps // 4, 1), plan.learning_rate)
-        scalar = fit_scalar(neural, rows, schedule, settings.batch_size, scalar_plan, generator)
-        scalar_error = -max((f["score"] for f in scalar.scores), default=math.nan)
+        return replace(fit, field=with_mixture(neural, rows, schedule, seed).eval())
+    except KeyboardInterrupt:
+        return replace(fit, interrupted="the fit of the Gaussian mixture, which is left out")
+
+
+def train_networks(
+    field: NeuralField,
+    rows: Rows,
+    schedule: NoiseSchedule,
+    settings: FieldSettings,
+    plan: Plan,
+    generator: torch.Generator,
+    report: Callable[[Record], bool],
+) -> Fit:
+    """Train the gradient network, then the scalar network, and return the field alone."""
+    record, failure, scalar_error, interrupted = Record(), None, math.nan, ""
+    try:
+        record = fit_gradient(field, rows, schedule, settings, plan, generator, report)
+        if record.ended == INTERRUPTED:
+            interrupted = "the training of the gradient network"
+        else:
+            scalar = fit_scalar(field, rows, schedule, settings.batch_size, plan, generator)
+            scalar_error = -max((f["score"] for f in scalar.scores), default=math.nan)
+            interrupted = _SCALAR_STAGE if scalar.ended == INTERRUPTED else ""
     except TrainingDivergedError as error:
         failure, record = error, record if record.step else error.record
-    field = stacked([neural, closed_form], rows, schedule)
-    return Fit(field.eval(), record, scalar_error, failure)
+    except KeyboardInterrupt:
+        if not record.step:
+            raise
+        interrupted = _SCALAR_STAGE
+    alone = Mixture([field], torch.ones(1).to(rows.draws)).eval()
+    return Fit(alone, record, scalar_error, failure, interrupted)
+
+
+def with_mixture(field: NeuralField, rows: Rows, schedule: NoiseSchedule, seed: int) -> Mixture:
+    """Return the field beside a mixture in closed form."""
+    whole = without_missing(rows, field.reference, schedule, seed)
+    return stacked([field, fit_mixture(whole, schedule, seed)], rows, schedule)
 
 
 @torch.no_grad()
@@ -165,12 +229,13 @@ def stacked(
 def without_missing(
     rows: Rows, reference: ClosedFormField, schedule: NoiseSchedule, seed: int
 ) -> Rows:
-    """Return the first draw of the training rows, its gaps filled with draws of the reference."""
+    """Return the whole training rows, their gaps filled with draws of the reference."""
     if not rows.has_gaps:
         return rows
     generator = torch.Generator(rows.draws.device).manual_seed(seed)
-    filled = reference.draw_given(rows.draws[0], schedule(0.0), generator)
-    return replace(rows, draws=filled.unsqueeze(0))
+    parts = rows.whole.split(_CHUNK)
+    filled = [reference.draw_given(part, schedule(0.0), generator) for part in parts]
+    return replace(rows, draws=torch.cat(filled).unsqueeze(0))
 
 
 def fit_mixture(rows: Rows, schedule: NoiseSchedule, seed: int) -> ClosedFormField:
@@ -180,7 +245,7 @@ def fit_mixture(rows: Rows, schedule: NoiseSchedule, seed: int) -> ClosedFormFie
     covariances: without it, categories would be points. Each Gaussian becomes a class, in which
     categories are independent of the rest. No value may be missing.
     """
-    data, floor = rows.draws[0].double().cpu().numpy(), schedule(0.0).double().cpu().numpy()
+    data, floor = rows.whole.double().cpu().numpy(), schedule(0.0).double().cpu().numpy()
     rng = np.random.default_rng(seed)
     noisy = rng.permutation(data) + floor * rng.standard_normal(data.shape)
     mixture = refined(best_mixture(noisy, seed % 2**32), noisy)
@@ -194,20 +259,21 @@ def fit_mixture(rows: Rows, schedule: NoiseSchedule, seed: int) -> ClosedFormFie
     return with_categories(gaussians, x, responsibilities, rows.corners)
 
 
-def initial_field(rows: Rows, schedule: NoiseSchedule, settings: FieldSettings) -> NeuralField:
+def initial_field(
+    rows: Rows, schedule: NoiseSchedule, settings: FieldSettings, seed: int
+) -> NeuralField:
     """Return the field before training: the reference, beside what columns and pairs of them say.
 
-    The latter have no weight yet, see `weigh_shapes`.
+    The latter have no weight yet, see `weigh_shapes`. The seed is that of the networks' weights.
     """
-    first = rows.draws[0]
-    return NeuralField(
-        fit_reference(rows, schedule),
-        settings.width,
-        settings.depth,
-        settings.dropout,
-        pairwise_evidence(first, rows.corners),
-        column_shapes(first[:, : rows.n_numbers]),
-    ).to(rows.draws)
+    reference = fit_reference(rows, schedule)
+    evidence = pairwise_evidence(rows.draws[0], rows.corners)
+    shapes = column_shapes(rows.whole[:, : rows.n_numbers])
+    with Seeded(seed):
+        field = NeuralField(
+            reference, settings.width, settings.depth, settings.dropout, evidence, shapes
+        )
+    return field.to(rows.draws)
 
 
 def fit_reference(rows: Rows, schedule: NoiseSchedule) -> ClosedFormField:
@@ -215,13 +281,13 @@ def fit_reference(rows: Rows, schedule: NoiseSchedule) -> ClosedFormField:
 
     The ridge on the covariance is the one under which the validation rows are likeliest.
     """
-    numbers = rows.draws.flatten(0, 1)[:, : rows.n_numbers].double()
+    numbers = rows.draws.flatten(0, 1)[:_MOMENT_ROWS, : rows.n_numbers].double()
     mean, covariance = (torch.as_tensor(m) for m in normal_moments(numbers.cpu().numpy()))
     eye = torch.eye(len(mean), dtype=numbers.dtype)
     candidates = [
         GaussianMixtureField.normal(mean, covariance + ridge * eye).to(numbers) for ridge in _RIDGES
     ]
-    path, judges = masked(schedule, rows.validation.double())
+    path, judges = masked(schedule, rows.validation[:_RIDGE_ROWS].double())
     floor = path(0.0).double()[..., : rows.n_numbers]
     scores = [c.log_scalar(judges[:, : rows.n_numbers], floor).mean() for c in candidates]
     best = candidates[int(torch.stack(scores).argmax())].to(rows.draws)
@@ -304,12 +370,14 @@ def fit_scalar(
 ) -> Record:
     """Train the scalar network on the log-densities that the flow passes through.
 
-    Its "score" is minus the mean absolute error, in nats, on held-out trajectories. The
-    training trajectories make do with a noisy divergence, whose error a regression averages.
+    It takes a quarter of the steps of the gradient network's plan. Its "score" is minus the mean
+    absolute error, in nats, on held-out trajectories. The training trajectories make do with a
+    noisy divergence, whose error a regression averages.
     """
+    plan = Plan(max(plan.n_steps // 4, 1), plan.learning_rate)
     n_columns = rows.validation.shape[1]
     noisy = FlowIntegral(_VALIDATION_NODES, _TRAJECTORY_PROBES if n_columns > 2 else None)
-    sample = rows.draws[0, _choose(rows.draws.shape[1], _TRAJECTORY_ROWS, generator)]
+    sample = rows.whole[_choose(len(rows.whole), _TRAJECTORY_ROWS, generator)]
     with torch.no_grad():
         levels, x, ratio = noisy.log_ratios(field, sample, schedule)
         held_out = rows.integral().log_ratios(field, rows.judges, schedule)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -12,10 +13,13 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from skbellman.density import BellmanDiffusionDensity
-from skbellman.tables import RepeatedRows, is_missing
+from skbellman.settings import with_own_settings
+from skbellman.state import renewed
+from skbellman.tables import Cells, RepeatedRows, is_missing
 from skbellman.validation import check_count, validate_table
 
 
+@with_own_settings
 class BellmanImputer(TransformerMixin, BaseEstimator):
     """Fill missing values with draws from their conditional distribution, or with its centre.
 
@@ -120,14 +124,26 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
         >>> imputer.fit([[0.1, 1.2], [0.4, float("nan")], [0.2, 1.1]]).n_features_in_
         2
         """
-        X = validate_table(self, X, reset=True)
         density = _of_conditionals() if self.density is None else clone(self.density)
         if density.random_state is None:
             seed = check_random_state(self.random_state).randint(2**31)
             density.set_params(random_state=int(seed))
-        density.fit(X)
-        repeats = _repeats_of(density, X) if self.repeated_rows else None
-        self.density_, self._repeats = density, repeats  # both, or none if interrupted between
+        interrupted = False
+        with renewed(self) as draft:
+            X = validate_table(draft, X, reset=True)
+            draft.density_, draft._repeats = density.fit(X), None
+            try:
+                if self.repeated_rows:
+                    draft._repeats = _repeats_of(density, X)
+            except KeyboardInterrupt:
+                interrupted = True
+        if interrupted:
+            warnings.warn(
+                "fit was interrupted while rows were compared: the density is kept, and rows that "
+                "agree do not fill each other's gaps.",
+                RuntimeWarning,
+                stacklevel=4,
+            )
         return self
 
     def transform(self, X: Any) -> Any:
@@ -141,13 +157,14 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
         Returns
         -------
         X : DataFrame or ndarray of shape (n_samples, n_features)
-            A table like the fitted one; what was there is as it was. A pandas index is kept.
+            A table like the fitted one; what was there is as it was, bit for bit. A pandas index
+            is kept.
 
         Raises
         ------
         ValueError
-            If columns differ from those of `fit`, or hold infinite values or categories that
-            were not there.
+            If columns differ from those of `fit`, or hold infinite values, categories that
+            were not there, or values that the fitted dtype cannot hold.
 
         Examples
         --------
@@ -160,8 +177,8 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
         check_is_fitted(self, "density_")
         if self.statistic == "draw":
             return self.complete(X, 1)[0]
-        draws = self._draws(X, self.n_draws)
-        return self._table(X, [_centre(column, self.statistic) for column in draws])
+        cells, draws = self._draws(X, self.n_draws)
+        return self._table(X, [_centre(column, self.statistic) for column in draws], cells)
 
     def complete(self, X: Any, n_tables: int = 5) -> list[Any]:
         """Return several completed tables: multiple imputation.
@@ -192,8 +209,8 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
         3
         """
         check_is_fitted(self, "density_")
-        draws = self._draws(X, check_count("n_tables", n_tables))
-        return [self._table(X, [column[:, k] for column in draws]) for k in range(n_tables)]
+        cells, draws = self._draws(X, check_count("n_tables", n_tables))
+        return [self._table(X, [column[:, k] for column in draws], cells) for k in range(n_tables)]
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return the names of the columns, which stay as they are.
@@ -223,10 +240,14 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
         check_is_fitted(self, "density_")
         return np.asarray(_check_feature_names_in(self, input_features))
 
-    def _draws(self, X: Any, n_draws: int) -> list[np.ndarray]:
-        """Return numbers or codes of each column, (n_samples, n_draws), the gaps drawn."""
+    def _draws(self, X: Any, n_draws: int) -> tuple[list[Cells], list[np.ndarray]]:
+        """Return the cells of each column as they are, and numbers or codes with the gaps drawn.
+
+        Of shapes (n_samples,) and (n_samples, n_draws).
+        """
         encoder = self.density_.encoder_
-        values = encoder.read(validate_table(self, X, reset=False))
+        cells = encoder.read_given(validate_table(self, X, reset=False))
+        values = [c.numbers() for c in cells]
         encoder.check_known(values)
         codes = encoder.codes(values)
         columns = [np.repeat(c[:, None], n_draws, axis=1) for c in codes]
@@ -238,7 +259,7 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
             filled = self.density_._fill(partial, seed)
             for column, drawn in zip(columns, filled, strict=True):
                 column[gaps] = drawn.reshape(-1, n_draws)
-        return columns
+        return cells, columns
 
     def _copies(
         self, values: list[np.ndarray], codes: list[np.ndarray], n_draws: int, seed: int
@@ -248,8 +269,8 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
             return [np.repeat(column, n_draws) for column in values]
         return self._repeats.lend(values, codes, n_draws, np.random.default_rng(seed))
 
-    def _table(self, X: Any, columns: list[np.ndarray]) -> Any:
-        table = self.density_.encoder_.restore(columns)
+    def _table(self, X: Any, columns: list[np.ndarray], cells: list[Cells]) -> Any:
+        table = self.density_.encoder_.restore(columns, cells)
         if hasattr(X, "index") and hasattr(table, "index"):  # pandas
             table.index = X.index
         return table
@@ -280,5 +301,5 @@ def _centre(draws: np.ndarray, statistic: str) -> np.ndarray:
     if draws.dtype.kind == "i":
         return np.array([np.bincount(row).argmax() for row in draws])
     centre = draws.mean(1) if statistic == "mean" else np.median(draws, axis=1)
-    given = (draws == draws[:, :1]).all(1)  # and to be exactly as it was
-    return np.where(given, draws[:, 0], centre)
+    equal = (draws == draws[:, :1]).all(1)  # a mean of them may differ in its last bit
+    return np.where(equal, draws[:, 0], centre)

@@ -228,14 +228,16 @@ def _gradient_and_slopes(
     many = len(directions) > n_columns  # then the whole Jacobian is cheaper
     basis = torch.eye(n_columns).to(x) if many else directions
 
-    def gradient(points: Tensor) -> Tensor:
-        return field.gradient(points, 0.0)
-
-    def along(direction: Tensor) -> tuple[Tensor, Tensor]:
-        g, change = torch.func.jvp(gradient, (x,), (direction.expand_as(x),))  # type: ignore[misc]
-        return g, change
-
-    g, changes = torch.vmap(along, out_dims=(None, 0))(basis)  # type: ignore[arg-type]
+    # In reverse: derivatives forward have one level for all threads.
+    trained = torch.is_grad_enabled() and any(p.requires_grad for p in field.parameters())
+    with torch.enable_grad():
+        points = x.detach().requires_grad_()
+        g = field.gradient(points, 0.0)
+        each = basis.unsqueeze(1).expand(-1, *x.shape)
+        (changes,) = torch.autograd.grad(
+            g, points, each, create_graph=trained, is_grads_batched=True
+        )
+    g, changes = (g, changes) if trained else (g.detach(), changes.detach())
     if many:
         return g, torch.einsum("vk,kni,vi->vn", directions, changes, directions)
     return g, torch.einsum("vni,vi->vn", changes, directions)

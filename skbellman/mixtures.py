@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import softmax
 from sklearn import config_context
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 _MAX_COMPONENTS = 16
 _MAX_ROWS, _MOST_ROWS = 10_000, 100_000
 _RIDGE = 1e-4
+# Of a coordinate, by which places of rows are told apart.
+_DECIMALS = 6
 _REFINING_STEPS = 200
 # Rows given to each density that is weighed.
 _LENT = 0.01
@@ -43,7 +43,8 @@ def best_mixture(rows: np.ndarray, seed: int, persistent: bool = False) -> Gauss
     """
     rows = rows[:_MAX_ROWS] if len(rows) > 1 else np.repeat(rows, 2, axis=0)
     best, n_components = _fit(rows, 1, seed), 2
-    while n_components <= min(_MAX_COMPONENTS, len(rows) // 4):
+    n_places = len(np.unique(rows.round(_DECIMALS), axis=0))
+    while n_components <= min(_MAX_COMPONENTS, len(rows) // 4, n_places):
         larger = _fit(rows, n_components, seed)
         if larger.bic(rows) < best.bic(rows):
             best = larger
@@ -129,11 +130,25 @@ def _expected(
     return filled, uncertainty
 
 
+class _Mixture(GaussianMixture):
+    """A mixture that may end before it has converged, without a warning.
+
+    Filters of warnings are the process's, and another thread may be changing them.
+    """
+
+    @property
+    def converged_(self) -> bool:
+        return True
+
+    @converged_.setter
+    def converged_(self, value: bool) -> None:
+        pass
+
+
 def _fit(rows: np.ndarray, n_components: int, seed: int, **settings: Any) -> GaussianMixture:
     # Starting from k-means is refused under array API dispatch; these rows are numpy's in any case.
-    with warnings.catch_warnings(), config_context(array_api_dispatch=False):
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model = GaussianMixture(n_components, reg_covar=_RIDGE, random_state=seed, **settings)
+    with config_context(array_api_dispatch=False):
+        model = _Mixture(n_components, reg_covar=_RIDGE, random_state=seed, **settings)
         return model.fit(rows)
 
 

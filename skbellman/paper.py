@@ -21,7 +21,8 @@ from skbellman.matching import (
     sliced_identity_loss,
     sliced_kernel_density,
 )
-from skbellman.training import Plan, Record, TrainingDivergedError, train
+from skbellman.settings import Seeded
+from skbellman.training import INTERRUPTED, Plan, Record, TrainingDivergedError, train
 
 _MAX_OTHERS = 4096  # rows that a batch is compared with
 _BANDWIDTH_ROWS = 1000
@@ -68,7 +69,8 @@ def fit_direct(
     eps = matching.eps or likeliest_bandwidth(picked)
     unit = _typical_density(picked, matching, eps, generator)
     width, depth = settings.width, settings.depth
-    field = DirectField(data.shape[1], unit, width, depth).to(rows.draws)
+    with Seeded(seed):
+        field = DirectField(data.shape[1], unit, width, depth).to(rows.draws)
     held_out = data[_order(len(data), generator)[:_MAX_OTHERS]]
     directions = _directions(matching, _VALIDATION_SLICES, data, generator)
 
@@ -92,7 +94,9 @@ def fit_direct(
         record = train(field, loss, plan, evaluate, report)
     except TrainingDivergedError as error:
         failure, record = error, error.record
-    return Fit(Mixture([field.eval()], torch.ones(1).to(rows.draws)), record, math.nan, failure)
+    interrupted = "training" if record.ended == INTERRUPTED else ""
+    alone = Mixture([field.eval()], torch.ones(1).to(rows.draws))
+    return Fit(alone, record, math.nan, failure, interrupted)
 
 
 def matching_loss(

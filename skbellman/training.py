@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 _EMA_DECAY = 0.999
 _WARM_UP = 100
 _MAX_GRADIENT_NORM = 1.0
-ALL_DONE = "all steps done"
+ALL_DONE, INTERRUPTED = "all steps done", "interrupted"
 # Of the score, nats a row, in the second half of a round that calls for another.
 _RISE = 0.1
 
@@ -89,6 +89,12 @@ class Record:
     best_step: int = 0
     ended: str = ALL_DONE
 
+    def note(self, step: int, loss: float, figures: dict[str, float]) -> None:
+        """Add an evaluation."""
+        self.step.append(step)
+        self.loss.append(loss)
+        self.scores.append(figures)
+
     @property
     def n_steps(self) -> int:
         """Steps until the last evaluation."""
@@ -144,6 +150,9 @@ def train(
 ) -> Record:
     """Minimise the loss and leave in the module the averaged weights that scored best.
 
+    An interrupt from the keyboard ends the training: the weights are scored once more, and the
+    record says that it was interrupted.
+
     Parameters
     ----------
     module : nn.Module
@@ -167,58 +176,89 @@ def train(
     ------
     TrainingDivergedError
         If the loss or the score is not finite. The module then holds the best state before.
-
-    Warns
-    -----
-    RuntimeWarning
-        If interrupted from the keyboard: the best state so far is kept.
+    KeyboardInterrupt
+        If interrupted when nothing has been learned yet.
     """
-    averaged = AveragedModel(module)
-    best = _Best(copy.deepcopy(module.state_dict()), evaluate(averaged.module)["score"])
-    optimiser = torch.optim.AdamW(
-        module.parameters(),
-        plan.learning_rate,
-        weight_decay=plan.weight_decay,
-        betas=(0.9, 0.99),
-        fused=True,
-    )
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _cosine(step, plan))
-    record = record or Record()
-    begun = record.n_steps
-    evaluation_steps = _evaluation_steps(plan)
-    losses: list[Tensor] = []
+    record, run = record or Record(), None
     try:
-        for step in range(1, plan.n_steps + 1):
-            losses.append(_optimise(module, loss, optimiser))
-            scheduler.step()
-            averaged.multi_avg_fn = get_ema_multi_avg_fn(_warm_decay(step))
-            averaged.update_parameters(module)
-            if step not in evaluation_steps:
-                continue
-            figures = evaluate(averaged.module)
-            record.step.append(begun + step)
-            record.loss.append(float(torch.stack(losses).mean()))
-            record.scores.append(figures)
-            losses.clear()
-            _check_finite(record)
-            if best.update(averaged.module, figures["score"]):
-                record.best_step = begun + step
-            if report(record):
-                record.ended = "stopped by a callback"
-                break
-            if best.stale >= plan.patience:
-                record.ended = f"no better score in {plan.patience} evaluations"
-                break
+        run = _Run(module, loss, plan, evaluate, record)
+        run.advance(plan, report)
     except KeyboardInterrupt:
-        record.ended = "interrupted"
-        warnings.warn(
-            f"fit was interrupted; the state of step {record.best_step} is kept.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        if run is not None:
+            run.score_once_more()
+        if not record.step:
+            raise
+        record.ended = INTERRUPTED
     finally:
-        module.load_state_dict(best.state)
+        if run is not None:
+            module.load_state_dict(run.best.state)
     return record
+
+
+class _Run:
+    """A round of training: the module, the mean of its weights, and the best state so far."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        loss: Callable[[nn.Module], Tensor],
+        plan: Plan,
+        evaluate: Callable[[nn.Module], dict[str, float]],
+        record: Record,
+    ) -> None:
+        self.module, self.loss, self.evaluate, self.record = module, loss, evaluate, record
+        self.averaged = AveragedModel(module)
+        first = copy.deepcopy(module.state_dict())
+        self.best = _Best(first, evaluate(self.averaged.module)["score"])
+        self.optimiser = torch.optim.AdamW(
+            module.parameters(),
+            plan.learning_rate,
+            weight_decay=plan.weight_decay,
+            betas=(0.9, 0.99),
+            fused=True,
+        )
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
+            self.optimiser, lambda step: _cosine(step, plan)
+        )
+        self.begun, self.step = record.n_steps, 0
+        self.losses: list[Tensor] = []
+
+    def advance(self, plan: Plan, report: Callable[[Record], bool]) -> None:
+        """Take the steps of the plan, unless something ends the training before."""
+        evaluation_steps = _evaluation_steps(plan)
+        while self.step < plan.n_steps:
+            self._take_step()
+            if self.step not in evaluation_steps:
+                continue
+            self.score()
+            if report(self.record):
+                self.record.ended = "stopped by a callback"
+                break
+            if self.best.stale >= plan.patience:
+                self.record.ended = f"no better score in {plan.patience} evaluations"
+                break
+
+    def score(self) -> None:
+        """Score the averaged weights, and keep them if none were better."""
+        figures = self.evaluate(self.averaged.module)
+        self.record.note(self.begun + self.step, float(torch.stack(self.losses).mean()), figures)
+        self.losses.clear()
+        _check_finite(self.record)
+        if self.best.update(self.averaged.module, figures["score"]):
+            self.record.best_step = self.begun + self.step
+
+    def score_once_more(self) -> None:
+        """Score what was learned since the last time, unless it is interrupted again."""
+        if self.losses:
+            with suppress(KeyboardInterrupt):
+                self.score()
+
+    def _take_step(self) -> None:
+        self.losses.append(_optimise(self.module, self.loss, self.optimiser))
+        self.step += 1
+        self.scheduler.step()
+        self.averaged.multi_avg_fn = get_ema_multi_avg_fn(_warm_decay(self.step))
+        self.averaged.update_parameters(self.module)
 
 
 def _optimise(

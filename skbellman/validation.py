@@ -9,6 +9,9 @@ import narwhals.stable.v2 as nw
 import numpy as np
 from sklearn.utils.validation import validate_data
 
+# Up to which every whole number is a float.
+_WHOLE = 2**53
+
 
 def validate_table(estimator: Any, X: Any, reset: bool) -> Any:
     """Return X as an array or a frame, its columns and size checked; NaN may be missing values.
@@ -24,14 +27,20 @@ def validate_table(estimator: Any, X: Any, reset: bool) -> Any:
         )
     least = 2 if reset else 1
     if not nw.dependencies.is_into_dataframe(X):
-        return validate_data(
-            estimator, X, dtype=[np.float64, np.float32], reset=reset,
-            ensure_min_samples=least, ensure_all_finite="allow-nan",
-        )  # fmt: skip
-    names = list(X.columns)
+        with np.errstate(over="ignore", invalid="ignore"):  # where it adds numbers up
+            X = validate_data(
+                estimator, _unmasked(X), dtype="numeric", reset=reset, ensure_min_samples=least,
+                ensure_all_finite="allow-nan",
+            )  # fmt: skip
+        if X.dtype.kind not in "biuf":
+            raise TypeError(f"X is an array of {X.dtype}, not of numbers: put it in a frame.")
+        return X
+    names = list(X.column_names if nw.dependencies.is_pyarrow_table(X) else X.columns)
     repeated = sorted({str(name) for name in names if names.count(name) > 1})
     if repeated:
         raise ValueError(f"X has more than one column named {repeated}: rename them.")
+    if nameless := [j for j, name in enumerate(names) if name != name]:
+        raise ValueError(f"The columns of X at {nameless} have no names, but NaN: rename them.")
     validate_data(estimator, X, skip_check_array=True, reset=reset)
     if len(X) < least or not names:
         raise ValueError(
@@ -46,3 +55,19 @@ def check_count(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
     return int(value)
+
+
+def _unmasked(X: Any) -> Any:
+    """Return an array without its mask: NaN where it hid a number."""
+    if not isinstance(X, np.ma.MaskedArray):
+        return X
+    if X.mask is np.ma.nomask or not X.mask.any():
+        return X.data
+    shown = X.compressed()
+    large = shown[(shown > _WHOLE) | (shown < -_WHOLE)] if X.dtype.kind in "iu" else shown[:0]
+    if len(large):
+        raise ValueError(
+            f"X is a masked array of {X.dtype} that holds {large[0]}, which no float does: put it "
+            "in a frame of a nullable dtype, such as Int64."
+        )
+    return np.where(X.mask, np.nan, X.data)

@@ -18,7 +18,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skbellman.devices import PortableMixin, fork_devices, resolve_device
+from skbellman.devices import PortableMixin, resolve_device
 from skbellman.fields import DensityField
 from skbellman.returns.agreement import Backups, bellman_error, some_rows
 from skbellman.returns.batch import Batch
@@ -49,6 +49,9 @@ from skbellman.returns.laws import TabulatedLaws
 from skbellman.returns.learning import Curves, GreedyLearner, Learner, greedy_kind
 from skbellman.returns.support import Support
 from skbellman.returns.transitions import Transitions, read_transitions
+from skbellman.settings import Seeded, with_own_settings
+from skbellman.state import renewed
+from skbellman.training import TrainingDivergedError
 from skbellman.validation import check_count
 
 # Backups of all laws of a table at most: they end once laws have settled.
@@ -56,6 +59,7 @@ _MOST_SWEEPS = 20_000
 _AnyLearner = TypeVar("_AnyLearner", bound=GreedyLearner)
 
 
+@with_own_settings
 class ReturnLaws(BaseEstimator):
     """Questions to the laws of returns, which a subclass knows by their densities."""
 
@@ -362,6 +366,7 @@ class MixtureOfReturns(ReturnLaws):
         return np.asarray(self.weights, dtype=np.float64) / np.sum(self.weights)
 
 
+@with_own_settings
 class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     r"""The law of the return of a Markov decision process, for each state and action.
 
@@ -805,16 +810,19 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         seeds = random_state.randint(2**31, size=2)
         device = resolve_device(self.device)
         steps = self.n_steps if n_steps is None else check_count("n_steps", n_steps)
-        with torch.random.fork_rng(fork_devices(device)):
-            torch.manual_seed(int(seeds[0]))
-            rng = np.random.default_rng(seeds[1])
-            if isinstance(X, str) or (hasattr(X, "reset") and hasattr(X, "step")):
-                self._fit_environment(X, steps, again, rng, device)
-            else:
-                table = read_transitions(X)
-                if again:
-                    table = self._in_order(table)
-                self._fit_table(table, steps, again, rng, device)
+        rng, failure = np.random.default_rng(seeds[1]), None
+        with renewed(self) as draft, Seeded(int(seeds[0])):
+            try:
+                if isinstance(X, str) or (hasattr(X, "reset") and hasattr(X, "step")):
+                    draft._fit_environment(X, steps, again, rng, device)
+                else:
+                    table = read_transitions(X)
+                    table = self._in_order(table) if again else table
+                    draft._fit_table(table, steps, again, rng, device)
+            except TrainingDivergedError as error:
+                failure = error
+        if failure is not None:
+            raise failure
         return self
 
     def _fit_table(

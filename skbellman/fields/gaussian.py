@@ -155,7 +155,7 @@ class GaussianMixtureField(ClosedFormField):
         covariances = torch.where(both, self.covariances, 0.0)
         factor = torch.linalg.cholesky(covariances + torch.diag_embed(variances).unsqueeze(-3))
         half_log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        half_log_2pi = 0.5 * math.log(2 * math.pi) * seen.sum(-1, keepdim=True)
+        half_log_2pi = 0.5 * math.log(2 * math.pi) * seen.sum(-1, keepdim=True).to(levels)
         return torch.cholesky_inverse(factor), self.log_weights - half_log_det - half_log_2pi
 
 

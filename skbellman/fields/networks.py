@@ -2,13 +2,42 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 _N_FREQUENCIES = 8
 _FIRST_SCALE = 0.5
+
+
+class Dropout(nn.Module):
+    """Units dropped in training by a generator of their own: torch's are the process's.
+
+    Parameters
+    ----------
+    share : float
+        Of the units that are dropped; the others are scaled up.
+
+    Attributes
+    ----------
+    generator : torch.Generator or None
+        On the device of the units; None is torch's own. Copies and pickles have none.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+        self.generator: torch.Generator | None = None
+
+    def forward(self, z: Tensor) -> Tensor:
+        if not (self.training and self.share):
+            return z
+        chance = torch.rand(z.shape, generator=self.generator, device=z.device)
+        return torch.where(chance < self.share, 0.0, z / (1 - self.share))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"generator": None}
 
 
 class ResidualBlock(nn.Module):
@@ -20,7 +49,7 @@ class ResidualBlock(nn.Module):
         nn.init.kaiming_normal_(self.into.weight)
         self.out_of = zero_linear(width, width)
         self.activation = nn.SiLU()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, z: Tensor) -> Tensor:
         return z + self.out_of(self.dropout(self.activation(self.into(self.activation(z)))))
@@ -38,6 +67,12 @@ class ResidualNetwork(nn.Sequential):
             nn.SiLU(),
             zero_linear(width, n_outputs),
         )
+
+    def drop_by(self, generator: torch.Generator) -> None:
+        """Let a generator, on the network's device, choose the units that are dropped."""
+        for module in self.modules():
+            if isinstance(module, Dropout):
+                module.generator = generator
 
     @property
     def bias(self) -> Tensor:

@@ -39,7 +39,8 @@ class NeuralField(DensityField):
 
     q the reference's posterior. Part of F is what categories say about one another, counted in
     pairs, with weights that the network gives (`PairwiseEvidence`): where one follows from
-    another it is as sharp as the table, which logits learned by regression are not. At low levels
+    another it is as sharp as the table, which logits learned by regression are not. Of a category
+    alone, the others unseen, the reference's posterior is exact and stays as it is. At low levels
     the softmax saturates whatever F is, so that each point is the centre of an exact Gaussian
     peak. The networks are shown the reference's :math:`E_0[e | x]` for such coordinates.
 
@@ -106,9 +107,10 @@ class NeuralField(DensityField):
         outputs = self.gradient_network(self._features(x, sigma, h0)).split(self.n_outputs, -1)
         residuals, start = [self._of_numbers(x, sigma, *outputs[:2])], self.n_numbers
         tilts = self._tilts(log_posteriors, outputs[2:])
+        told = is_seen(sigma[..., self._pieces]).sum(-1, keepdim=True) > 1
         for corners, log_q, tilt in zip(self._corners, log_posteriors, tilts, strict=True):
             block = slice(start, start := start + corners.points.shape[1])
-            change = (log_q + tilt).softmax(-1) - log_q.exp()
+            change = (log_q + told * tilt).softmax(-1) - log_q.exp()
             residuals.append(change @ corners.points / sigma[..., block].square())
         return h0, torch.cat(residuals, -1)
 

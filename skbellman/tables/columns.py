@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
+from dataclasses import replace
+from itertools import repeat
 
 import numpy as np
 from scipy.linalg import helmert
 from scipy.optimize import minimize_scalar
 from scipy.special import boxcox1p, inv_boxcox1p
 
+from skbellman.tables.ends import End, Ends, end_at
 from skbellman.tables.grids import grid_step
 
 # Level of noise at which a category's probability is read off: the corners of a category's
@@ -21,10 +24,20 @@ _TAILS = (np.inf, 8.0, 4.0, 2.0, 1.0, 0.5, 0.25)
 _STANDING_OUT = 3
 # Rows that the bin beyond an end would hold, if counts went on as they fall, and does not hold.
 _MISSING_BEYOND = 10
+# Share of the least rows that is in the lower half of their range: half where the density does not
+# change, an eighth in the tail of a Gaussian.
+_DENSE = 0.3
 # Mean log-likelihood per row that a heavier tail has to gain to be chosen.
 _TAIL_GAIN = 0.002
 # A logarithmic tail on top of a logarithm draws values beyond any bound: see `_stays_near`.
 _REACH, _FARTHEST = 5.0, 100.0
+# How often a power is brought half as near to 1 where its draws are too far away.
+_MILDER = 20
+# Share of a step that rounding may have moved the bound of a grid.
+_ROUNDING = 1e-6
+# Powers of ten are numbers up to here, and squares of numbers between these powers of two.
+_MAX_DECIMALS, _MAX_EXPONENT = 300, 400
+_LARGEST = float(np.finfo(float).max)
 
 
 class Column(ABC):
@@ -42,8 +55,7 @@ class Column(ABC):
         """Return which values, none of them missing, the column can take."""
         if self.only_levels is None:
             return np.ones(len(values), dtype=bool)
-        known = set(self.only_levels.tolist())
-        return np.array([value in known for value in values.tolist()], dtype=bool)
+        return codes_of(values, self.only_levels) >= 0
 
     @property
     def parts(self) -> list[Column]:
@@ -76,15 +88,17 @@ class Column(ABC):
 
 
 class NumericColumn(Column):
-    r"""A number: its skewness is taken out, then its tails, then location and scale.
+    r"""A number: its ends go to infinity, then skewness is taken out, then tails, then scale.
 
-    With u the value in robust units, the coordinate is :math:`z = (t - \bar t) / sd(t)`,
-    :math:`t = c\,\mathrm{asinh}(y(u) / c)`, y the Yeo-Johnson transform (2000; its
-    power kept in [0, 2], where the map is onto the whole line) and c the width beyond which
-    tails grow as a logarithm; power and c by maximum likelihood of a normal coordinate.
+    With u the value in robust units on the line of `Ends`, the coordinate is
+    :math:`z = (t - \bar t) / sd(t)`, :math:`t = c\,\mathrm{asinh}(y(u) / c)`, y the Yeo-Johnson
+    transform (2000; its power kept in [0, 2], where the map is onto the whole line) and c the width
+    beyond which tails grow as a logarithm; power and c by maximum likelihood of a normal
+    coordinate. Values are divided by a power of two where their squares are no numbers.
 
-    Where rows do not thin out towards an end of the column (shares up to 1, adults from 18 on),
-    what would be drawn beyond is folded back. It scores little, but is not impossible.
+    Where rows do not thin out towards an end (shares up to 1, adults from 18 on), the column has
+    a hard end there. It also ends at 0 if no value is negative, and at the bounds of its dtype.
+    Samples never pass an end.
 
     Parameters
     ----------
@@ -94,86 +108,139 @@ class NumericColumn(Column):
         Look for a grid; values on one are spread over a step while fitting, and drawn on it.
     precision : float
         Relative rounding error of the values.
+    bounds : tuple of float, default=(-inf, inf)
+        The least and the largest number that the dtype of the column holds.
     """
 
     n_dims, holds_numbers = 1, True
+    # Whether the ends are moved to infinity before the values are shaped.
+    ends_bend = True
 
-    def __init__(self, values: np.ndarray, dequantize: bool, precision: float) -> None:
-        self.low, high = float(values.min()), float(values.max())
+    def __init__(
+        self,
+        values: np.ndarray,
+        dequantize: bool,
+        precision: float,
+        bounds: tuple[float, float] = (-np.inf, np.inf),
+    ) -> None:
+        self.low, self.high = float(values.min()), float(values.max())
         self.step = grid_step(values, precision) if dequantize else 0.0
         # Of values on a coarse grid, two say, the likeliest shape has no bounds: spread them.
-        values = self.spread(values, _even_places(values))
-        self.center = float(np.median(values))
-        self.unit = _robust_unit(values)
-        u = (values - self.center) / self.unit
-        self.power = _best_power(u)
-        self.tail = _best_tail(u, self.power)
-        self._standardise(values)
-        shaped, _ = self._unscaled(values)
-        n_bins = math.ceil(math.sqrt(len(values)))
-        self._set_ends(np.histogram(shaped, n_bins)[0], high)
+        spread = self.spread(values, _even_places(values))
+        self.exponent = _exponent(spread)
+        spread = np.ldexp(spread, -self.exponent)
+        self.drawn_within = least, most = self._grid_bounds(bounds)
+        self.ends = Ends(self._end(spread, least), self._end(-spread, -most))
+        self._set_shape(spread)
+        low_is_hard, high_is_hard = self._hard_ends(values, spread)
+        if low_is_hard:
+            self.ends = replace(self.ends, low=self._end(spread, self.low))
+        if high_is_hard:
+            self.ends = replace(self.ends, high=self._end(-spread, -self.high))
+        self._set_shape(spread)
 
     def straight(self, values: np.ndarray) -> NumericColumn:
-        """Return the column without shaping: location and scale alone."""
+        """Return the column without shaping: its ends, location and scale alone."""
         column = copy.copy(self)
         column.power, column.tail = 1.0, np.inf
-        column._standardise(values)
+        column._standardise(self.ends.inside(np.ldexp(values, -self.exponent))[0])
         return column
 
     def encode(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        t, log_slope = self._unscaled(values)
-        z = (t - self.mean) / self.scale
-        return z[:, None], log_slope - np.log(self.scale)
+        inside, log_share = self.ends.inside(np.ldexp(values, -self.exponent))
+        log_unit = np.log(self.scale) + self.exponent * np.log(2)
+        log_slope = self._unscaled(inside)[1] + log_share - log_unit
+        return self._coordinates(inside)[:, None], log_slope
 
     def spread(self, values: np.ndarray, place: np.ndarray | float) -> np.ndarray:
         return values + self.step * (place - 0.5)
 
     def decode(self, coordinates: np.ndarray) -> np.ndarray:
         y = _inverse_asinh(coordinates[:, 0] * self.scale + self.mean, self.tail)
-        values = self._folded(inverse_yeo_johnson(y, self.power) * self.unit + self.center)
+        line = inverse_yeo_johnson(y, self.power) * self.unit + self.center
+        values = np.ldexp(self._line.to_values(line), self.exponent).clip(*self.drawn_within)
         values = self._on_grid(values) if self.step else values
-        # What was never negative is drawn no lower, and what was always positive stays so.
-        if self.low > 0:
-            return np.where(values > 0, values, self._least)
-        return np.maximum(values, 0.0) if self.low == 0 else values
+        # What rounding has put on 0 itself is none of a column that is positive.
+        return np.where(values > 0, values, self.low) if self.low > 0 else values
 
-    def _set_ends(self, counts: np.ndarray, high: float) -> None:
-        """Bound what is drawn where the rows, counted in bins from end to end, end at once."""
-        self.least_drawn = self.low if ends_at_once(counts) else -np.inf
-        self.most_drawn = high if ends_at_once(counts[::-1]) else np.inf
+    def _hard_ends(self, values: np.ndarray, spread: np.ndarray) -> tuple[bool, bool]:
+        """Return whether the rows end at once at the lower and at the upper end."""
+        shaped, _ = self._unscaled(self.ends.inside(spread)[0])
+        counts = np.histogram(shaped, math.ceil(math.sqrt(len(values))))[0]
+        return (
+            ends_at_once(counts) and _is_dense(spread),
+            ends_at_once(counts[::-1]) and _is_dense(-spread),
+        )
 
-    def _folded(self, values: np.ndarray) -> np.ndarray:
-        """Return values beyond the ends as far within them."""
-        least, most = self.least_drawn, self.most_drawn
-        values = np.where(values > most, 2 * most - values, values)
-        return np.where(values < least, 2 * least - values, values).clip(least, most)
+    def _end(self, spread: np.ndarray, least: float) -> End:
+        """Return the lower end of spread values of which this is the least."""
+        with np.errstate(over="ignore"):  # so far that it is none
+            at = np.ldexp(least - self.step / 2, -self.exponent)
+        return end_at(spread, float(at), _robust_unit(spread))
 
-    def _standardise(self, values: np.ndarray) -> None:
-        t, _ = self._unscaled(values)
+    def _grid_bounds(self, bounds: tuple[float, float]) -> tuple[float, float]:
+        """Return the least and largest value that may be drawn, on the grid if there is one.
+
+        What was never negative is drawn no lower, and what was always positive stays so.
+        """
+        least = min(max(bounds[0], 0.0 if self.low >= 0 else -_LARGEST), self.low)
+        most = max(min(bounds[1], _LARGEST), self.high)
+        if not self.step:
+            return least, most
+        n_below = np.floor((self.low - least) / self.step + _ROUNDING)
+        if self.low > 0 and least == 0:
+            n_below = max(np.ceil(self.low / self.step - _ROUNDING) - 1, 0.0)
+        n_above = np.floor((most - self.low) / self.step + _ROUNDING)
+        with np.errstate(over="ignore"):  # rounding may take the last step beyond all numbers
+            return float(self.low - n_below * self.step), float(self.low + n_above * self.step)
+
+    def _set_shape(self, spread: np.ndarray) -> None:
+        """Choose location, scale, power and tails of values within the ends."""
+        inside, _ = self.ends.inside(spread)
+        line, _ = self._line.to_line(inside)
+        self.center = float(np.median(line))
+        self.unit = _robust_unit(line)
+        u = (line - self.center) / self.unit
+        best = _best_power(u)
+        milder = (1 + (best - 1) * 0.5**k for k in range(_MILDER))
+        self.power = next((power for power in milder if _stays_near(u, power, np.inf)), 1.0)
+        self.tail = _best_tail(u, self.power)
+        self._standardise(inside)
+
+    def _standardise(self, inside: np.ndarray) -> None:
+        t, _ = self._unscaled(inside)
         self.mean, self.scale = float(t.mean()), float(t.std())
 
-    def _unscaled(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        u = (values - self.center) / self.unit
+    @property
+    def _line(self) -> Ends:
+        """The ends that the line of the values is without."""
+        return self.ends if self.ends_bend else Ends()
+
+    def _coordinates(self, inside: np.ndarray) -> np.ndarray:
+        return (self._unscaled(inside)[0] - self.mean) / self.scale
+
+    def _unscaled(self, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        line, log_end_slope = self._line.to_line(inside)
+        u = (line - self.center) / self.unit
         y = yeo_johnson(u, self.power)
         t, log_tail_slope = _asinh(y, self.tail)
-        log_slope = yeo_johnson_log_slope(u, self.power) + log_tail_slope
+        log_slope = yeo_johnson_log_slope(u, self.power) + log_tail_slope + log_end_slope
         return t, log_slope - np.log(self.unit)
 
     def _on_grid(self, values: np.ndarray) -> np.ndarray:
+        ends = np.ldexp([self.ends.low.at, -self.ends.high.at], self.exponent)
+        first, last = (ends.clip(*self.drawn_within) - self.low) / self.step
         n_steps = np.rint((values - self.low) / self.step)
-        return self._grid_points(n_steps)
+        return self._grid_points(n_steps.clip(np.ceil(first), np.floor(last)))
 
     def _grid_points(self, n_steps: np.ndarray) -> np.ndarray:
+        points = self.low + n_steps * self.step
         decimals = int(np.ceil(-np.log10(self.step))) + 6
-        return (self.low + n_steps * self.step).round(decimals)
-
-    @property
-    def _least(self) -> float:
-        """The lowest positive value that is drawn where all values are positive."""
-        if not self.step:
-            return self.low
-        n_below = np.ceil(self.low / self.step - 1e-6) - 1
-        return float(self._grid_points(np.array(-n_below)))
+        if abs(decimals) > _MAX_DECIMALS:
+            return points
+        rounded = points.round(decimals)
+        error = 8 * np.finfo(float).eps * (abs(self.low) + np.abs(n_steps) * self.step)
+        return np.where(np.abs(rounded - points) <= error, rounded, points)
 
 
 class CategoricalColumn(Column):
@@ -220,8 +287,7 @@ class CategoricalColumn(Column):
 
     def codes(self, values: np.ndarray) -> np.ndarray:
         """Return the code of each value, -1 for one that is no level."""
-        index = {level: code for code, level in enumerate(self.levels.tolist())}
-        return np.array([index.get(value, -1) for value in values.tolist()], dtype=np.int64)
+        return codes_of(values, self.levels)
 
 
 class AtomColumn(Column):
@@ -281,6 +347,17 @@ class AtomColumn(Column):
         raise TypeError("a column with atoms is decoded by its parts.")
 
 
+def codes_of(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Return the place of each value among the levels, -1 for one that is none of them."""
+    if values.dtype != object and levels.dtype != object:
+        order = np.argsort(levels, kind="stable")
+        place = order[np.searchsorted(levels, values, sorter=order).clip(max=len(levels) - 1)]
+        return np.where(levels[place] == values, place, -1)
+    index = {level: code for code, level in enumerate(levels.tolist())}
+    codes = map(index.get, values.tolist(), repeat(-1))
+    return np.fromiter(codes, dtype=np.int64, count=len(values))
+
+
 def find_atoms(values: np.ndarray, least_share: float) -> np.ndarray:
     """Return the values that stand out of a column: its atoms, ascending.
 
@@ -301,6 +378,14 @@ def ends_at_once(counts: np.ndarray) -> bool:
     """Return whether a bin before the first would hold rows, if counts went on as they fall."""
     first, second = np.append(counts, 0)[:2]
     return bool(first * min(first / max(second, 1), 1) >= _MISSING_BEYOND)
+
+
+def _is_dense(values: np.ndarray) -> bool:
+    """Return whether the least values do not thin out towards the least: a bin may hide a tail."""
+    n_least = math.ceil(math.sqrt(len(values)))
+    least = np.partition(values, n_least - 1)[:n_least]
+    middle = (least.min() + least.max()) / 2
+    return bool((least <= middle).sum() >= _DENSE * n_least)
 
 
 def yeo_johnson(u: np.ndarray, power: float) -> np.ndarray:
@@ -369,6 +454,12 @@ def _even_places(values: np.ndarray) -> np.ndarray:
     rank = np.empty(len(values))
     rank[np.argsort(inverse, kind="stable")] = np.arange(len(values))
     return (rank - first[inverse] + 0.5) / counts[inverse]
+
+
+def _exponent(values: np.ndarray) -> int:
+    """Return the power of two that values are divided by so that their squares are numbers."""
+    exponent = int(np.frexp(np.abs(values).max())[1])
+    return exponent if abs(exponent) > _MAX_EXPONENT else 0
 
 
 def _robust_unit(values: np.ndarray) -> float:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from skbellman.mixtures import best_mixture
+from skbellman.tables.cells import nodes
 from skbellman.tables.columns import (
     AtomColumn,
     CategoricalColumn,
@@ -16,8 +17,11 @@ from skbellman.tables.columns import (
     NumericColumn,
     find_atoms,
 )
-from skbellman.tables.containers import Container, is_gap, is_missing, reader_of
+from skbellman.tables.containers import Container, container_of
 from skbellman.tables.grids import grid_step
+from skbellman.tables.kinds import Cells, Kind, is_missing
+from skbellman.tables.looks import what_text_looks_like
+from skbellman.tables.reading import TableReader, check_finite, too_fine
 from skbellman.tables.tallied import (
     CountedColumn,
     TalliedColumn,
@@ -29,10 +33,15 @@ from skbellman.tables.tallied import (
 
 # Share of the variance of a column that the others must leave unexplained.
 _COLLINEAR = 1e-6
-_LARGEST = 1e150
+# Of a column, so that a range and a step beyond an end are numbers.
+_LARGEST = 1e306
+# Deviations from the middle of a column up to which fields, in float32, can be asked.
+_FARTHEST = 1e15
 # Rows below which columns are always shaped, and rows that are looked at above.
 _MIN_STRAIGHTENED = 50
 _MIXTURE_ROWS = 2000
+# Rows from which it is told, at most, what columns are of one another.
+_MOST_ROWS = 100_000
 _SHOWN_LEVELS = 8
 
 
@@ -92,16 +101,19 @@ class TableEncoder:
 
     def fit(self, X: Any) -> TableEncoder:
         """Learn each column's map; warn of columns that are linear functions of others."""
-        self.container_: Container = reader_of(X)(X)
-        self.is_categorical_ = self._categorical_mask(X)
+        self.container_: Container = container_of(X)(X)
+        self.reader_ = TableReader(self.container_)
         self.columns_: list[Column] = []
         self.palettes_: list[Any] = []
-        values = [self._values(X, j, j) for j in range(len(self.names))]
+        declared = self._declared()
+        values = [
+            self._fit_column(X, j, None if declared is None else bool(declared[j]))
+            for j in range(len(self.names))
+        ]
+        self.is_categorical_ = np.array([kind.is_categorical for kind in self.reader_.kinds])
         missing = np.column_stack([is_missing(v) for v in values])
         self.gaps_, counts = np.unique(missing, axis=0, return_counts=True)
         self.gap_shares_ = counts / len(missing)
-        for j in range(len(values)):
-            self._fit_column(X, j, values[j])
         # Tallied columns have no other shape to choose.
         smooth = [j for j, c in enumerate(self.columns_) if type(c) is NumericColumn]
         self._straighten(smooth, _complete(values, smooth))
@@ -136,75 +148,49 @@ class TableEncoder:
         return np.concatenate(floors)
 
     def read(self, X: Any, columns: Sequence[Any] | None = None) -> list[np.ndarray]:
-        """Return the values of each column of the fitted table, checked.
+        """Return the numbers, or levels, of each column of the fitted table, checked.
 
         Of ``columns`` alone where they are given, by name, which X then may hold alone; the others
         are missing.
         """
-        if columns is None:
-            return [self._values(X, j, j) for j in range(len(self.names))]
-        present = self.names if isinstance(X, np.ndarray) else list(X.columns)
-        return [
-            self._values(X, j, present.index(name)) if name in columns else self.nothing(j, len(X))
-            for j, name in enumerate(self.names)
-        ]
-
-    def read_mapping(self, row: Mapping[Any, Any]) -> list[np.ndarray]:
-        """Return the values of one row, given by the names of columns; the others are missing."""
-        values = [self.nothing(j, 1) for j in range(len(self.names))]
-        for name, value in row.items():
-            j = self.names.index(name)
-            if is_gap(value):
-                continue
-            if isinstance(self.columns_[j], CategoricalColumn):
-                if not isinstance(value, Hashable):
-                    raise ValueError(f"Column {name!r} holds categories, not {value!r}.")
-                values[j][0] = value
-            elif (number := self.container_.number(j, value)) is not None:
-                values[j][0] = number
-            else:
-                kind = self.container_.held_kind(j)
-                raise ValueError(f"Column {name!r} holds {kind}, not {value!r}: give one of them.")
+        found = zip(self.reader_.kinds, self.reader_.read(X, columns), strict=True)
+        values = [kind.read(cells) for kind, cells in found]
+        if self.handle_unknown == "error":
+            for j, column in enumerate(self.columns_):
+                remedy = ' Remove the row, or set handle_unknown="zero_density".'
+                self._check_levels_known(j, column, values[j], remedy)
         return values
 
+    def read_given(self, X: Any) -> list[Cells]:
+        """Return the cells of each column, as the fitted table holds them; others are refused.
+
+        X is a table with some of the columns, or a mapping of their names to the values of one
+        row; cells that it does not have are missing.
+        """
+        return self.reader_.read_given(X)
+
+    def goes_by_position(self, X: Any) -> bool:
+        """Say whether columns of X are those of the fitted table by position, and not by name."""
+        return self.reader_.goes_by_position(X)
+
     def check_holdable(self, values: list[np.ndarray]) -> None:
-        """Refuse numbers that columns of the fitted table could not hold."""
-        for j, column in enumerate(self.columns_):
-            if not column.holds_numbers:
+        """Refuse numbers that no draw of the fitted columns could hold."""
+        for j, kind in enumerate(self.reader_.kinds):
+            if kind.is_categorical:
                 continue
             present = values[j][~is_missing(values[j])]
-            self._check_magnitude(j, np.append(present, 0.0))
-            self._check_bounds(j, present)
             self._check_unit(j, present)
 
-    def _check_bounds(self, j: int, values: np.ndarray) -> None:
-        low, high = self.container_.bounds(j)
-        outside = values[(values < low) | (values > high)]
-        if len(outside):
-            least, most, value = (self.container_.shown(j, v) for v in (low, high, outside[0]))
-            raise ValueError(
-                f"The dtype of column {self.names[j]!r} holds {least} to {most}, so it cannot hold "
-                f"{value}: fit the column with a wider dtype."
-            )
-
     def _check_unit(self, j: int, values: np.ndarray) -> None:
-        unit, name = self.container_.unit(j)
+        unit = self.reader_.kinds[j].unit[0]
         if not unit:
             return
         # What is left by rounding alone is no fraction of a unit.
         gaps = np.abs(values - np.rint(values / unit) * unit)
         between = values[gaps > 2 * np.spacing(np.abs(values))]
         if len(between):
-            raise ValueError(
-                f"Column {self.names[j]!r} holds {name}, so it cannot hold "
-                f"{self.container_.shown(j, between[0])}: round it, or fit the column as finer."
-            )
-
-    def nothing(self, j: int, n_rows: int) -> np.ndarray:
-        """Return a column j whose values are missing."""
-        if self.columns_[j].holds_numbers:
-            return np.full(n_rows, np.nan)
-        return np.full(n_rows, None, dtype=object)
+            kind = self.reader_.kinds[j]
+            raise too_fine(self.names[j], kind, kind.shown(between[0]))
 
     def check_known(self, values: list[np.ndarray]) -> None:
         """Refuse values that were not there in fit in columns that take no others."""
@@ -217,11 +203,22 @@ class TableEncoder:
         present = values[~is_missing(values)]
         unknown, levels = present[~column.takes(present)].tolist(), column.only_levels
         if unknown and levels is not None:
-            shown = ", ".join(map(repr, levels[:_SHOWN_LEVELS].tolist()))
+            show = repr if self.is_categorical_[j] else self.reader_.kinds[j].shown
+            shown = ", ".join(map(show, levels[:_SHOWN_LEVELS].tolist()))
             more = ", ..." if len(levels) > _SHOWN_LEVELS else ""
             raise ValueError(
-                f"Column {self.names[j]!r} holds {unknown[0]!r}, which was not there in fit, "
+                f"Column {self.names[j]!r} holds {show(unknown[0])}, which was not there in fit, "
                 f"among {shown}{more}.{remedy}"
+            )
+
+    def check_near(self, matrix: np.ndarray) -> None:
+        """Refuse coordinates, (n, n_dims), so far out that fields there are no numbers."""
+        far = (np.abs(matrix) > _FARTHEST).any(axis=0)
+        if far.any():
+            with_any = [self.names[piece.column] for piece in self.pieces_ if piece.part.n_dims]
+            raise ValueError(
+                f"Column {with_any[self.blocks_[far.argmax()]]!r} holds a value so far from those "
+                "of fit that nothing can be drawn beside it: repair it, or leave it out."
             )
 
     def coordinates_of(self, columns: Sequence[Any]) -> np.ndarray:
@@ -241,14 +238,18 @@ class TableEncoder:
         return np.stack([z for z, _ in draws]), np.stack([log for _, log in draws])
 
     def veil_atoms(
-        self, values: list[np.ndarray], matrix: np.ndarray, rng: np.random.Generator
+        self,
+        values: list[np.ndarray],
+        matrix: np.ndarray,
+        rng: np.random.Generator,
+        whole: np.ndarray | bool = True,
     ) -> None:
         """Make coordinates, (n_times, n, n_dims), into what a density with atoms is learned from.
 
         Where an atom holds, the number is unseen in a row that is scored, and any where one is
         drawn: there it is filled with noise, independent of all else. Then it is hidden in half of
-        all rows but those of the first time, whether or not an atom holds in them: rows that
-        are chosen by their atoms would teach another share of them.
+        all rows but those of the first time that are to stay whole, (n,), whether or not an atom
+        holds in them: rows that are chosen by their atoms would teach another share of them.
         """
         for k, (j, _, part) in enumerate(self.pieces_):
             column = self.columns_[j]
@@ -256,7 +257,7 @@ class TableEncoder:
                 beside = np.isin(values[j], column.atoms)
                 matrix[:, beside, k] = rng.standard_normal((len(matrix), beside.sum()))
                 hidden = rng.random(matrix.shape[:2]) < 0.5
-                hidden[0] = False
+                hidden[0] &= ~np.broadcast_to(whole, hidden[0].shape)
                 matrix[hidden, k] = np.nan
 
     def encode_cells(
@@ -269,6 +270,17 @@ class TableEncoder:
         """
         places = even_places(n_places if self.has_grid() else 1, len(self.pieces_))
         return self._encode_at(values, places)
+
+    def encode_nodes(
+        self, values: list[np.ndarray], held: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return places to evaluate a density at, (m, n_dims), their rows and log-measures, (m,).
+
+        The sum over the places of a row is the row's density (`skbellman.tables.cells`).
+        Coordinates that are ``held``, (n_dims,), stay at the centre of their cell.
+        """
+        divided = [c.divide(v) for c, v in zip(self.columns_, values, strict=True)]
+        return nodes([(part, divided[j][k]) for j, k, part in self.pieces_], held)
 
     def decode(self, matrix: np.ndarray, given: list[np.ndarray] | None = None) -> list[np.ndarray]:
         """Return numbers, or codes of categories, of the columns of rows with these coordinates.
@@ -292,19 +304,45 @@ class TableEncoder:
             for column, v in zip(self.columns_, values, strict=True)
         ]
 
-    def restore(self, decoded: list[np.ndarray]) -> Any:
-        """Return the table of numbers and codes, like the fitted one."""
-        return self.container_.restore(decoded, self.palettes_)
-
-    def with_gaps(
-        self, table: Any, given: list[np.ndarray] | None, rng: np.random.Generator
+    def restore(
+        self,
+        decoded: list[np.ndarray],
+        given: list[Cells] | None = None,
+        gaps: np.ndarray | None = None,
     ) -> Any:
-        """Return a restored table with gaps as often as in the fitted one, but where given."""
-        chosen = rng.choice(len(self.gaps_), size=len(table), p=self.gap_shares_)
-        gaps = self.gaps_[chosen]
+        """Return the table of numbers and codes, like the fitted one.
+
+        Where cells are given, they are in the table as they are, and not what was decoded. Where
+        gaps, (n, n_features), are, it has none.
+        """
+        columns = []
+        for j, numbers in enumerate(decoded):
+            column = self._restored(j, numbers, None if given is None else given[j])
+            if gaps is not None and gaps[:, j].any():
+                column = self.container_.with_gaps(column, gaps[:, j])
+            columns.append(column)
+        return self.container_.table(columns)
+
+    def _restored(self, j: int, decoded: np.ndarray, given: Cells | None) -> Any:
+        kind, palette = self.reader_.kinds[j], self.palettes_[j]
+        if kind.is_categorical:
+            return self.container_.painted(palette, decoded)
+        column = self.columns_[j]
+        if isinstance(column, CategoricalColumn):  # a constant
+            decoded = column.levels[decoded]
+        cells = kind.drawn(decoded)
+        if palette is not None:
+            cells = palette.exact(decoded, cells)
         if given is not None:
-            gaps = gaps & np.column_stack([is_missing(v) for v in given])
-        return self.container_.with_gaps(table, gaps)
+            cells = np.where(given.missing, cells, given.values)
+        return self.container_.column(j, cells)
+
+    def draw_gaps(
+        self, n_rows: int, given: list[Cells] | None, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Return gaps, (n_rows, n_features), as often as in the fitted table, but where given."""
+        gaps = self.gaps_[rng.choice(len(self.gaps_), size=n_rows, p=self.gap_shares_)]
+        return gaps if given is None else gaps & np.column_stack([c.missing for c in given])
 
     def has_grid(self) -> bool:
         """Say whether any column lies on a grid."""
@@ -344,51 +382,62 @@ class TableEncoder:
                 stacklevel=4,
             )
 
-    def _values(self, X: Any, j: int, position: int) -> np.ndarray:
-        """Return column j, found at a position of X, checked against its levels once known."""
-        reader = reader_of(X)  # an array may come after fitting a frame
-        values = reader.values(X, position)
-        column = self.columns_[j] if j < len(self.columns_) else None
-        is_number = column is not None and column.holds_numbers
-        if is_number and values.dtype == object:
-            held = next((v for v in values.tolist() if v is not None), None)
-            if held is None:
-                return self.nothing(j, len(values))
-            raise ValueError(
-                f"Column {self.names[j]!r} holds {held!r} but was numeric in fit: convert it."
-            )
-        if column is not None and self.handle_unknown == "error":
-            remedy = ' Remove the row, or set handle_unknown="zero_density".'
-            self._check_levels_known(j, column, values, remedy)
-        if is_number and not np.isnan(values).all():
-            self._check_same_kind(j, reader.kind(X, position))
-        return values
+    def _fit_column(self, X: Any, j: int, declared: bool | None) -> np.ndarray:
+        """Learn what column j holds and its map, and return its numbers or levels.
 
-    def _check_same_kind(self, j: int, now: str) -> None:
-        """Refuse dates for numbers, and numbers, which would be read as days, or UTC, for dates."""
-        then = self.container_.held_kind(j)
-        if now != then:
-            raise ValueError(
-                f"Column {self.names[j]!r} holds {now}, but held {then} in fit: convert it."
-            )
-
-    def _fit_column(self, X: Any, j: int, values: np.ndarray) -> None:
-        present = np.flatnonzero(~is_missing(values))
+        ``declared`` says whether it is one of categories, None if its dtype says so.
+        """
+        cells = container_of(X).cells(X, j, bool(declared))
+        present = np.flatnonzero(~cells.missing)
         if not len(present):
             raise ValueError(
                 f"Column {self.names[j]!r} holds no value, every one is missing: drop it."
             )
-        levels, first = _levels(values[present])
-        if self.is_categorical_[j] or len(levels) == 1:
-            self._check_levels(j, len(levels))
-            self.columns_.append(CategoricalColumn(levels))
-            self.palettes_.append(self.container_.palette(X, j, present[first]))
+        self.reader_.kinds.append(cells.kind)
+        if cells.kind.is_categorical:
+            if declared is False:
+                raise ValueError(
+                    f"Column {self.names[j]!r} holds categories but is not among "
+                    'categorical_features: add it, or use categorical_features="from_dtype".'
+                )
+            self._fit_levels(X, j, cells, present)
+            return cells.values
+        cells.kind.learn(cells.values[present])
+        values = cells.numbers()
+        check_finite(self.names[j], cells)
+        numbers = values[present]
+        if (numbers == numbers[0]).all():
+            column: Column = CategoricalColumn(numbers[:1])
         else:
-            self._check_magnitude(j, values[present])
-            self.columns_.append(self._number(values[present], self.container_.precision(j)))
-            self.palettes_.append(None)
+            self._check_magnitude(j, numbers)
+            column = self._number(numbers, cells.kind.precision, cells.kind.number_bounds)
+        self.columns_.append(column)
+        self.palettes_.append(_exact_levels(column, cells.kind, numbers, cells.values[present]))
+        return values
 
-    def _number(self, values: np.ndarray, precision: float) -> Column:
+    def _check_magnitude(self, j: int, numbers: np.ndarray) -> None:
+        extreme = numbers[np.abs(numbers).argmax()]
+        if abs(extreme) > _LARGEST:
+            raise ValueError(
+                f"Column {self.names[j]!r} holds {extreme:g}, near which sums and steps are no "
+                "numbers: divide the column by a constant, or repair the value."
+            )
+
+    def _fit_levels(self, X: Any, j: int, cells: Cells, present: np.ndarray) -> None:
+        levels, first = _levels(cells.values[present])
+        hint = what_text_looks_like(levels) if cells.kind.is_text else ""
+        self._check_levels(j, len(levels), hint)
+        if hint:
+            warnings.warn(
+                f"Column {self.names[j]!r} holds text that {hint}, or declare it, with "
+                "astype('category'), if it is an identifier.",
+                UserWarning,
+                stacklevel=6,
+            )
+        self.columns_.append(CategoricalColumn(levels))
+        self.palettes_.append(self.container_.palette(X, j, present[first]))
+
+    def _number(self, values: np.ndarray, precision: float, bounds: tuple[float, float]) -> Column:
         """Return a column of these values: counted, tallied, with atoms, or else smooth."""
         atoms = find_atoms(values, self.atom_share)
         rest = values[~np.isin(values, atoms)]
@@ -400,14 +449,17 @@ class TableEncoder:
         if self._looks_at_values and are_scattered(values, step):
             return AtomColumn(np.unique(values), None)
         if len(atoms) and not (is_short(values, step) and stands_apart(values, step)):
-            return AtomColumn(atoms, self._line(rest, self._step(rest, precision), precision))
-        return self._line(values, step, precision)
+            step = self._step(rest, precision)
+            return AtomColumn(atoms, self._line(rest, step, precision, bounds))
+        return self._line(values, step, precision, bounds)
 
-    def _line(self, values: np.ndarray, step: float, precision: float) -> NumericColumn:
+    def _line(
+        self, values: np.ndarray, step: float, precision: float, bounds: tuple[float, float]
+    ) -> NumericColumn:
         """Return a column without atoms: tallied where values stand apart."""
         if stands_apart(values, step):
-            return TalliedColumn(values, precision)
-        return NumericColumn(values, self.dequantize, precision)
+            return TalliedColumn(values, precision, bounds)
+        return NumericColumn(values, self.dequantize, precision, bounds)
 
     def _step(self, values: np.ndarray, precision: float) -> float:
         """Return the step of the grid, 0 without one or where values are not looked at."""
@@ -435,35 +487,21 @@ class TableEncoder:
             for j, column in zip(numeric, straight, strict=True):
                 self.columns_[j] = column
 
-    def _check_magnitude(self, j: int, values: np.ndarray) -> None:
-        extreme = values[np.abs(values).argmax()]
-        if abs(extreme) > _LARGEST:
-            raise ValueError(
-                f"Column {self.names[j]!r} holds {extreme:g}, whose square is no number: "
-                "divide the column by a constant, or repair the value."
-            )
-
-    def _check_levels(self, j: int, n_levels: int) -> None:
+    def _check_levels(self, j: int, n_levels: int, hint: str) -> None:
         if n_levels > self.max_categories:
+            remedies = "drop it if it is an identifier, group rare categories, or raise"
+            remedies = f"it holds text that {hint}, {remedies}" if hint else remedies
             raise ValueError(
                 f"Column {self.names[j]!r} has {n_levels} categories, more than "
-                f"max_categories={self.max_categories}: drop it if it is an identifier, group "
-                "rare categories, or raise max_categories."
+                f"max_categories={self.max_categories}: {remedies} max_categories."
             )
 
-    def _categorical_mask(self, X: Any) -> np.ndarray:
-        n_columns, chosen = len(self.names), self.categorical_features
-        from_dtype = np.array([self.container_.is_categorical(X, j) for j in range(n_columns)])
+    def _declared(self) -> np.ndarray | None:
+        """Return which columns categorical_features names, None if dtypes say which they are."""
+        chosen = self.categorical_features
         if isinstance(chosen, str) and chosen == "from_dtype":
-            return from_dtype
-        mask = _mask(chosen, self.names)
-        if (from_dtype & ~mask).any():
-            name = self.names[int((from_dtype & ~mask).argmax())]
-            raise ValueError(
-                f"Column {name!r} holds categories but is not among categorical_features: "
-                'add it, or use categorical_features="from_dtype".'
-            )
-        return mask
+            return None
+        return _mask(chosen, self.names)
 
 
 def _mixture_evidence(columns: list[NumericColumn], values: list[np.ndarray]) -> float:
@@ -476,7 +514,9 @@ def _complete(values: list[np.ndarray], columns: list[int]) -> list[np.ndarray]:
     """Return the columns of the rows in which none of them is missing."""
     if not columns:
         return []
-    matrix = np.column_stack([values[j] for j in columns])
+    n_rows = len(values[columns[0]])
+    every = -(-n_rows // _MOST_ROWS)  # some of many rows, evenly
+    matrix = np.column_stack([values[j][::every] for j in columns])
     return list(matrix[~np.isnan(matrix).any(1)].T)
 
 
@@ -511,22 +551,56 @@ def even_places(n_places: int, n_columns: int) -> np.ndarray:
 def collinear(matrix: np.ndarray) -> list[int]:
     """Return which columns are linear functions of the others, up to 0.1% of their deviation.
 
-    With no more rows than columns every column would be one: then none is returned.
+    A constant is none. With no more rows than other columns every column would be one: then none
+    is returned.
     """
-    n_rows, n_columns = matrix.shape
-    if n_columns < 2 or n_rows <= n_columns + 1:
+    varying = np.flatnonzero((matrix != matrix[:1]).any(0))
+    if len(varying) < 2 or len(matrix) <= len(varying) + 1:
         return []
-    correlation = np.corrcoef(matrix, rowvar=False)
-    inverse = np.linalg.inv(correlation + 1e-9 * np.eye(n_columns))
-    return np.flatnonzero(1 / np.diag(inverse) < _COLLINEAR).tolist()
+    # Squares of huge and of tiny values are no numbers.
+    scaled = matrix[:, varying] / np.abs(matrix[:, varying]).max(0)
+    offset = scaled - scaled.mean(0)
+    correlation = np.corrcoef(offset / np.abs(offset).max(0), rowvar=False)
+    inverse = np.linalg.inv(correlation + 1e-9 * np.eye(len(varying)))
+    return varying[1 / np.diag(inverse) < _COLLINEAR].tolist()
+
+
+class ExactLevels(NamedTuple):
+    """Levels of a column of numbers, ascending, and the cells that a double cannot tell."""
+
+    numbers: np.ndarray
+    cells: np.ndarray
+
+    def exact(self, numbers: np.ndarray, cells: np.ndarray) -> np.ndarray:
+        """Return the cells, those of the levels' numbers as the fitted table holds them."""
+        place = np.searchsorted(self.numbers, numbers).clip(max=len(self.numbers) - 1)
+        return np.where(self.numbers[place] == numbers, self.cells[place], cells)
+
+
+def _exact_levels(
+    column: Column, kind: Kind, numbers: np.ndarray, cells: np.ndarray
+) -> ExactLevels | None:
+    """Return the levels of a column of which some cell is no double, None where there is none."""
+    levels = column.atoms if isinstance(column, AtomColumn) else column.only_levels
+    if levels is None:
+        return None
+    found, first = np.unique(numbers, return_index=True)
+    first = first[np.isin(found, levels)]
+    exact = ExactLevels(numbers[first], cells[first])
+    return None if (kind.drawn(exact.numbers) == exact.cells).all() else exact
 
 
 def _levels(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the different values, sorted, and the row where each comes first."""
-    first: dict[Any, int] = {}
-    for row, value in enumerate(values.tolist()):
-        first.setdefault(value, row)
-    ordered = sorted(first)
+    if values.dtype != object:
+        _, rows = np.unique(values, return_index=True)
+        return values[rows], rows
+    n_rows = len(values)
+    first = dict(zip(values[::-1].tolist(), reversed(range(n_rows)), strict=True))
+    try:
+        ordered = sorted(first)
+    except TypeError:  # numbers beside text, or members of an Enum
+        ordered = sorted(first, key=lambda level: (type(level).__name__, str(level)))
     rows = np.array([first[level] for level in ordered])
     return values[rows], rows
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 _MAX_DECIMALS = 8
-# Share of a step by which a value may miss the grid, beyond rounding of its own dtype.
+# Beyond it 10 to the power of as many decimals is no number.
+_LARGEST_POWER = 300
+# Half the range of values that may be on a grid: a double can hold the range.
+_WIDEST = np.finfo(float).max / 2
+# Share of a value, and of a step, by which it may miss the grid, beyond rounding of its own dtype.
 _TOLERANCE = 1e-6
 
 
@@ -30,19 +36,21 @@ def grid_step(values: np.ndarray, precision: float = np.finfo(float).eps) -> flo
     0.0
     """
     unique = np.unique(np.asarray(values, dtype=float))
-    if len(unique) < 2:
+    if len(unique) < 2 or unique[-1] / 2 - unique[0] / 2 > _WIDEST:
         return 0.0
     rounding = 4 * precision * np.abs(unique).max()
     return _decimal_step(unique, rounding) or _fraction_step(unique, rounding)
 
 
 def _decimal_step(unique: np.ndarray, rounding: float) -> float:
-    for decimals in range(_MAX_DECIMALS + 1):
+    first = max(0, -math.ceil(math.log10(np.abs(unique).max())))
+    for decimals in range(first, min(first + _MAX_DECIMALS, _LARGEST_POWER) + 1):
         scaled = unique * 10.0**decimals
-        tolerance = _TOLERANCE + rounding * 10.0**decimals
-        if tolerance > 0.1 or np.abs(scaled).max() > 2**53:
+        # A value that is small beside a step is no value of the grid, unless rounding made it.
+        tolerance = _TOLERANCE * np.minimum(np.abs(scaled), 1.0) + rounding * 10.0**decimals
+        if tolerance.max() > 0.1 or np.abs(scaled).max() > 2**53:
             break
-        if np.abs(scaled - scaled.round()).max() <= tolerance:
+        if (np.abs(scaled - scaled.round()) <= tolerance).all():
             divisor = np.gcd.reduce(np.diff(scaled.round().astype(np.int64)))
             return float(divisor / 10.0**decimals)
     return 0.0

@@ -24,6 +24,8 @@ _STANDING_OUT = 0.05
 _N_NEIGHBOURS = 2
 # Weights, in rows, that the smooth shape may have beside the counts.
 _SHAPE_ROWS = np.geomspace(1.0, 1e5, 11)
+# How much less probable each step beyond the ends of the levels is: nothing is drawn there.
+_BEYOND = 1e-4
 # Share of a step that a value may be off the grid.
 _OFF_GRID = 1e-3
 # Beyond so many deviations a normal probability would be no number.
@@ -35,8 +37,8 @@ class LevelsOnALine(CategoricalColumn):
     """The values of a grid as levels of a category, on points of one coordinate, in their order.
 
     A point lies where the middle of its level's share would be on the normal line, if that is not
-    too near to the next. A value beyond the ends has the point of the end, which stands for all of
-    them: each step farther is as improbable as what none of the rows at the end was.
+    too near to the next. A value beyond the ends has the point of the end, and a share of its
+    probability that each step farther divides by ten thousand.
 
     Parameters
     ----------
@@ -55,17 +57,13 @@ class LevelsOnALine(CategoricalColumn):
         points /= np.sqrt(share @ points**2)
         self.corners = points[:, None]
         self.floor = min(CATEGORY_FLOOR, float(_READ_AT * np.diff(points).min()))
-        self._log_beyond = -np.log(counts[[0, -1]] + 2)
 
     def encode(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         place = (values - self.levels[0]) / self.step
         n_steps = np.rint(place)
         code = n_steps.clip(0, len(self.levels) - 1)
         beyond = np.abs(n_steps - code)
-        side = (n_steps > 0).astype(int)
-        log_share = beyond * self._log_beyond[side]
-        is_end = (n_steps <= 0) | (n_steps >= len(self.levels) - 1)
-        log_share = log_share + is_end * np.log1p(-np.exp(self._log_beyond[side]))
+        log_share = beyond * np.log(_BEYOND)
         log_peak = self._log_peak - np.log(self.step)  # per unit, not per step
         log_measure = np.where(np.abs(place - n_steps) < _OFF_GRID, log_peak, -np.inf)
         return self.corners[np.nan_to_num(code).astype(int)], log_measure + log_share
@@ -148,31 +146,47 @@ class TalliedColumn(NumericColumn):
         On a grid, see `stands_apart`.
     precision : float
         Relative rounding error of the values.
+    bounds : tuple of float, default=(-inf, inf)
+        The least and the largest number that the dtype of the column holds.
     """
 
-    def __init__(self, values: np.ndarray, precision: float) -> None:
-        super().__init__(values, True, precision)
+    # What the smooth shape has beyond an end is given to the steps.
+    ends_bend = False
+
+    def __init__(
+        self,
+        values: np.ndarray,
+        precision: float,
+        bounds: tuple[float, float] = (-np.inf, np.inf),
+    ) -> None:
+        super().__init__(values, True, precision, bounds)
         counts = _tally(values, self.step)
-        self._set_ends(counts, float(values.max()))
-        # The steps that hold a value, and between them what holds none, as one.
+        # The steps that hold a value, and between and beside them what holds none, as one.
         held = np.flatnonzero(counts)
         edge = np.unique(np.append(held, held + 1))
-        counts = counts[edge[:-1]]
-        edges = self.low + self.step * (edge - 0.5)
-        ends = super().encode(edges)[0][:, 0].clip(-_FARTHEST, _FARTHEST)
+        counts = np.concatenate([[0.0], counts[edge[:-1]], [0.0]])
+        edges = np.ldexp(self.low + self.step * (edge - 0.5), -self.exponent)
+        inner = self._coordinates(edges).clip(-_FARTHEST, _FARTHEST)
+        ends = np.concatenate([self._outermost(1), inner, self._outermost(-1)])
         # Below and above 0 by the tail on that side: 1 less a small number is 1.
         shape = np.diff(ndtr(ends))
         shape = np.where(ends[:-1] > 0, -np.diff(ndtr(-ends)), shape).clip(_LEAST)
-        rows = _best_shape_rows(counts, shape)
-        mass = (counts + rows * shape) / (len(values) + rows)
-        beyond = rows / (len(values) + rows) * np.array([ndtr(ends[0]), ndtr(-ends[-1])])
+        within = shape / shape.sum()
+        rows = _best_shape_rows(counts, within)
+        mass = (counts + rows * within) / (len(values) + rows)
         self._shape = _Steps(ndtr(ends), ndtr(-ends))
-        below = beyond[0] + np.append(0.0, mass.cumsum())
-        above = beyond[1] + np.append(mass[::-1].cumsum()[::-1], 0.0)
+        below = np.append(0.0, mass.cumsum())
+        above = np.append(mass[::-1].cumsum()[::-1], 0.0)
         self._counted = _Steps(below, above)
-        ratio = rows / (len(values) + rows)
         self._ends = ends
-        self._log_slopes = np.log(np.concatenate([[ratio], mass / shape, [ratio]]))
+        self._log_slopes = np.log(mass / shape)[[0, *range(len(mass)), -1]]
+
+    def _outermost(self, side: int) -> np.ndarray:
+        """Return the coordinate of the lower end (side 1) or the upper one (-1), (1,)."""
+        end = self.ends.low if side == 1 else self.ends.high
+        if np.isinf(end.at):
+            return np.array([-_FARTHEST * side])
+        return self._coordinates(np.array([side * end.at])).clip(-_FARTHEST, _FARTHEST)
 
     def encode(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         smooth, log_slope = super().encode(values)
@@ -180,6 +194,10 @@ class TalliedColumn(NumericColumn):
         z = self._shape.to(self._counted, smooth)
         log_slope = log_slope + self._log_slopes[np.searchsorted(self._ends, smooth[:, 0])]
         return z, log_slope + 0.5 * (z**2 - smooth**2)[:, 0]
+
+    def _hard_ends(self, values: np.ndarray, spread: np.ndarray) -> tuple[bool, bool]:
+        counts = _tally(values, self.step)
+        return ends_at_once(counts), ends_at_once(counts[::-1])
 
     def decode(self, coordinates: np.ndarray) -> np.ndarray:
         z = coordinates.clip(-_FARTHEST, _FARTHEST)
@@ -224,7 +242,7 @@ def _are_uneven(counts: np.ndarray) -> bool:
 
 def is_short(values: np.ndarray, step: float) -> bool:
     """Return whether the grid has few steps, with values or without."""
-    return bool(np.ptp(values) <= _MAX_CELLS * step)
+    return bool(step and np.ptp(values) <= _MAX_CELLS * step)
 
 
 def _most_cells(values: np.ndarray) -> int:

@@ -1,0 +1,92 @@
+"""From a table to the rows of coordinates that a field is fitted to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skbellman.fitting import WHOLE_ROWS, Rows
+from skbellman.tables import TableEncoder
+from skbellman.tables.parts import parts_of
+
+# How often rows are spread over their grid: of many rows each is seen few times in training, and
+# all draws together are no more rows than this, unless the table has more.
+_GRID_DRAWS, _SPREAD_ROWS = 8, 2**18
+# Rows that are read at once.
+_CHUNK = 2**16
+
+
+def read_rows(
+    encoder: TableEncoder,
+    X: Any,
+    validation_fraction: float,
+    rng: np.random.Generator,
+    device: torch.device,
+) -> Rows:
+    """Return the rows of a table, shuffled, some of them held out.
+
+    The table is read in parts, so that it is never there as a whole in double precision.
+    """
+    n_rows, n_columns = len(X), len(encoder.blocks_)
+    n_validation = min(max(round(validation_fraction * n_rows), 1), n_rows - 1)
+    place = _places(n_rows, n_validation, rng)
+    n_draws = _n_draws(encoder, n_rows)
+    draws = np.empty((n_draws, n_rows - n_validation, n_columns), np.float32)
+    judges = _Judges(n_validation, encoder.floors(sigma_min=0.0))
+    for part, some in parts_of(X, _CHUNK):
+        values, at = encoder.read(some), place[part]
+        matrix, log_measure = encoder.spread(values, n_draws, rng)
+        judges.put(at, matrix[0], log_measure[0], rng)
+        encoder.veil_atoms(values, matrix, rng, at < WHOLE_ROWS)
+        draws[:, at[at >= 0]] = matrix[:, at >= 0]
+
+    def tensor(values: np.ndarray) -> Tensor:
+        return torch.as_tensor(values, dtype=torch.float32, device=device)
+
+    return Rows(
+        draws=tensor(draws),
+        validation=tensor(judges.rows),
+        validation_log_measure=tensor(judges.log_measure),
+        blocks=torch.as_tensor(encoder.blocks_, device=device),
+        corners=[tensor(points) for points in encoder.corners()],
+    )
+
+
+def _places(n_rows: int, n_held_out: int, rng: np.random.Generator) -> np.ndarray:
+    """Return where each row goes when all are shuffled: below 0 it is held out."""
+    place = np.empty(n_rows, dtype=np.int64)
+    place[rng.permutation(n_rows)] = np.arange(-n_held_out, n_rows - n_held_out)
+    return place
+
+
+def _n_draws(encoder: TableEncoder, n_rows: int) -> int:
+    if not (encoder.has_grid() or encoder.has_atoms()):
+        return 1
+    return max(min(_GRID_DRAWS, _SPREAD_ROWS // n_rows), 1)
+
+
+class _Judges:
+    """The rows held out.
+
+    Categories are judged where the noise of their floor puts them: judged at the very corners, a
+    field whose peaks are too narrow would look better than the true one.
+    """
+
+    def __init__(self, n_rows: int, floors: np.ndarray) -> None:
+        self.rows = np.empty((n_rows, len(floors)), np.float32)
+        self.log_measure = np.empty(n_rows, np.float32)
+        self.floors = floors
+
+    def put(
+        self, at: np.ndarray, matrix: np.ndarray, log_measure: np.ndarray, rng: np.random.Generator
+    ) -> None:
+        """Take the rows whose places are below 0."""
+        held_out = at < 0
+        matrix, places = matrix[held_out], at[held_out]
+        noise = rng.standard_normal(matrix.shape)
+        self.rows[places] = matrix + self.floors * noise
+        blurred = (self.floors > 0) & ~np.isnan(matrix)
+        self.log_measure[places] = log_measure[held_out] + 0.5 * (blurred * noise**2).sum(1)

@@ -1,0 +1,165 @@
+"""Dates and times: days since 1970, in UTC where they have a time zone."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from skbellman.tables.kinds import MOST_WHOLE, Cells, Kind, are_all_beyond
+
+# Of a clock, in nanoseconds, the longest first.
+_CLOCK_UNITS = {
+    "days": 86_400 * 10**9, "hours": 3600 * 10**9, "minutes": 60 * 10**9, "seconds": 10**9,
+    "milliseconds": 10**6, "microseconds": 1000, "nanoseconds": 1,
+}  # fmt: skip
+_DAY = _CLOCK_UNITS["days"]
+# Of a dtype, in nanoseconds.
+UNITS = {"D": _DAY, "s": 10**9, "ms": 10**6, "us": 1000, "ns": 1}
+# Of a day, that a double of some million days can tell.
+_LEAST_PART = 1e-9
+# Days since 1970 that a date can be: in nanoseconds, 292 years either way, else from the year 1 on.
+_NANOSECOND_DAYS, _DATE_DAYS = (-292.0 * 365, 292.0 * 365), (-719_162.0, 2_932_896.0)
+
+
+class Dates(Kind):
+    """Dates or times. Their plain cells are NumPy's, in UTC where they have a time zone.
+
+    Parameters
+    ----------
+    unit : {"D", "s", "ms", "us", "ns"}
+        Of the dtype.
+    zone : str, tzinfo or None
+    """
+
+    def __init__(self, unit: str, zone: str | tzinfo | None = None) -> None:
+        self.dtype, self.zone = np.dtype(f"datetime64[{unit}]"), zone
+        self.held = f"dates with{'out' if zone is None else ''} a time zone"
+        self.bounds = _NANOSECOND_DAYS if unit == "ns" else _DATE_DAYS
+        self._per_day = _DAY // UNITS[unit]
+        self._origin = 0
+        self._set_clock(1)
+
+    def learn(self, cells: np.ndarray) -> None:
+        """Find the longest unit that all cells are whole numbers of, and the origin."""
+        count = cells.astype(self.dtype).astype(np.int64)
+        lengths = [unit * self._per_day // _DAY for unit in _CLOCK_UNITS.values()]
+        longer = [length for length in lengths if length > 1]
+        self._set_clock(next((n for n in longer if not (count % n).any()), 1))
+        if are_all_beyond(count / self._clock, MOST_WHOLE):
+            self._origin = int(np.sort(count)[len(count) // 2])
+
+    def _set_clock(self, length: int) -> None:
+        """Set the unit of the clock, in units of the dtype."""
+        self._clock = length
+        nanoseconds = length * (_DAY // self._per_day)
+        name = next(name for name, unit in _CLOCK_UNITS.items() if unit == nanoseconds)
+        self.unit = length / self._per_day, f"whole {name}"
+
+    @property
+    def number_bounds(self) -> tuple[float, float]:
+        least, most = self.bounds
+        if self.zone is not None:  # local times are up to a day from those in UTC
+            least, most = least + 1, most - 1
+        last = most + 1 - max(self.unit[0], _LEAST_PART)
+        return least - self._origin / self._per_day, last - self._origin / self._per_day
+
+    def numbers(self, plain: np.ndarray) -> np.ndarray:
+        cells, fits = self.take(plain)
+        if fits.all():
+            return (cells.astype(np.int64) - self._origin) / self._per_day
+        per_day = _DAY // UNITS[np.datetime_data(plain.dtype)[0]]
+        return plain.astype(np.int64) / per_day - self._origin / self._per_day
+
+    def drawn(self, numbers: np.ndarray) -> np.ndarray:
+        # Days by themselves: as many nanoseconds as from one end to the other are no int64.
+        days, part = np.divmod(numbers.clip(*self.number_bounds), 1.0)
+        origin_days, origin_part = divmod(self._origin, self._per_day)
+        count = (days.astype(np.int64) + origin_days) * self._per_day + origin_part
+        n_units = np.rint(part * (self._per_day / self._clock)).astype(np.int64)
+        return (count + n_units * self._clock).astype(self.dtype)
+
+    def take(self, plain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        cells = plain.astype(self.dtype)
+        return cells, cells.astype(plain.dtype) == plain
+
+    def parse(self, value: Any) -> Cells | None:
+        moment = _moment(value)
+        found = None if moment is None else self._in_utc(moment)
+        if found is None:
+            return None
+        if beyond := _nanoseconds(value):
+            found = found + np.timedelta64(beyond, "ns")
+        return Cells(self, found, np.zeros(1, dtype=bool))
+
+    def _in_utc(self, moment: datetime) -> np.ndarray | None:
+        """Return the moment, in UTC if dates have a zone; None where it is not clear.
+
+        So it is with a zone where dates have none, and without one in the hour that a zone's clocks
+        pass twice or not at all.
+        """
+        if moment.tzinfo is None and self.zone is not None:
+            moment = moment.replace(tzinfo=as_tzinfo(self.zone))
+            if moment.replace(fold=1).utcoffset() != moment.replace(fold=0).utcoffset():
+                return None
+        elif moment.tzinfo is not None and self.zone is None:
+            return None
+        return utc_moments([moment])
+
+    def shown(self, number: float) -> str:
+        return _day_text(number + self._origin / self._per_day)
+
+    def limits(self) -> str:
+        return " to ".join(map(_day_text, self.bounds))
+
+    def is_beyond(self, plain: np.ndarray) -> bool:
+        day = plain.astype("datetime64[D]").astype(np.int64)[0]
+        return not self.bounds[0] < day < self.bounds[1]
+
+
+def utc_moments(moments: list[Any]) -> np.ndarray:
+    """Return datetimes as NumPy's, in UTC where they have a time zone."""
+    naive = [m if m.tzinfo is None else m.astimezone(UTC).replace(tzinfo=None) for m in moments]
+    return np.array(naive, dtype="datetime64[us]")
+
+
+def as_tzinfo(zone: str | tzinfo) -> tzinfo:
+    """Return the time zone of a name such as Europe/Berlin, +01:00 or UTC+01:00."""
+    if isinstance(zone, tzinfo):
+        return zone
+    if offset := re.fullmatch(r"(?:UTC)?([+-])(\d\d):(\d\d)", zone):
+        sign = -1 if offset[1] == "-" else 1
+        return timezone(sign * timedelta(hours=int(offset[2]), minutes=int(offset[3])))
+    return ZoneInfo(zone)
+
+
+def _moment(value: Any) -> datetime | None:
+    """Return a date, time or ISO 8601 text as a time, None if it is none."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return datetime.fromisoformat(value)
+    if isinstance(value, np.datetime64):
+        value = value.astype("datetime64[us]").item()  # a number of years beyond 9999
+    if isinstance(value, datetime):
+        return value
+    if isinstance(value, date):
+        return datetime(value.year, value.month, value.day)
+    return None
+
+
+def _nanoseconds(value: Any) -> int:
+    """Return the nanoseconds that a datetime of Python has no room for."""
+    if isinstance(value, str):
+        digits = re.search(r"[.,]\d{6}(\d{1,3})", value)
+        return int(digits[1].ljust(3, "0")) if digits else 0
+    if isinstance(value, np.datetime64):
+        return int((value - value.astype("datetime64[us]")) / np.timedelta64(1, "ns"))
+    return getattr(value, "nanosecond", 0)
+
+
+def _day_text(days: float) -> str:
+    return str(np.datetime64(round(days * (_DAY // 1000)), "us"))

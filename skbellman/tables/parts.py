@@ -1,0 +1,28 @@
+"""Parts of a table: some of its rows at a time, so that memory does not grow with all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import narwhals.stable.v2 as nw
+import numpy as np
+
+
+def parts_of(X: Any, size: int) -> Iterator[tuple[slice, Any]]:
+    """Iterate over parts of a frame or array: which rows, at most ``size``, and the table of them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skbellman.tables.parts import parts_of
+    >>> [(rows.start, len(part)) for rows, part in parts_of(np.zeros((5, 2)), 2)]
+    [(0, 2), (2, 2), (4, 1)]
+    """
+    for start in range(0, len(X), size):
+        rows = slice(start, start + size)
+        yield rows, X if len(X) <= size else _rows_of(X, rows)
+
+
+def _rows_of(X: Any, rows: slice) -> Any:
+    return X[rows] if isinstance(X, np.ndarray) else nw.from_native(X)[rows].to_native()

@@ -1,0 +1,125 @@
+"""Series of pandas, polars and other libraries that narwhals knows: to cells and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import narwhals.stable.v2 as nw
+import numpy as np
+
+from skbellman.tables.dates import Dates
+from skbellman.tables.kinds import (
+    Categories,
+    Cells,
+    Decimals,
+    Floats,
+    Kind,
+    WholeNumbers,
+    as_objects,
+    is_gap,
+    kind_of_dtype,
+)
+from skbellman.tables.objects import kind_of_objects
+
+_CATEGORY_DTYPES = (nw.Categorical, nw.Enum, nw.String, nw.Boolean)
+# What dtypes that are refused are to be converted to, by what their names begin with.
+_REMEDIES = {
+    "duration": "a duration to a number of hours, say",
+    "period": "a period to a time, with .dt.to_timestamp()",
+    "interval": "an interval to its middle, with .array.mid, or to its two ends",
+    "sparse": "a sparse column to a dense one, with .sparse.to_dense()",
+    "complex": "a complex number to two columns, its real and its imaginary part",
+    "time": "a time of day to a number of hours, say",
+    "date64": "it to date32, or to a timestamp",
+}
+
+
+def cells_of(series: nw.Series[Any], as_categories: bool = False) -> Cells:
+    """Return what a series holds, as categories whatever its dtype if asked."""
+    missing = series.is_null().to_numpy().astype(bool)
+    dtype = series.dtype
+    if dtype in _CATEGORY_DTYPES:
+        pairs = zip(series.to_list(), missing.tolist(), strict=True)
+        levels = as_objects([None if gap else value for value, gap in pairs])
+        return Cells(Categories(dtype == nw.String and not as_categories), levels, missing)
+    if as_categories or dtype == nw.Object or missing.all():
+        values = [None if is_gap(value) else value for value in series.to_list()]
+        missing = np.fromiter((v is None for v in values), dtype=bool, count=len(values))
+        cells = as_objects(values)
+        kind = Categories() if as_categories else kind_of_objects(series.name, cells[~missing])
+        return Cells(kind, cells, missing)
+    kind = _kind_of(series)
+    cells = _plain_cells(series, kind, missing)
+    return Cells(kind, cells, np.isnan(cells) if isinstance(kind, Floats) else missing)
+
+
+def series_like(template: nw.Series[Any], kind: Kind, cells: np.ndarray) -> Any:
+    """Return a native series of the template's name and dtype with these cells."""
+    library, dtype = template.implementation, template.dtype
+    if library.is_pandas_like():
+        # Without a dtype objects would be made into what they look like.
+        native = library.to_native_namespace().Series(
+            cells, name=template.name, dtype=object if cells.dtype == object else None
+        )
+        if isinstance(kind, Dates) and kind.zone is not None:
+            native = native.dt.tz_localize("UTC")
+        return native.astype(template.to_native().dtype)
+    if cells.dtype == object:
+        known = dtype == nw.Object or dtype.is_integer()
+        series = nw.new_series(
+            template.name, cells.tolist(), dtype if known else None, backend=library
+        )
+        return series.to_native() if known else series.cast(dtype).to_native()
+    series = nw.new_series(template.name, cells, backend=library)
+    if isinstance(kind, Dates) and kind.zone is not None:
+        series = series.dt.replace_time_zone("UTC")
+    return series.cast(dtype).to_native()
+
+
+def _kind_of(series: nw.Series[Any]) -> Kind:
+    """Return the kind of a dtype that is not of categories, nor of objects."""
+    dtype = series.dtype
+    if dtype == nw.Date:
+        return Dates("D")
+    if isinstance(dtype, nw.Datetime):
+        return Dates(dtype.time_unit, dtype.time_zone)
+    if dtype.is_decimal():
+        native = _native_dtype(series)
+        return Decimals(native.scale, native.precision)
+    if dtype.is_integer() and "128" in str(dtype):
+        unsigned = str(dtype).startswith("U")
+        least, most = (0, 2**128 - 1) if unsigned else (-(2**127), 2**127 - 1)
+        return WholeNumbers(np.dtype(object), least, most)
+    if dtype.is_numeric():
+        return kind_of_dtype(np.dtype(str(dtype).lower()))
+    name = str(_native_dtype(series) if dtype == nw.Unknown else dtype)
+    remedy = next(
+        (text for start, text in _REMEDIES.items() if name.lower().startswith(start)),
+        "it to numbers",
+    )
+    raise ValueError(
+        f"Column {series.name!r} has dtype {name}, which is no number, date or category: "
+        f"convert {remedy}, or drop it."
+    )
+
+
+def _plain_cells(series: nw.Series[Any], kind: Kind, missing: np.ndarray) -> np.ndarray:
+    if isinstance(kind, Dates):
+        if series.dtype == nw.Date:
+            pairs = zip(series.to_list(), missing.tolist(), strict=True)
+            return np.array([None if gap else v for v, gap in pairs], dtype=kind.dtype)
+        if kind.zone is not None:
+            series = series.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+        return series.to_numpy().astype(kind.dtype)
+    if isinstance(kind, Floats):
+        return series.to_numpy().astype(kind.dtype, copy=False)
+    if isinstance(kind, WholeNumbers) and kind.dtype != object:
+        return (series.fill_null(0) if missing.any() else series).to_numpy()
+    return as_objects(series.to_list())
+
+
+def _native_dtype(series: nw.Series[Any]) -> Any:
+    """Return the library's own dtype, of pyarrow where it is pyarrow's."""
+    native = series.to_native()
+    dtype = native.dtype if hasattr(native, "dtype") else native.type
+    return getattr(dtype, "pyarrow_dtype", dtype)
