@@ -56,6 +56,8 @@ from skbellman.validation import check_count
 
 # Backups of all laws of a table at most: they end once laws have settled.
 _MOST_SWEEPS = 20_000
+# Steps of learning in an environment after which laws are to be within their ends.
+_PLACED_AFTER = 1000
 _AnyLearner = TypeVar("_AnyLearner", bound=GreedyLearner)
 
 
@@ -963,7 +965,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         in_table = isinstance(replay, CountedReplay) and len(replay) > 0
         if in_table:
             field = self._settled(learner, seen, space, discount, device, rng)
-        elif len(replay):
+        elif learner.n_steps >= _PLACED_AFTER:
             warn_of_mass_beyond(field, seen, discount)
         self._keep(field, space, device, controller.curves, seen.state)
         if in_table:

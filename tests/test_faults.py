@@ -284,7 +284,9 @@ def test_an_imputer_that_is_interrupted_after_that_is_usable(stage, monkeypatch)
     assert list(imputer.feature_names_in_) == list(GAPS)
 
 
-@pytest.mark.parametrize("stage", ["read_transitions", "encode", "fit_to_table"])
+@pytest.mark.parametrize(
+    "stage", ["value.read_transitions", "value.encode", "returns.from_table.moments"]
+)
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, ValueError("refused")])
 def test_laws_of_returns_are_as_they_were_after_a_refit_that_was_stopped(stage, stop, monkeypatch):
     fitted = value().fit(CHAIN)
@@ -294,7 +296,7 @@ def test_laws_of_returns_are_as_they_were_after_a_refit_that_was_stopped(stage, 
         raise stop
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"skbellman.value.{stage}", stopped)
+        patch.setattr(f"skbellman.{stage}", stopped)
         for estimator, fit in ((fitted, fitted.fit), (fitted, fitted.partial_fit)):
             with pytest.raises((KeyboardInterrupt, ValueError)):
                 fit(CHAIN | {"state": CHAIN["state"] + 10})
@@ -348,6 +350,11 @@ def assert_same(found, expected):
         np.testing.assert_allclose(np.asarray(one), np.asarray(other), rtol=1e-6, atol=1e-6)
 
 
+# Of the paper's form after a few steps.
+MISPLACED = pytest.mark.filterwarnings("ignore:expected returns are")
+
+
+@MISPLACED
 @pytest.mark.parametrize("results", RESULTS)
 def test_threads_with_one_seed_agree_and_leave_the_global_state_alone(results):
     expected = expected_of(results)
@@ -402,6 +409,7 @@ SETTINGS_AND_ALL = [
 ]
 
 
+@MISPLACED
 @pytest.mark.parametrize("setting", SETTINGS_AND_ALL)
 @pytest.mark.parametrize("results", RESULTS)
 def test_what_the_process_has_set_changes_nothing(results, setting):
