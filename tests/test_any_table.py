@@ -255,7 +255,7 @@ def check_draws(encoder: TableEncoder, X: Any, values: list[np.ndarray]) -> None
 
 
 @given(tables())
-@profile(300)
+@profile(150)
 def test_any_table_is_read_and_put_together_again(table):
     check_table_model(table)
 
@@ -409,7 +409,7 @@ def test_any_table_has_a_density(table):
 
 
 @given(tables(max_rows=30))
-@profile(12)
+@profile(8)
 def test_any_table_is_imputed(table):
     check_imputer(table)
 

@@ -15,7 +15,7 @@ from skbellman import DistributionalValueEstimator
 
 PARTS = ("state", "action", "reward", "terminated", "truncated")
 QUICK = settings(
-    max_examples=40, derandomize=True, deadline=None, database=None,
+    max_examples=25, derandomize=True, deadline=None, database=None,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 LONG = settings(QUICK, max_examples=1000)

@@ -170,6 +170,7 @@ class Lock(gymnasium.Env):
         return self.dial, float(self.dial == 10), self.dial == 10, False, {}
 
 
+@pytest.mark.slow
 def test_what_was_not_tried_is_hoped_for():
     agent = DistributionalValueEstimator(
         policy="greedy", gamma=GAMMA, n_random_steps=100, exploration_fraction=0.1, random_state=0

@@ -111,7 +111,7 @@ def test_the_density_of_two_columns_integrates_to_one():
     modes = np.array([[-2.0, 0.0], [2.0, 1.0]])
     x = modes[RNG.integers(0, 2, 400)] + RNG.normal(0, 0.4, (400, 2))
     density = BellmanDiffusionDensity(n_steps=200, random_state=0).fit(x)
-    axis = np.linspace(-5, 5, 51)
+    axis = np.linspace(-5, 5, 41)
     points = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
     mass = np.exp(density.score_samples(points)).sum() * (axis[1] - axis[0]) ** 2
     assert mass == pytest.approx(1, abs=0.01)
@@ -154,6 +154,7 @@ def test_a_known_mixture_is_found():
     assert density.scalar_error_ < 1.0
 
 
+@pytest.mark.slow
 def test_a_small_table_does_not_overfit():
     x = RNG.normal(size=(280, 13)) @ RNG.normal(size=(13, 13))
     gaussian = multivariate_normal(np.zeros(13), np.cov(x.T))
@@ -181,6 +182,7 @@ def test_arrays_give_arrays_of_their_dtype():
         assert drawn.dtype == dtype
 
 
+@pytest.mark.slow
 def test_the_tools_of_scikit_learn_work():
     x = load_iris().data
     pipeline = make_pipeline(FunctionTransformer(), BellmanDiffusionDensity(**QUICK)).fit(x)

@@ -77,6 +77,7 @@ def test_categories_that_are_independent_tell_nothing():
     assert pairwise_evidence(rows(chance), POINTS).sources == [[1], [0]]
 
 
+@pytest.mark.slow
 def test_a_category_that_follows_from_another_does_so_in_draws():
     rng = np.random.default_rng(0)
     place = rng.choice(12, 600, p=rng.dirichlet(np.full(12, 2.0)))

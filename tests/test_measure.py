@@ -63,14 +63,14 @@ def test_the_mass_of_two_columns_with_ends_and_of_their_conditionals_is_one():
     x = rng.random(400)
     table = pd.DataFrame({"x": x, "k": (7 * x + rng.random(400)).astype(int)})
     density = fitted(table, n_steps=40)
-    places = (np.arange(90) + 0.5) / 90
+    places = (np.arange(60) + 0.5) / 60
     cells = pd.MultiIndex.from_product([places, range(8)], names=["x", "k"]).to_frame(index=False)
-    joint = np.exp(density.score_samples(cells)) / 90
-    assert joint.sum() == pytest.approx(1, abs=3e-3)  # of which the places take two thirds
+    joint = np.exp(density.score_samples(cells)) / 60
+    assert joint.sum() == pytest.approx(1, abs=4e-3)  # of which the places take most
     few = pd.concat([cells[:8], cells[-8:]])
     given = np.exp(density.score_samples(few, given=["x"])).reshape(2, 8).sum(1)
     np.testing.assert_allclose(given, 1, atol=0.02)
-    given = np.exp(density.score_samples(cells, given=["k"])).reshape(90, 8).mean(0)
+    given = np.exp(density.score_samples(cells, given=["k"])).reshape(60, 8).mean(0)
     np.testing.assert_allclose(given, 1, atol=0.02)
     drawn = density.sample(2000, random_state=0)
     assert density.encoder_.columns_[0].ends.high.at == -x.max()
@@ -104,7 +104,7 @@ def agreeing_table(seed):
     )
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_draws_have_the_probabilities_that_are_scored(seed):
     table = agreeing_table(seed)
     density = fitted(table, n_steps=200, width=32, depth=3, seed=seed)

@@ -87,7 +87,15 @@ def losses(n_columns: int, q: float, sliced: bool, seed: int = 0) -> tuple[float
 
 
 @pytest.mark.parametrize("sliced", [False, True])
-@pytest.mark.parametrize(("n_columns", "q"), [(1, 0.6), (2, 0.6), (2, 1.5), (3, 1.5)])
+@pytest.mark.parametrize(
+    ("n_columns", "q"),
+    [
+        (1, 0.6),
+        (3, 1.5),
+        pytest.param(2, 0.6, marks=pytest.mark.slow),
+        pytest.param(2, 1.5, marks=pytest.mark.slow),
+    ],
+)
 def test_losses_are_those_of_the_closed_form(n_columns, q, sliced):
     found = torch.tensor([losses(n_columns, q, sliced, seed) for seed in range(4)])
     expected = torch.tensor(exact_losses(n_columns, q, sliced))
@@ -106,6 +114,7 @@ def test_the_pairwise_minimum_is_the_smoothed_truth(n_columns):
     assert best_variance(n_columns, False, which=0) == pytest.approx(1 + EPS / 2, abs=0.16)
 
 
+@pytest.mark.slow
 def test_the_sliced_minimum_is_elsewhere_in_two_columns():
     """The mean of 1-D marginals is higher than the density: no variance of one fits."""
     assert best_variance(2, True, which=1) == 0.5

@@ -188,6 +188,7 @@ def test_the_encoder_chooses():
         assert not {TalliedColumn, CountedColumn} & {type(c) for c in plain.fit(table).columns_}
 
 
+@pytest.mark.slow
 def test_a_number_that_is_a_function_of_a_category():
     n = 3000
     code = RNG.choice(5, n, p=[0.4, 0.3, 0.15, 0.1, 0.05])
