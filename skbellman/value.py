@@ -375,18 +375,20 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     The law of the discounted sum of rewards, not its mean alone, learned from a table of
     transitions (policy evaluation) or in a gymnasium environment (control). Its density and
     gradient field are linear in the law, and so is the Bellman backup: a regression of fields on
-    fields (arXiv 2410.01796). No least and largest return have to be given: the support moves
-    to where the laws are.
+    fields (arXiv 2410.01796). No least and largest return have to be given: means and variances
+    of returns are solved for first, and say where the laws are.
 
     Laws are sums of Gaussians, seen at a noise level that is the spacing of their centres. That
     costs no bias: with :math:`Z_\sigma = Z + N(0, \sigma^2)`, the law of :math:`Z_\sigma` is
     that of :math:`r + e + \gamma Z'_\sigma`, :math:`e \sim N(0, \sigma^2 (1 - \gamma^2))`.
 
-    A network gives the laws of each state. Where a state is one of at most 1000 labels, laws are a
-    table: equal steps are counted, the backup of a state and action is the mean over all its steps,
-    and is repeated until laws settle, without rates and without noise (a table of transitions may
-    have 4096 distinct steps, rewards included). In an environment, actions are then taken by laws
-    in which what was seldom tried is hoped to be good.
+    Where a state is one of at most 1000 labels, laws are a table. Their means and variances are
+    exact for what the rows say, and the backup of all steps is repeated until the shapes settle. In
+    an environment, actions are then taken by laws in which what was seldom tried is hoped to be good.
+
+    Elsewhere a network gives the laws. From a table, each state has a frame: a centre and a scale
+    from linear equations for the mean and the variance. The network learns the law in that frame.
+    In an environment all laws share one support, which moves to where they are.
 
     Parameters
     ----------
@@ -406,13 +408,13 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     n_basis : int, default=101
         Number of Gaussians of a law.
     gradient_weight : float, default=0.0
-        Weight of matching gradient fields beside the densities, of form="basis".
+        Weight of matching gradient fields beside the densities, of a network's form="basis".
     hidden_layer_sizes : tuple of int, default=(128, 128)
         Of the network from states to laws; where laws are a table there is none.
     n_steps : int or "auto", default="auto"
-        Steps of the optimiser from a table, "auto" 4000 to 10000 by gamma, twice as many where
-        states are numbers; backups of all steps where laws are a table, "auto" 200 to 2000 by
-        gamma; steps in an environment, "auto" 30000.
+        Steps of the optimiser from a table, "auto" 12000, or 6000 where states are labels. Where
+        laws are a table, the most backups of all steps, "auto" 20000; they end once laws have
+        settled. Steps in an environment, "auto" 30000.
     batch_size : int or "auto", default="auto"
         Of a network: "auto" is 256 from a table, 64 in an environment.
     learning_rate : float or "auto", default="auto"
@@ -451,7 +453,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     actions_ : ndarray of shape (n_actions,) or None
         The actions, if there is a choice among labels.
     support_ : tuple of float
-        Least and largest return that the laws reach.
+        Least and largest return that the laws of the seen states reach.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         The columns of states, if they had names.
     n_features_in_ : int
@@ -580,9 +582,9 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         ------
         ValueError
             For transitions that lack a part or a value, of different lengths, with next states of
-            other columns than states, or with rewards that are not finite, or all of them less than
-            1e-30 or one more than 1e30 in size; for gamma = 1 where no episode ends; for a policy
-            that does not fit; for an environment whose actions are not labels, or whose
+            other columns than states, or with rewards that are not finite or beyond 1e300; for
+            gamma = 1 where no episode ends, or labelled states have an infinite expected return;
+            for a policy that does not fit; for an environment whose actions are not labels, or whose
             observations or masks cannot be read.
         TypeError
             If X is neither transitions nor an environment.
@@ -595,7 +597,9 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         -----
         UserWarning
             If returns lead to labelled states of which no row tells more; if many rows are left
-            out, as they are not in order; if an environment was left before learning began.
+            out, as they are not in order; if an environment was left before learning began; if
+            more than 1% of the mass of returns is beyond the ends of a network's laws, or their
+            means are not those that linear equations give.
         RuntimeWarning
             If interrupted from the keyboard: what was learned is kept.
 

@@ -5,8 +5,8 @@
 Medians over the states, their means over the seeds with the deviation of the first over the seeds:
 W1, Cramer's distance (by how much the CRPS of a forecast of the return is above that of the exact
 law), the error of CVaR of the worst tenth, all in deviations of the law; the greatest distance of
-the distribution of F(return) from a uniform one (PIT), where laws have no atoms; the seconds of a
-fit. `DistributionalValueEstimator` has its defaults; C51 and quantile regression have as many
+the distribution of F(return) from a uniform one (PIT), where laws have no atoms; the mean of W1
+in the deviation of all states' returns together; the seconds of a fit. `DistributionalValueEstimator` has its defaults; C51 and quantile regression have as many
 atoms, the same network, batches, steps, rate and target. C51 is told the support. "The table
 itself" is the exact law of the process that the rows say, where it is known.
 """
@@ -18,6 +18,7 @@ import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -32,10 +33,11 @@ from skbellman.value import steps_from_table
 SIZE = 101
 
 
-def distances(found: np.ndarray, exact: np.ndarray) -> tuple[float, float, float, float]:
-    """Return W1, Cramer's distance and the error of CVaR in deviations, and that of PIT.
+def distances(found: np.ndarray, exact: np.ndarray) -> tuple[float, ...]:
+    """Return W1, Cramer's distance and the error of CVaR in deviations, that of PIT, and pooled W1.
 
-    Medians over the states, not means: the deviation is nearly 0 where the end is certain.
+    Pooled: the mean of W1 over the states in the deviation of all their returns together. Others:
+    medians over the states, not means: the deviation is nearly 0 where the end is certain.
     """
     sd, n_worst = exact.std(1), exact.shape[1] // 10
     w1 = np.abs(found - exact).mean(1)
@@ -43,7 +45,8 @@ def distances(found: np.ndarray, exact: np.ndarray) -> tuple[float, float, float
     worst = np.abs(found[:, :n_worst].mean(1) - exact[:, :n_worst].mean(1))
     pit = [_pit_error(*pair) for pair in zip(found, exact, strict=True)]
     errors = w1 / sd, np.array(cramer) / sd, worst / sd, np.array(pit)
-    return tuple(float(np.nanmedian(error)) for error in errors)
+    medians = (float(np.nanmedian(error)) for error in errors)
+    return *medians, float(w1.mean() / exact.std())
 
 
 def _cramer(found: np.ndarray, exact: np.ndarray) -> float:
@@ -86,6 +89,7 @@ def fit_and_ask(
     """Return the quantiles and the seconds of a peer."""
     space = value.space_
     table = encode(read_transitions(process.transitions), space, value.policy, torch.device("cpu"))
+    table = replace(table, reward=table.reward.float())
     policy = np.ones((len(process.states), 1))
     if process.policy is not None:
         policy = policy_probabilities(process.policy, process.states, space)
@@ -97,7 +101,7 @@ def fit_and_ask(
     seconds = time.perf_counter() - begin
     states, shares = (
         torch.tensor(part, dtype=torch.float32)
-        for part in (space.inputs(process.states, None), policy)
+        for part in (space.inputs(process.states, process.actions), policy)
     )
     return quantiles(peer, states, shares, PROBABILITIES), seconds
 
@@ -112,7 +116,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", "All-NaN")
-    print("| process | law | W1 / sd | Cramer / sd | CVaR .1 / sd | PIT | seconds |")
+    print("| process | law | W1 / sd | Cramer / sd | CVaR .1 / sd | PIT | W1, pooled | seconds |")
     for name in arguments.processes:
         results = defaultdict(list)
         for seed in arguments.seeds:
@@ -126,7 +130,8 @@ def main() -> None:
 def learned(process: Process, peers: list[str], seed: int) -> dict[str, tuple[np.ndarray, float]]:
     """Return quantiles and seconds of each method, and those of the table itself."""
     value, seconds = fit_ours(process, seed)
-    found = {"ours": (value.quantile(process.states, q=PROBABILITIES), seconds)}
+    asked = value.quantile(process.states, process.actions, q=PROBABILITIES)
+    found = {"ours": (asked, seconds)}
     found |= {peer: fit_and_ask(peer, process, value, seed) for peer in peers}
     if process.of_table is not None:
         found["the table itself"] = process.of_table, np.nan
@@ -135,10 +140,10 @@ def learned(process: Process, peers: list[str], seed: int) -> dict[str, tuple[np
 
 def line(figures: np.ndarray) -> str:
     """Return the means over the seeds as cells of a table."""
-    w1, cramer, cvar, pit, seconds = figures.mean(0)
+    w1, cramer, cvar, pit, pooled, seconds = figures.mean(0)
     spread = figures[:, 0].std()
-    cells = f"{w1:.3f} ({spread:.3f}) | {cramer:.4f} | {cvar:.3f} | {pit:.3f} | {seconds:.0f}"
-    return cells.replace("nan", "-")
+    cells = f"{w1:.3f} ({spread:.3f}) | {cramer:.4f} | {cvar:.3f} | {pit:.3f} | {pooled:.3f}"
+    return f"{cells} | {seconds:.0f}".replace("nan", "-")
 
 
 if __name__ == "__main__":

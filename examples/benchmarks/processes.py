@@ -18,7 +18,8 @@ class Process:
 
     ``support`` is what a user of C51 would pick by hand, knowing the laws. ``policy`` is None where
     there is no choice of actions. ``of_table`` are the exact quantiles of the process that the rows
-    themselves say, where it is known: no method can tell more than they do.
+    themselves say, where it is known: no method can tell more than they do. ``actions`` are the
+    first ones in the states, where those are numbers.
     """
 
     gamma: float
@@ -28,6 +29,7 @@ class Process:
     support: tuple[float, float]
     policy: Callable[[np.ndarray], np.ndarray] | None = None
     of_table: np.ndarray | None = None
+    actions: np.ndarray | None = None
 
 
 def chain(rng: np.random.Generator, n_rows: int = 50_000, gamma: float = 0.9) -> Process:
@@ -215,6 +217,95 @@ def _cart_pole_step(x: np.ndarray, action: np.ndarray) -> np.ndarray:
     )
 
 
+def cost_until_the_end(rng: np.random.Generator, n_rows: int = 20_000) -> Process:
+    """One state that costs 1 a step and ends with probability 1/20; gamma is 1."""
+    zeros, ended = np.zeros(n_rows, dtype=int), rng.random(n_rows) < 0.05
+    table = {"state": zeros, "reward": -np.ones(n_rows), "next_state": zeros, "terminated": ended}
+    quantiles, of_table = (
+        -stats.geom(p).ppf(1 - PROBABILITIES)[None] for p in (0.05, ended.mean())
+    )
+    return Process(1.0, table, zeros[:1], quantiles, (-120.0, 0.0), None, of_table)
+
+
+def linear_gaussian(rng: np.random.Generator, n_rows: int = 20_000, gamma: float = 0.9) -> Process:
+    """A linear system of one state and one continuous action, under a noisy linear policy."""
+    state = 1.5 * rng.standard_normal(n_rows)
+    action = _linear_action(state, rng)
+    after, reward = _linear_step(state, action, rng)
+    table = {
+        "state": state, "action": action, "reward": reward, "next_state": after,
+        "next_action": _linear_action(after, rng), "terminated": np.zeros(n_rows, dtype=bool),
+    }  # fmt: skip
+    states = np.linspace(-2, 2, 9)
+    actions = -0.4 * states + np.tile([-0.5, 0.0, 0.5], 3)
+    x, a = (np.repeat(part[:, None], 4000, 1) for part in (states, actions))
+    returns = np.zeros_like(x)
+    for k in range(150):
+        x, reward = _linear_step(x, a, rng)
+        returns, a = returns + gamma**k * reward, _linear_action(x, rng)
+    quantiles = np.quantile(returns, PROBABILITIES, axis=1).T
+    return Process(gamma, table, states, quantiles, (-20.0, 20.0), actions=actions)
+
+
+def _linear_action(state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return -0.4 * state + 0.5 * rng.standard_normal(state.shape)
+
+
+def _linear_step(
+    state: np.ndarray, action: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the next state and the reward."""
+    noise = rng.standard_normal((2, *state.shape))
+    return 0.9 * state + 0.5 * action + 0.3 * noise[0], state - 0.1 * action + 0.2 * noise[1]
+
+
+def pendulum(
+    rng: np.random.Generator, n_rows: int = 40_000, gamma: float = 0.95, n_states: int = 60
+) -> Process:
+    """Pendulum-v1 under uniform torques; the laws by 400 runs from each of some states."""
+    n_copies, length = 64, 200
+    place, speed = rng.uniform(-np.pi, np.pi, n_copies), rng.uniform(-1, 1, n_copies)
+    rows = []
+    for k in range(n_rows // n_copies):
+        if k % length == 0:
+            place, speed = rng.uniform(-np.pi, np.pi, n_copies), rng.uniform(-1, 1, n_copies)
+        torque, before = rng.uniform(-2, 2, n_copies), (place, speed)
+        place, speed, reward = _pendulum_step(place, speed, torque)
+        rows.append((_seen(*before), torque, reward, _seen(place, speed)))
+    state, action, reward, after = (np.concatenate(part) for part in zip(*rows, strict=True))
+    table = {
+        "state": state, "action": action, "reward": reward, "next_state": after,
+        "next_action": rng.uniform(-2, 2, len(reward)), "terminated": np.zeros(len(reward), bool),
+    }  # fmt: skip
+    chosen = rng.choice(len(reward), n_states, replace=False)
+    place, speed, torque = (
+        np.repeat(part[chosen], 400)
+        for part in (np.arctan2(state[:, 1], state[:, 0]), state[:, 2], action)
+    )
+    returns = np.zeros(len(torque))
+    for k in range(180):
+        place, speed, reward = _pendulum_step(place, speed, torque)
+        returns, torque = returns + gamma**k * reward, rng.uniform(-2, 2, len(torque))
+    quantiles = np.quantile(returns.reshape(n_states, 400), PROBABILITIES, axis=1).T
+    return Process(
+        gamma, table, state[chosen], quantiles, (-330.0, 0.0), actions=action[chosen]
+    )  # fmt: skip
+
+
+def _seen(place: np.ndarray, speed: np.ndarray) -> np.ndarray:
+    return np.column_stack([np.cos(place), np.sin(place), speed])
+
+
+def _pendulum_step(
+    place: np.ndarray, speed: np.ndarray, torque: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the next place and speed, and the reward, as gymnasium's Pendulum has them."""
+    angle = (place + np.pi) % (2 * np.pi) - np.pi
+    reward = -(angle**2 + 0.1 * speed**2 + 0.001 * torque**2)
+    speed = np.clip(speed + 0.05 * (15 * np.sin(place) + 3 * torque), -8, 8)
+    return place + 0.05 * speed, speed, reward
+
+
 PROCESSES: dict[str, Callable[[np.random.Generator], Process]] = {
     "chain": chain,
     "two states for ever": endless,
@@ -223,4 +314,7 @@ PROCESSES: dict[str, Callable[[np.random.Generator], Process]] = {
     "FrozenLake, best policy, 1,000,000 rows": lambda rng: frozen_lake(rng, n_rows=1_000_000),
     "FrozenLake, uniform, gamma .95": lambda rng: frozen_lake(rng, gamma=0.95, greedy=False),
     "CartPole": cart_pole,
+    "cost until the end": cost_until_the_end,
+    "linear-Gaussian, continuous actions": linear_gaussian,
+    "Pendulum, continuous actions": pendulum,
 }
