@@ -383,8 +383,9 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     that of :math:`r + e + \gamma Z'_\sigma`, :math:`e \sim N(0, \sigma^2 (1 - \gamma^2))`.
 
     Where a state is one of at most 1000 labels, laws are a table. Their means and variances are
-    exact for what the rows say, and the backup of all steps is repeated until the shapes settle. In
-    an environment, actions are then taken by laws in which what was seldom tried is hoped to be good.
+    exact for what the rows say, and the backup of all steps is repeated until the shapes settle.
+    In an environment, actions are then taken by laws in which what was seldom tried is hoped to be
+    good.
 
     Elsewhere a network gives the laws. From a table, each state has a frame: a centre and a scale
     from linear equations for the mean and the variance. The network learns the law in that frame.
@@ -584,8 +585,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
             For transitions that lack a part or a value, of different lengths, with next states of
             other columns than states, or with rewards that are not finite or beyond 1e300; for
             gamma = 1 where no episode ends, or labelled states have an infinite expected return;
-            for a policy that does not fit; for an environment whose actions are not labels, or whose
-            observations or masks cannot be read.
+            for a policy that does not fit; for an environment whose actions are not labels, or
+            whose observations or masks cannot be read.
         TypeError
             If X is neither transitions nor an environment.
         ImportError

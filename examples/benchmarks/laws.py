@@ -6,9 +6,10 @@ Medians over the states, their means over the seeds with the deviation of the fi
 W1, Cramer's distance (by how much the CRPS of a forecast of the return is above that of the exact
 law), the error of CVaR of the worst tenth, all in deviations of the law; the greatest distance of
 the distribution of F(return) from a uniform one (PIT), where laws have no atoms; the mean of W1
-in the deviation of all states' returns together; the seconds of a fit. `DistributionalValueEstimator` has its defaults; C51 and quantile regression have as many
-atoms, the same network, batches, steps, rate and target. C51 is told the support. "The table
-itself" is the exact law of the process that the rows say, where it is known.
+in the deviation of all states' returns together; the seconds of a fit.
+`DistributionalValueEstimator` has its defaults; C51 and quantile regression have as many atoms, the
+same network, batches, steps, rate and target. C51 is told the support. "The table itself" is the
+exact law of the process that the rows say, where it is known.
 """
 
 from __future__ import annotations
