@@ -120,6 +120,14 @@ def test_numbers_that_are_paid_for_ever(gamma):
     np.testing.assert_allclose(value.cvar([0.0]), 1 / (1 - gamma), rtol=0.01)
 
 
+def test_returns_of_nothing_are_nothing():
+    zeros = np.zeros(6)
+    table = {"state": zeros, "reward": zeros, "next_state": zeros, "terminated": zeros}
+    value = DistributionalValueEstimator(gamma=0.5, n_steps=3, random_state=0).fit(table)
+    for found in (value.predict([0.0]), value.cvar([0.0]), value.quantile([0.0], q=[0.0, 1.0])):
+        np.testing.assert_array_equal(found, 0.0 * found)
+
+
 def field_of(steps):
     basis = GaussianBasis(-REACH, REACH, 61)
     return FramedReturnField(1, 1, [8], basis, frames_of(steps))

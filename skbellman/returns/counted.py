@@ -155,7 +155,15 @@ class TableLearner(SupportedLearner):
 
 
 class GreedyTable(TableLearner, GreedyLearner):
-    """Sweeps in an environment, where the next actions are the best."""
+    """Sweeps in an environment, where the next actions are the best.
+
+    Actions are taken by these laws while an agent learns. Its answers are those of `tabular`.
+    """
+
+    def _as_law(self, weights: Tensor) -> Tensor:
+        """Cut weights off below 0: they are those of atoms between centres, without noise."""
+        positive = weights.clamp(min=0)
+        return positive / positive.sum(-1, keepdim=True)
 
 
 class Hope(GreedyTable):

@@ -178,7 +178,7 @@ class TemporalDifferences:
         variance = (self.actions * self.frames.linear(self.now)[1]).sum(-1)
         scale = max(float(self.frames.linear(self.now)[0].abs().max()), float(reward.abs().max()))
         least = max(_LEAST_SCALE * float(variance.mean().sqrt()), _ROUNDING * scale)
-        self.frames.least.fill_(least or 1.0)
+        self.frames.least.fill_(least or _ROUNDING)
 
     def _squared_errors(self) -> Tensor:
         """Return the squared error of each step, with the variance of the choice that follows."""
@@ -317,8 +317,8 @@ class FramedReturnField(BasisReturnField):
 
     def means(self, states: Tensor) -> Tensor:
         """Return the expected returns, (n, n_actions)."""
-        centre, scale = self.frame(states)
-        return centre.unsqueeze(-1) + scale.unsqueeze(-1) * super().means(states).double()
+        centre, scale = (part.unsqueeze(-1) for part in self.frame(states))
+        return (centre + scale * super().means(states).double()).clamp(*self.bounds)
 
     def best(self, states: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the actions of the largest expected return, (n,): all are in one frame."""

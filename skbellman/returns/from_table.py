@@ -34,6 +34,7 @@ from skbellman.returns.learning import (
 )
 from skbellman.returns.moments import moments
 from skbellman.returns.tabular import (
+    MARGIN,
     SETTLED,
     Table,
     evaluated,
@@ -165,7 +166,8 @@ class TableFit:
             )
         if tabular is not None:
             basis = tabular.basis
-            support = tabular.unit * basis.low, tabular.unit * basis.high
+            room = MARGIN * basis.spacing
+            support = tabular.unit * (basis.low + room), tabular.unit * (basis.high - room)
         else:
             frames = new_frames(steps, self.sizes[1], self.gamma, self.generator)
             centre, scale = frames(some_rows(steps).state)

@@ -83,7 +83,7 @@ class TabulatedLaws:
     centre, scale : array of shape (n,), optional
         The frames, 0 and 1 by default; scales are positive.
     bounds : tuple of float, optional
-        Least and largest return that there can be: no quantile or draw is beyond.
+        Least and largest return that there can be: no answer is beyond.
 
     Attributes
     ----------
@@ -204,7 +204,8 @@ class TabulatedLaws:
         width = np.diff(self.edges)
         taken = (upper - lower) / np.where(self.mass > 0, self.mass, 1.0)
         middle = self.edges[:-1] + 0.5 * taken * width
-        return self.centre + self.scale * ((upper - lower) * middle).sum(1) / (upper - lower).sum(1)
+        worst = ((upper - lower) * middle).sum(1) / (upper - lower).sum(1)
+        return (self.centre + self.scale * worst).clip(*self.bounds)
 
     def sample(self, n_samples: int, rng: np.random.Generator) -> np.ndarray:
         """Return draws, (n, n_samples)."""

@@ -34,7 +34,7 @@ _ROUGH, SETTLED = 1e-4, 1e-5
 _LOOK_EVERY = 20
 _ROUGH_SWEEPS = 2000
 # Room beyond each end, in spacings.
-_MARGIN = 2.5
+MARGIN = 2.5
 # Least number of spacings between 0 and an extreme reward that is made a centre: with fewer, the
 # basis would be stretched by more than an eighth.
 _ATOMS_APART = 8
@@ -291,8 +291,8 @@ def with_atoms(like: GaussianBasis, low: float, high: float, rewards: np.ndarray
     # Laws of one atom have no width.
     lacking = (1e-6 * max(abs(low), abs(high), extreme) or 1.0) - (high - low)
     low, high = low - max(lacking, 0.0) / 2, high + max(lacking, 0.0) / 2
-    spacing = (high - low) / (like.size - 1 - 2 * _MARGIN)
-    low -= _MARGIN * spacing
+    spacing = (high - low) / (like.size - 1 - 2 * MARGIN)
+    low -= MARGIN * spacing
     if low < 0 < low + spacing * (like.size - 1):
         n_between = np.floor(extreme / spacing)
         if _ATOMS_APART <= n_between < like.size:
