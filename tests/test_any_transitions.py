@@ -18,7 +18,7 @@ QUICK = settings(
     max_examples=25, derandomize=True, deadline=None, database=None,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
-LONG = settings(QUICK, max_examples=1000)
+LONG = settings(QUICK, max_examples=300)
 # Laws are learned in float32: rewards beyond these ends are tried under -m slow alone.
 USUAL_SCALES = st.sampled_from([1e-4, 0.1, 1.0, 30.0, 1e4])
 SCALES = USUAL_SCALES | st.floats(-300, 300).map(lambda power: 10.0**power)
