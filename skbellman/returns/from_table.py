@@ -199,9 +199,7 @@ class TableFit:
         return fit_to_table(learner, draw, n_steps, self.report, curves)
 
     def _stays(self, field: FramedReturnField, steps: Batch) -> bool:
-        rows = some_rows(steps)
-        if rows.policy is None:
-            rows = with_best_actions(rows, field)
+        rows = checked_rows(steps, field)
         return field.mass_beyond(framed(rows, field.frame, self.gamma), self.gamma) <= _BEYOND
 
 
@@ -211,11 +209,14 @@ def some_rows(steps: Batch) -> Batch:
     return steps.take(torch.arange(0, len(steps.action), every, device=steps.action.device))
 
 
-def with_best_actions(steps: Batch, field: ReturnField) -> Batch:
-    """Return the steps with the best next actions by a field as their policy."""
+def checked_rows(steps: Batch, field: ReturnField) -> Batch:
+    """Return some rows, with the best next actions by a field where they have no policy."""
+    rows = some_rows(steps)
+    if rows.policy is not None:
+        return rows
     with torch.no_grad():
-        best = field.best(steps.next_state, steps.mask)
-    return replace(steps, policy=one_hot(best, field.n_actions).to(steps.state))
+        best = field.best(rows.next_state, rows.mask)
+    return replace(rows, policy=one_hot(best, field.n_actions).to(rows.state))
 
 
 def warn_of_mass_beyond(field: ReturnField, steps: Batch, gamma: float) -> None:
@@ -228,9 +229,7 @@ def warn_of_mass_beyond(field: ReturnField, steps: Batch, gamma: float) -> None:
         In units of the reward; None as a policy is that of the best actions by the field.
     gamma : float
     """
-    rows = some_rows(steps)
-    if rows.policy is None:
-        rows = with_best_actions(rows, field)
+    rows = checked_rows(steps, field)
     beyond = field.mass_beyond(framed(rows, field.frame, gamma), gamma)
     if beyond > _BEYOND:
         _warn(
@@ -247,10 +246,8 @@ def warn_of_misplaced(field: ReturnField, steps: Batch, gamma: float) -> None:
     field, steps, gamma
         As for `warn_of_mass_beyond`.
     """
-    warn_of_mass_beyond(field, steps, gamma)
-    rows = some_rows(steps)
-    if rows.policy is None:
-        rows = with_best_actions(rows, field)
+    rows = checked_rows(steps, field)
+    warn_of_mass_beyond(field, rows, gamma)
     unit = unit_of(rows.reward)
     means, solved, deviations = (part / unit for part in _means_of(field, rows, gamma))
     gap, mean, deviation = means - solved, float(solved.mean()), _root_mean_square(deviations)
