@@ -2,6 +2,7 @@
 
 from skbellman.density import BellmanDiffusionDensity
 from skbellman.imputer import BellmanImputer
+from skbellman.paper_density import PaperDensity
 from skbellman.training import TrainingDivergedError
 from skbellman.value import DistributionalValueEstimator, MixtureOfReturns
 
@@ -10,6 +11,7 @@ __all__ = [
     "BellmanImputer",
     "DistributionalValueEstimator",
     "MixtureOfReturns",
+    "PaperDensity",
     "TrainingDivergedError",
 ]
 __version__ = "0.1.0"

@@ -20,13 +20,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from skbellman.fields import ClosedFormField, DensityField, DirectField, Mixture, NeuralField
+from skbellman.fields import ClosedFormField, DensityField
 from skbellman.fields.base import Levels
-from skbellman.likelihood import FlowIntegral, affordable_probes, velocity
+from skbellman.likelihood import FlowIntegral, velocity
 from skbellman.schedule import NoiseSchedule, masked
 
 # a(x) varies over the typical set by exp(+-2 sqrt(D/2)); beyond this it is held constant.
@@ -35,11 +36,8 @@ _MAX_DIFFUSION = 2.0
 _SAFE_STEP = 0.05
 _LARGEST_STEP = 1.0
 _CHECK_EVERY = 50
-_STEPS_A_LEVEL = 25
 _LEAST_ROWS = 256
 _CONDITION_NODES = 16
-# Rows whose conditional covariances are worked on at once.
-_CLOSED_CHUNK = 2048
 
 
 @dataclass(frozen=True)
@@ -54,11 +52,35 @@ class Annealing:
         Size of the Bellman steps, of the safe one; 0 is the probability flow.
     n_steps : int
         Bellman steps at each level.
+    n_steps_at_one_level : int
+        Steps of a field that has one level alone.
     """
 
     n_levels: int
     beta: float = 0.0
     n_steps: int = 1
+    n_steps_at_one_level: int = 2000
+
+    @property
+    def integral(self) -> FlowIntegral:
+        """What takes the densities of conditions, by which parts of a mixture are drawn."""
+        return FlowIntegral(_CONDITION_NODES, "auto")
+
+    def along(
+        self,
+        field: DensityField,
+        given: Tensor,
+        schedule: NoiseSchedule,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Return the rows, (n, D), with their NaN moved from noise at the ceiling to the floor."""
+        return annealed_dynamics(field, given, schedule, self, generator)
+
+    def at_one_level(
+        self, field: DensityField, n_rows: int, like: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Return rows, (n_rows, D), moved at level 0 from a standard normal start."""
+        return _from_normal(field, n_rows, like, self, generator)
 
 
 @dataclass(frozen=True)
@@ -291,13 +313,13 @@ def draw_rows(
 ) -> Tensor:
     """Draw rows from p at the floor of the schedule.
 
-    Each row of a `Mixture` comes from one of its parts; a closed form draws its own rows, a
-    neural field's come from annealed dynamics, a direct field's from dynamics at its one level
+    Each row of a `Mixture` comes from one of its parts; a closed form draws its own rows, a field
+    with a reference has them from annealed dynamics, a direct field from dynamics at its one level
     and a standard normal start.
 
     Parameters
     ----------
-    field : NeuralField, ClosedFormField, DirectField, or Mixture of such
+    field : DensityField
     n_rows : int
     schedule : NoiseSchedule
     annealing : Annealing
@@ -311,7 +333,7 @@ def draw_rows(
     Raises
     ------
     TypeError
-        For a field of another kind.
+        For a field without a reference.
     """
     nothing = torch.full_like(schedule.floor, torch.nan).expand(n_rows, -1)
     return draw_given(field, nothing, schedule, annealing, generator)
@@ -334,7 +356,7 @@ def draw_given(
 
     Parameters
     ----------
-    field : NeuralField, ClosedFormField, or Mixture of such
+    field : DensityField
     given : tensor of shape (n, D)
         NaN where a value is to be drawn.
     schedule, annealing, generator
@@ -348,64 +370,30 @@ def draw_given(
     Raises
     ------
     TypeError
-        For a field of another kind, or a direct field where anything is given.
+        For a field without a reference.
+    ValueError
+        For a field without conditionals, where anything is given.
     """
-    if isinstance(field, ClosedFormField):
-        return _draw_closed(field, given, schedule(0.0), generator)
-    if isinstance(field, NeuralField):
-        return annealed_dynamics(field, given, schedule, annealing, generator)
-    if isinstance(field, DirectField) and bool(torch.isnan(given).all()):
-        return _draw_direct(field, given, annealing, generator)
-    if not isinstance(field, Mixture):
-        raise TypeError(f"{type(field).__name__} cannot be drawn from.")
-    part_of_row = torch.multinomial(_part_weights(field, given, schedule), 1, generator=generator)
-    x = given.clone()
-    for k, part in enumerate(field.fields):
-        rows = part_of_row.squeeze(-1) == k
-        if bool(rows.any()):
-            x[rows] = draw_given(part, given[rows], schedule, annealing, generator)
-    return x
+    return field.fill(given, schedule, annealing, generator)
 
 
-def _draw_direct(
-    field: DirectField, like: Tensor, annealing: Annealing, generator: torch.Generator
+def _from_normal(
+    field: DensityField, n_rows: int, like: Tensor, annealing: Annealing, generator: torch.Generator
 ) -> Tensor:
+    """Return rows, (n_rows, D), moved at level 0 from a standard normal start."""
     # Enough rows to tell a safe step: of a few, all may lie where s is not positive.
-    start = _normal(like[:1].expand(max(len(like), _LEAST_ROWS), -1), generator)
-    n_steps = _STEPS_A_LEVEL * annealing.n_levels
+    start = _normal(like[:1].expand(max(n_rows, _LEAST_ROWS), -1), generator)
     if not bool((field.scalar(start, 0.0) > 0).any()):
         raise ValueError(
             "the scalar network is positive at no row of a standard normal start, so that the "
-            'paper\'s dynamics do not move: fit with more n_steps, or with objective="denoising".'
+            "paper's dynamics do not move: fit with more n_steps, or a BellmanDiffusionDensity."
         )
-    return bellman_dynamics(field, start, n_steps, generator).rows[: len(like)]
-
-
-def _part_weights(field: Mixture, given: Tensor, schedule: NoiseSchedule) -> Tensor:
-    """Return the weights of the parts for each row, (n, K), given what it holds."""
-    if bool(torch.isnan(given).all()):
-        return field.weights.expand(len(given), -1)
-    # Rows that hold the same, as those drawn from one condition do, are scored once.
-    keyed = torch.cat([given.nan_to_num(0.0), torch.isnan(given).to(given)], -1)
-    different, row_of = torch.unique(keyed, dim=0, return_inverse=True)
-    values, hidden = different.chunk(2, -1)
-    values = torch.where(hidden > 0, torch.nan, values)
-    integral = FlowIntegral(_CONDITION_NODES, affordable_probes(given.shape[1]))
-    return integral.log_part_weights(field, values, schedule).exp()[row_of]
-
-
-def _draw_closed(
-    field: ClosedFormField, given: Tensor, sigma: Tensor, generator: torch.Generator
-) -> Tensor:
-    if bool(torch.isnan(given).all()):
-        return field.draw(len(given), sigma, generator)
-    parts = [field.draw_given(rows, sigma, generator) for rows in given.split(_CLOSED_CHUNK)]
-    return torch.cat(parts)
+    return bellman_dynamics(field, start, annealing.n_steps_at_one_level, generator).rows[:n_rows]
 
 
 @torch.no_grad()
 def annealed_dynamics(
-    field: NeuralField,
+    field: DensityField,
     given: Tensor,
     schedule: NoiseSchedule,
     annealing: Annealing,
@@ -415,7 +403,7 @@ def annealed_dynamics(
     held = ~torch.isnan(given)
     floor, ceiling = schedule(0.0), schedule(1.0)
     # At the ceiling the field is its reference.
-    start = _draw_closed(field.reference, given, floor, generator)
+    start = _reference_of(field).fill(given, schedule, annealing, generator)
     start = start + (ceiling**2 - floor**2).sqrt() * _normal(start, generator)
     path, start = masked(schedule, torch.where(held, given, start), held)
     if bool(held.any()):
@@ -433,7 +421,11 @@ def annealed_dynamics(
     return torch.where(held, given, moved)
 
 
-def _conditional_shift(field: NeuralField, x: Tensor, path: NoiseSchedule) -> Tensor:
+def _reference_of(field: DensityField) -> ClosedFormField:
+    return cast("ClosedFormField", field.reference)
+
+
+def _conditional_shift(field: DensityField, x: Tensor, path: NoiseSchedule) -> Tensor:
     r"""Return what the conditional means of the field are off the reference's, at the ceiling.
 
     By Tweedie's formula the mean given x is :math:`x + \sigma^2 h`; the reference's is the field's
@@ -451,7 +443,7 @@ class _Bounded(DensityField):
     where the two networks agree, and keeps p invariant where they do not.
     """
 
-    def __init__(self, field: NeuralField) -> None:
+    def __init__(self, field: DensityField) -> None:
         super().__init__()
         self.field, self.n_columns = field, field.n_columns
 
@@ -485,9 +477,10 @@ def heun_step(
     return x + (stop - start) * (slope + end_slope) / 2
 
 
-def typical_log_scalar(field: NeuralField, sigma: Levels) -> Tensor:
+def typical_log_scalar(field: DensityField, sigma: Levels) -> Tensor:
     """Return about E log s_0(x, sigma): exact for a reference of one Gaussian."""
-    return field.reference.log_scalar(field.reference.centre(), sigma) - 0.5 * field.n_columns
+    reference = _reference_of(field)
+    return reference.log_scalar(reference.centre(), sigma) - 0.5 * field.n_columns
 
 
 def _normal(like: Tensor, generator: torch.Generator) -> Tensor:

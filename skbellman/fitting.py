@@ -20,7 +20,7 @@ from skbellman.fields import (
     Mixture,
     NeuralField,
 )
-from skbellman.likelihood import FlowIntegral, affordable_probes
+from skbellman.likelihood import FlowIntegral
 from skbellman.matching import (
     antithetic_noise,
     denoising_loss,
@@ -116,7 +116,7 @@ class Rows:
 
     def integral(self) -> FlowIntegral:
         """Return the flow integral that scores them."""
-        return FlowIntegral(_VALIDATION_NODES, affordable_probes(self.validation.shape[1]))
+        return FlowIntegral(_VALIDATION_NODES, "auto")
 
 
 @dataclass(frozen=True)

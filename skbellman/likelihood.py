@@ -23,14 +23,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeGuard
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from skbellman.fields import ClosedFormField, DensityField, DirectField, Mixture, NeuralField
-from skbellman.schedule import NoiseSchedule, PartialSchedule, masked
+from skbellman.fields import ClosedFormField, DensityField, NeuralField, Referred
+from skbellman.schedule import NoiseSchedule, masked
 
 # Rows times directions that are worked on at once: memory stays flat in the number of rows. A
 # GPU is idle unless it has many.
@@ -41,11 +41,6 @@ _MAX_NODES = 128
 N_PROBES = 8
 
 
-def affordable_probes(n_columns: int) -> int | None:
-    """Return n_probes for so many columns: None, the exact divergence, up to 64, 8 above."""
-    return None if n_columns <= _MAX_EXACT_COLUMNS else N_PROBES
-
-
 @dataclass(frozen=True)
 class FlowIntegral:
     """How the integral is taken.
@@ -54,17 +49,18 @@ class FlowIntegral:
     ----------
     n_nodes : int
         Nodes of the quadrature.
-    n_probes : int or None
+    n_probes : int, None or "auto"
         None takes the exact divergence, one directional derivative per column. A number
         takes Hutchinson's estimate with that many random signs, drawn from each row's
-        own values: the same row always gets the same value.
+        own values: the same row always gets the same value. "auto" is exact up to 64 columns, and
+        takes 8 signs above.
     tolerance : float
         Rows where a step's doubt (see `runge_kutta_step`) exceeds it are done again with
         twice the nodes, up to 128. inf takes every row as it comes.
     """
 
     n_nodes: int
-    n_probes: int | None = None
+    n_probes: int | Literal["auto"] | None = None
     tolerance: float = math.inf
 
     def log_density(
@@ -81,48 +77,17 @@ class FlowIntegral:
         others. ``held``, of bool and shape (D,) or (n, D), says which columns are conditions: the
         value is the conditional log-density of the others.
 
-        The reference is the field's own for a `NeuralField`. Without one, a closed form is
-        taken as it is, a `DirectField` as its network says (which nothing normalises), and a
-        `Mixture` from its parts.
+        The reference is the field's own unless one is given.
         """
-        if isinstance(field, Mixture) and reference is None:
-            return self._of_mixture(field, x, schedule, held)
-        if isinstance(field, DirectField):
-            return field.log_scalar(x, 0.0)
         path, x = masked(schedule, x, held)
-        if isinstance(field, ClosedFormField) and reference is None:
-            return _conditional(field, x, path)
-        return self._refined(field, x, path, reference)
+        asked = field if reference is None else Referred(field, reference)
+        return asked.log_density(x, path, self)
 
-    def _of_mixture(
-        self, field: Mixture, x: Tensor, schedule: NoiseSchedule, held: Tensor | None
-    ) -> Tensor:
-        """Return the log-density of a mixture; its weights, given the conditions, are others."""
-        log_weights = field.weights.log()
-        if held is not None:
-            log_weights = self.log_part_weights(field, torch.where(held, x, torch.nan), schedule)
-        parts = [self.log_density(part, x, schedule, held=held) for part in field.fields]
-        return (torch.stack(parts, -1) + log_weights).logsumexp(-1)
-
-    def log_part_weights(self, field: Mixture, given: Tensor, schedule: NoiseSchedule) -> Tensor:
-        """Return the logarithms of the parts' weights given what each row holds, (n, K).
-
-        Those of the mixture times each part's marginal density; NaN in given says not seen.
-        """
-        logs = [self.log_density(part, given, schedule) for part in field.fields]
-        return (torch.stack(logs, -1) + field.weights.log()).log_softmax(-1)
-
-    def _refined(
-        self,
-        field: DensityField,
-        x: Tensor,
-        path: NoiseSchedule,
-        reference: ClosedFormField | None,
-    ) -> Tensor:
-        """Return the integral along the path, with more nodes where a row needs them."""
+    def along(self, field: DensityField, x: Tensor, path: NoiseSchedule) -> Tensor:
+        """Return the integral along the path, (n,), with more nodes where a row needs them."""
         size = self._chunk_size(x)
         pairs = [
-            self._log_density(field, x[k : k + size], path.rows(slice(k, k + size)), reference)
+            self._log_density(field, x[k : k + size], path.rows(slice(k, k + size)))
             for k in range(0, len(x), size)
         ]
         log_density = torch.cat([part for part, _ in pairs])
@@ -130,7 +95,7 @@ class FlowIntegral:
         turning = doubt > self.tolerance
         if bool(turning.any()) and self.n_nodes < _MAX_NODES:
             finer = replace(self, n_nodes=2 * self.n_nodes)
-            log_density[turning] = finer._refined(field, x[turning], path.rows(turning), reference)
+            log_density[turning] = finer.along(field, x[turning], path.rows(turning))
         return log_density
 
     def log_ratios(
@@ -145,7 +110,7 @@ class FlowIntegral:
         size, positions, ratios = self._chunk_size(x), [], []
         for k in range(0, len(x), size):
             rows = slice(k, k + size)
-            pieces = self._pieces(field, x[rows], path.rows(rows), None)
+            pieces = self._pieces(field, x[rows], path.rows(rows))
             nodes = list(pieces)
             positions.append(torch.stack([node.x for node in nodes]))
             ratios.append(onward @ torch.stack([node.piece for node in nodes]))
@@ -153,40 +118,36 @@ class FlowIntegral:
         return levels, torch.cat(positions, 1), torch.cat(ratios, 1)
 
     def _log_density(
-        self,
-        field: DensityField,
-        x: Tensor,
-        schedule: NoiseSchedule,
-        reference: ClosedFormField | None,
+        self, field: DensityField, x: Tensor, schedule: NoiseSchedule
     ) -> tuple[Tensor, Tensor]:
         """Return log s(x, sigma_min) and the largest doubt of a step, (n,) each."""
-        log_density = _conditional(_reference(field, reference), x, schedule)
+        assert field.reference is not None
+        log_density = field.reference.log_density(x, schedule, self)
         worst = torch.zeros_like(log_density)
-        for node in self._pieces(field, x, schedule, reference):
+        for node in self._pieces(field, x, schedule):
             log_density = log_density + node.piece
             worst = torch.maximum(worst, node.doubt)
-        if _holds(schedule):
+        if schedule.condition is not None:
             log_density = log_density + _gaussian_ratio(node.h0, node.r, schedule, node.t)
         return log_density, worst
 
     def _chunk_size(self, x: Tensor) -> int:
         chunk = _CHUNK if x.device.type == "cpu" else _GPU_CHUNK
-        return max(chunk // (self.n_probes or x.shape[1]), 16)
+        return max(chunk // (self._n_probes(x) or x.shape[1]), 16)
 
-    def _pieces(
-        self,
-        field: DensityField,
-        x: Tensor,
-        schedule: NoiseSchedule,
-        reference: ClosedFormField | None,
-    ) -> Iterator[_Node]:
+    def _n_probes(self, x: Tensor) -> int | None:
+        if self.n_probes != "auto":
+            return self.n_probes
+        return None if x.shape[1] <= _MAX_EXACT_COLUMNS else N_PROBES
+
+    def _pieces(self, field: DensityField, x: Tensor, schedule: NoiseSchedule) -> Iterator[_Node]:
         """Yield the nodes from the floor to the ceiling."""
-        directions = _directions(x, self.n_probes, self.n_nodes)
+        directions = _directions(x, self._n_probes(x), self.n_nodes)
         before, slope = 0.0, velocity(field, x, schedule, 0.0)
         for i, (t, weight) in enumerate(zip(*_nodes(self.n_nodes), strict=True)):
             x, doubt = runge_kutta_step(field, x, schedule, before, t, slope)
             h0, r, divergence = _residual_divergence(
-                field, reference, x, schedule(t), schedule.diffusivity(t), directions(i)
+                field, x, schedule(t), schedule.diffusivity(t), directions(i)
             )
             slope = -schedule.diffusivity(t) * (h0 + r)
             stein = divergence + (schedule.diffusivity(t) * h0 * r).sum(-1)
@@ -250,19 +211,6 @@ def _remaining_weights(n_nodes: int) -> np.ndarray:
     return to_end / weights
 
 
-def _conditional(field: ClosedFormField, x: Tensor, path: NoiseSchedule) -> Tensor:
-    """Return the log-density at the floor of the moving columns, given those that are held."""
-    joint = field.log_scalar(x, path(0.0))
-    if not _holds(path):
-        return joint
-    return joint - field.log_scalar(x, torch.where(path.moving, torch.inf, path(0.0)))
-
-
-def _holds(path: NoiseSchedule) -> TypeGuard[PartialSchedule]:
-    """Say whether columns are held, so that the integral is of a conditional."""
-    return isinstance(path, PartialSchedule) and bool((path.moving != path.seen).any())
-
-
 def _gaussian_ratio(h0: Tensor, r: Tensor, path: NoiseSchedule, t: float) -> Tensor:
     r"""Return log s - log s_0 of Gaussians of the noise's variance, (n,).
 
@@ -273,21 +221,8 @@ def _gaussian_ratio(h0: Tensor, r: Tensor, path: NoiseSchedule, t: float) -> Ten
     return -(variance * r * (h0 + 0.5 * r)).sum(-1)
 
 
-def _reference(field: DensityField, reference: ClosedFormField | None) -> ClosedFormField:
-    if reference is not None:
-        return reference
-    if isinstance(field, NeuralField):
-        return field.reference
-    raise TypeError(f"{type(field).__name__} has no reference of its own: pass reference=.")
-
-
 def _residual_divergence(
-    field: DensityField,
-    reference: ClosedFormField | None,
-    x: Tensor,
-    sigma: Tensor,
-    diffusivity: Tensor,
-    directions: Tensor,
+    field: DensityField, x: Tensor, sigma: Tensor, diffusivity: Tensor, directions: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return h_0, r = h - h_0 and the diffusivity-weighted divergence of r.
 
@@ -296,11 +231,7 @@ def _residual_divergence(
     """
     with torch.enable_grad():
         points = x.detach().requires_grad_()
-        if reference is None and isinstance(field, NeuralField):
-            h0, r = field.gradient_parts(points, sigma)
-        else:
-            h0 = _reference(field, reference).log_gradient(points, sigma)
-            r = field.log_gradient(points, sigma) - h0
+        h0, r = field.gradient_parts(points, sigma)
         each = directions.expand(-1, *x.shape)
         (products,) = torch.autograd.grad(r, points, each * diffusivity, is_grads_batched=True)
     divergence = (products * each).sum((0, -1)) * (x.shape[-1] / len(directions))

@@ -132,7 +132,7 @@ def _typical_density(
         raise ValueError(
             f"objective={matching.kind!r} finds no density to match: with bandwidth={eps**0.5:.2g} "
             f"the mean kernel between {len(x)} rows of {x.shape[1]} columns is {typical}. Set a "
-            'wider bandwidth, give more rows, or use objective="denoising".'
+            "wider bandwidth, give more rows, or use BellmanDiffusionDensity."
         )
     return typical
 

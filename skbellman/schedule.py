@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -40,6 +42,41 @@ class NoiseSchedule(nn.Module):
         """Return the path of the picked rows: the same for all of them."""
         return self
 
+    @property
+    def condition(self) -> NoiseSchedule | None:
+        """The path on which what is held moves and no other column is seen; None if none is."""
+        return None
+
+    def scaled(self, factor: Tensor) -> NoiseSchedule:
+        """Return the path of columns in other units, factor times as large, (D,)."""
+        return NoiseSchedule(self.floor * factor, self.floor * factor * self.rate.exp())
+
+    def above(self, noise: Tensor) -> NoiseSchedule:
+        """Return the path that ends where noise is on top of the floor, a number or (D,)."""
+        floor = torch.hypot(self.floor, noise.to(self.floor).expand_as(self.floor))
+        return NoiseSchedule(floor, torch.maximum(self.floor * self.rate.exp(), 2 * floor))
+
+    def widened(self, columns: Sequence[int], n_columns: int) -> NoiseSchedule:
+        """Return the path of so many columns, of which these, by number, have this one."""
+        floor = self.floor.amin().expand(n_columns).clone()
+        rate = self.rate.amax().expand(n_columns).clone()
+        floor[columns], rate[columns] = self.floor, self.rate
+        return NoiseSchedule(floor, floor * rate.exp())
+
+    def among(self, columns: Sequence[int], n_columns: int) -> NoiseSchedule:
+        """Return the same, the other columns not seen."""
+        everywhere = torch.ones_like(self.floor, dtype=torch.bool)
+        return self._masked_among(columns, n_columns, everywhere, everywhere)
+
+    def _masked_among(
+        self, columns: Sequence[int], n_columns: int, moving: Tensor, seen: Tensor
+    ) -> NoiseSchedule:
+        masks = []
+        for mask in (moving, seen):
+            masks.append(mask.new_zeros(*mask.shape[:-1], n_columns))
+            masks[-1][..., columns] = mask
+        return PartialSchedule(self.widened(columns, n_columns), *masks)
+
 
 class PartialSchedule(NoiseSchedule):
     """The path of the levels of some columns, while others are held at the floor, or not seen.
@@ -71,6 +108,24 @@ class PartialSchedule(NoiseSchedule):
         if self.moving.dim() == 1:
             return self
         return PartialSchedule(self, self.moving[picked], self.seen[picked])
+
+    @property
+    def condition(self) -> NoiseSchedule | None:
+        """The path on which what is held moves and no other column is seen; None if none is."""
+        held = self.seen & ~self.moving
+        return PartialSchedule(self, held, held) if bool(held.any()) else None
+
+    def scaled(self, factor: Tensor) -> NoiseSchedule:
+        """Return the path of columns in other units, factor times as large, (D,)."""
+        return PartialSchedule(super().scaled(factor), self.moving, self.seen)
+
+    def above(self, noise: Tensor) -> NoiseSchedule:
+        """Return the path that ends where noise is on top of the floor, a number or (D,)."""
+        return PartialSchedule(super().above(noise), self.moving, self.seen)
+
+    def among(self, columns: Sequence[int], n_columns: int) -> NoiseSchedule:
+        """Return the path of so many columns, of which all but these are not seen."""
+        return self._masked_among(columns, n_columns, self.moving, self.seen)
 
 
 def masked(

@@ -20,7 +20,7 @@ from sklearn.utils.estimator_checks import (
     parametrize_with_checks,
 )
 
-from skbellman import BellmanDiffusionDensity, TrainingDivergedError
+from skbellman import BellmanDiffusionDensity, PaperDensity, TrainingDivergedError
 from skbellman.fields import Mixture
 
 QUICK = {"n_steps": 20, "width": 16, "random_state": 0}
@@ -42,7 +42,10 @@ def fitted():
 
 # One of the checks makes a table with redundant columns.
 @pytest.mark.filterwarnings("ignore:Columns .* are linear functions:UserWarning")
-@parametrize_with_checks([BellmanDiffusionDensity(n_steps=2, width=8, depth=1, n_levels=10)])
+@parametrize_with_checks([
+    BellmanDiffusionDensity(n_steps=2, width=8, depth=1, n_levels=10),
+    PaperDensity(objective="sliced", n_steps=2, width=8, depth=1, n_dynamics_steps=2),
+])  # fmt: skip
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 

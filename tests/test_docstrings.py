@@ -10,6 +10,7 @@ from numpydoc.validate import validate
 import skbellman
 import skbellman.dynamics
 import skbellman.privacy
+import skbellman.table_density
 
 # An extended summary and a "See Also" are for the author to judge; scikit-learn names results.
 OPTIONAL = {"ES01", "SA01", "RT02"}
@@ -21,6 +22,8 @@ def public_names():
         for method, value in vars(getattr(skbellman, name)).items():
             if inspect.isfunction(value) and not method.startswith("_"):
                 yield f"skbellman.{name}.{method}"
+    for method in ("fit", "score_samples", "score", "sample"):
+        yield f"skbellman.table_density.TableDensity.{method}"
     yield "skbellman.privacy.copying_report"
     yield "skbellman.dynamics.bellman_dynamics"
 

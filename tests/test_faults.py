@@ -21,6 +21,7 @@ from skbellman import (
     BellmanDiffusionDensity,
     BellmanImputer,
     DistributionalValueEstimator,
+    PaperDensity,
     TrainingDivergedError,
 )
 
@@ -195,7 +196,7 @@ def test_an_interrupt_of_the_papers_objectives_keeps_what_was_learned(objective,
 
     interrupt = interrupt_at_call(paper.matching_loss, 12)
     monkeypatch.setattr(paper, "matching_loss", interrupt)
-    estimator = density(objective=objective, n_steps=30)
+    estimator = PaperDensity(objective=objective, n_steps=30, n_dynamics_steps=100, random_state=0)
     with pytest.warns(RuntimeWarning, match="interrupted"):
         estimator.fit(FRAME[["x"]])
     assert estimator.history_["step"]
@@ -313,7 +314,7 @@ def of_density():
 
 
 def of_paper():
-    fitted = density(objective="pairwise").fit(FRAME[["x", "z"]])
+    fitted = PaperDensity(n_steps=10, n_dynamics_steps=100, random_state=0).fit(FRAME[["x", "z"]])
     return [fitted.score_samples(FRAME[["x", "z"]]), fitted.sample(5, random_state=0)]
 
 

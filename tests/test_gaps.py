@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import torch
 from scipy.stats import norm
 
-from skbellman import BellmanDiffusionDensity
+from skbellman import BellmanDiffusionDensity, PaperDensity
 
 QUICK = {"n_steps": 60, "width": 16, "random_state": 0}
 RNG = np.random.default_rng(0)
@@ -173,16 +174,16 @@ def test_what_cannot_be_asked_is_refused(fitted, ask, match):
 
 
 def test_a_condition_without_density_is_refused(fitted, monkeypatch):
-    monkeypatch.setattr(
-        fitted, "_log_density", lambda field, values, *rest: np.array([0.0, -np.inf])
-    )
+    nothing = torch.tensor([0.0, -torch.inf]).double()
+    monkeypatch.setattr(fitted.field_.fields[0].__class__, "log_mass", lambda *_: nothing)
+    monkeypatch.setattr(fitted.field_.fields[1].__class__, "log_mass", lambda *_: nothing)
     with pytest.raises(ValueError, match=r"row 1 of X is so far out in \['x'\]"):
         fitted.score_samples(WHOLE[:2], given=["x"])
 
 
 def test_the_papers_objectives_take_whole_rows():
     numbers = GAPS[["x", "y"]]
-    density = BellmanDiffusionDensity(objective="pairwise", n_steps=2, random_state=0)
+    density = PaperDensity(n_steps=2, random_state=0)
     with pytest.raises(ValueError, match=r"whole rows only, but columns \['x', 'y'\]"):
         density.fit(numbers)
     density.fit(WHOLE[["x", "y"]])

@@ -10,7 +10,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from skbellman.dynamics import Annealing, draw_rows
-from skbellman.fields import Affine, Mixture
+from skbellman.fields import Mixture
 from skbellman.matching import antithetic_noise, denoising_loss, mixed_levels, shared_levels
 from skbellman.training import Plan, TrainingDivergedError, train, train_in_rounds
 
@@ -178,5 +178,3 @@ def test_a_mixture_is_drawn_from_its_parts():
     assert_close(drawn.mean(0), 0.3 * means[0] + 0.7 * means[1], atol=0.03, rtol=0)
     real = torch.cat([draw(narrow, 6000), draw(wide, 14_000)])
     assert_close(drawn.T.cov(), real.T.cov(), atol=0.05, rtol=0)
-    with pytest.raises(TypeError, match="Affine"):
-        draw_rows(Affine(narrow, *torch.ones(2, 2)), 5, schedule(2), Annealing(5), generator())

@@ -11,7 +11,7 @@ import torch
 from known import draw, mixture
 from torch.testing import assert_close
 
-from skbellman import BellmanDiffusionDensity
+from skbellman import PaperDensity
 from skbellman.dynamics import bellman_dynamics
 from skbellman.fields import DirectField, GaussianMixtureField
 from skbellman.matching import (
@@ -261,7 +261,7 @@ PAPER = {
     "n_steps": 200,
     "width": 48,
     "batch_size": 256,
-    "n_levels": 20,
+    "n_dynamics_steps": 500,
     "n_slices": 2,
     "random_state": 0,
 }
@@ -272,7 +272,7 @@ PAPER = {
 )
 def test_the_estimator_finds_a_mixture_by_the_papers_objectives(objective, n_columns):
     truth = mixture(n_columns)
-    density = BellmanDiffusionDensity(objective=objective, **PAPER).fit(draw(truth, 1000).numpy())
+    density = PaperDensity(objective=objective, **PAPER).fit(draw(truth, 1000).numpy())
     test = draw(truth, 500, seed=1)
     error = density.score_samples(test.numpy()) - truth.log_scalar(test, 0.0).numpy()
     assert np.median(np.abs(error)) < 0.25 * n_columns
@@ -284,10 +284,8 @@ def test_the_papers_objectives_refuse_categories_and_warn_of_columns():
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(rng.normal(size=(40, 7)), columns=list("abcdefg"))
     with pytest.raises(ValueError, match="columns \\['kind'\\] hold categories"):
-        BellmanDiffusionDensity(objective="pairwise").fit(
-            frame.assign(kind="x" + frame.index.astype(str))
-        )
-    quick = BellmanDiffusionDensity(objective="pairwise", n_steps=2)
+        PaperDensity(objective="pairwise").fit(frame.assign(kind="x" + frame.index.astype(str)))
+    quick = PaperDensity(objective="pairwise", n_steps=2)
     with pytest.warns(UserWarning, match="starves in 7 columns"):
         quick.fit(frame)
     with pytest.raises(ValueError, match="bandwidth"):
@@ -297,9 +295,7 @@ def test_the_papers_objectives_refuse_categories_and_warn_of_columns():
 @pytest.mark.parametrize(("shape", "bandwidth"), [((2, 1), "auto"), ((40, 2), 1e-9)])
 def test_rows_that_no_kernel_joins_are_refused(shape, bandwidth):
     x = np.random.default_rng(0).normal(size=shape)
-    density = BellmanDiffusionDensity(
-        objective="pairwise", bandwidth=bandwidth, n_steps=2, dequantize=False
-    )
+    density = PaperDensity(objective="pairwise", bandwidth=bandwidth, n_steps=2, dequantize=False)
     with pytest.raises(ValueError, match="no density to match: with bandwidth="):
         density.fit(x)
     assert not hasattr(density, "field_")

@@ -9,7 +9,7 @@ from skbellman.fields.evidence import PairwiseEvidence
 from skbellman.fields.gaussian import ClosedFormField, GaussianMixtureField
 from skbellman.fields.latent import LatentClassField
 from skbellman.fields.neural import NeuralField
-from skbellman.fields.operators import Affine, Marginal, Mixture, Smoothed
+from skbellman.fields.operators import Affine, Marginal, Mixture, Referred, Smoothed
 from skbellman.fields.shapes import ColumnShapes
 
 __all__ = [
@@ -24,5 +24,6 @@ __all__ = [
     "Mixture",
     "NeuralField",
     "PairwiseEvidence",
+    "Referred",
     "Smoothed",
 ]

@@ -3,11 +3,61 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from skbellman.schedule import NoiseSchedule
+
 Levels = Tensor | float
+
+
+class Integral(Protocol):
+    """What takes the log-density of a field along the noise levels, see `FlowIntegral`."""
+
+    def along(self, field: DensityField, x: Tensor, path: NoiseSchedule) -> Tensor:
+        """Return the log-density at the floor of what moves, given what is held, (n,)."""
+
+
+class Sampler(Protocol):
+    """What draws from a field along the noise levels, see `Annealing`."""
+
+    @property
+    def integral(self) -> Integral:
+        """What takes the densities of conditions."""
+
+    def along(
+        self,
+        field: DensityField,
+        given: Tensor,
+        schedule: NoiseSchedule,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Return the rows, (n, D), with their NaN drawn given the rest."""
+
+    def at_one_level(
+        self, field: DensityField, n_rows: int, like: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Return rows, (n, D), drawn at level 0 alone."""
+
+
+class Cells(Protocol):
+    """Rows of a table whose values stand for cells: of a grid, or the peaks of a category."""
+
+    @property
+    def condition(self) -> Cells | None:
+        """The cells of what is held; None if nothing is."""
+
+    def total(
+        self, log_density: Callable[[Tensor, NoiseSchedule], Tensor], fine: bool = False
+    ) -> Tensor:
+        """Return the logarithm of a density's integral over each row's cell, (n,).
+
+        The density is of what moves given what is held, which stays where it is. With ``fine``
+        it is of both, and looked at in many places of the cell.
+        """
 
 
 class DensityField(nn.Module, ABC):
@@ -29,6 +79,9 @@ class DensityField(nn.Module, ABC):
     ----------
     n_columns : int
         Number D of columns of x.
+    reference : DensityField or None
+        A field in closed form that this one tends to at high levels, for the flow integral, which
+        takes the difference to it, and for draws, which begin there.
 
     Notes
     -----
@@ -38,6 +91,11 @@ class DensityField(nn.Module, ABC):
     """
 
     n_columns: int
+    reference: DensityField | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_module("reference", None)
 
     @abstractmethod
     def log_scalar(self, x: Tensor, sigma: Levels) -> Tensor:
@@ -54,6 +112,48 @@ class DensityField(nn.Module, ABC):
     def gradient(self, x: Tensor, sigma: Levels) -> Tensor:
         """Return the gradient field g(x, sigma) = s h, shape (..., n, D)."""
         return self.scalar(x, sigma).unsqueeze(-1) * self.log_gradient(x, sigma)
+
+    def gradient_parts(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the reference's h_0 and the residual h - h_0, each (..., n, D)."""
+        assert self.reference is not None
+        h0 = self.reference.log_gradient(x, sigma)
+        return h0, self.log_gradient(x, sigma) - h0
+
+    def log_density(self, x: Tensor, path: NoiseSchedule, integral: Integral) -> Tensor:
+        """Return the log-density at the floor of the path, (n,), of what moves given what is held.
+
+        Parameters
+        ----------
+        x : tensor of shape (n, D)
+            Without NaN.
+        path : NoiseSchedule
+            Says which columns move, are held, or are not seen.
+        integral : Integral
+            Takes it along the path, from the reference.
+        """
+        self._check_reference()
+        return integral.along(self, x, path)
+
+    def log_mass(self, cells: Cells, integral: Integral) -> Tensor:
+        """Return the log-probability of each row's cell given what is held, (n,).
+
+        NaN where what is held has a density of 0.
+        """
+        return cells.total(lambda x, path: self.log_density(x, path, integral))
+
+    def fill(
+        self, given: Tensor, schedule: NoiseSchedule, sampler: Sampler, generator: torch.Generator
+    ) -> Tensor:
+        """Fill the NaN of the rows, (n, D), by draws at the floor given what the row holds."""
+        self._check_reference()
+        return sampler.along(self, given, schedule, generator)
+
+    def _check_reference(self) -> None:
+        if self.reference is None:
+            raise TypeError(
+                f"{type(self).__name__} has no reference, from which it could be scored or drawn: "
+                "see `skbellman.fields.Referred`."
+            )
 
 
 def as_levels(sigma: Levels, x: Tensor) -> Tensor:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from skbellman.fields.base import DensityField, Levels
+from skbellman.fields.base import DensityField, Integral, Levels, Sampler
 from skbellman.fields.networks import ResidualNetwork
+from skbellman.schedule import NoiseSchedule
 
 
 class DirectField(DensityField):
@@ -55,6 +56,24 @@ class DirectField(DensityField):
         """Return g / s, shape (..., n, D); nan where s is not positive."""
         scalar = self.scalar(x, sigma).unsqueeze(-1)
         return torch.where(scalar > 0, self.gradient(x, sigma) / scalar, torch.nan)
+
+    def log_density(self, x: Tensor, path: NoiseSchedule, integral: Integral) -> Tensor:
+        """Return the logarithm of the scalar network, (n,), which nothing normalises."""
+        return self.log_scalar(x, 0.0)
+
+    def fill(
+        self, given: Tensor, schedule: NoiseSchedule, sampler: Sampler, generator: torch.Generator
+    ) -> Tensor:
+        """Draw rows, (n, D), by the dynamics at the one level.
+
+        Raises
+        ------
+        ValueError
+            If anything is given.
+        """
+        if not bool(torch.isnan(given).all()):
+            raise ValueError("A DirectField has no conditionals: nothing can be given.")
+        return sampler.at_one_level(self, len(given), given, generator)
 
 
 def _check_level(sigma: Levels) -> None:

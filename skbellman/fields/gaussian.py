@@ -9,7 +9,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softmax
 
-from skbellman.fields.base import DensityField, Levels, as_levels, is_seen
+from skbellman.fields.base import (
+    Cells,
+    DensityField,
+    Integral,
+    Levels,
+    Sampler,
+    as_levels,
+    is_seen,
+)
+from skbellman.schedule import NoiseSchedule
+
+# Rows whose conditional covariances are worked on at once.
+_CHUNK = 2048
 
 
 class ClosedFormField(DensityField):
@@ -28,6 +40,37 @@ class ClosedFormField(DensityField):
     @abstractmethod
     def centre(self) -> Tensor:
         """Return a point of typical density of the first component, shape (1, D)."""
+
+    def log_density(self, x: Tensor, path: NoiseSchedule, integral: Integral) -> Tensor:
+        """Return the log-density at the floor, (n,), of what moves given what is held."""
+        joint = self.log_scalar(x, path(0.0))
+        held = path.condition
+        return joint if held is None else joint - self.log_scalar(x, held(0.0))
+
+    def log_mass(self, cells: Cells, integral: Integral) -> Tensor:
+        """Return the log-probability of each row's cell given what is held, (n,).
+
+        A component may be narrow beside a cell: cells are looked at in many places.
+        """
+
+        def joint(x: Tensor, path: NoiseSchedule) -> Tensor:
+            return self.log_scalar(x, path(0.0))
+
+        total = cells.total(joint, fine=True)
+        return total if cells.condition is None else total - cells.condition.total(joint, fine=True)
+
+    def fill(
+        self, given: Tensor, schedule: NoiseSchedule, sampler: Sampler, generator: torch.Generator
+    ) -> Tensor:
+        """Fill the NaN of the rows, (n, D), by draws at the floor given what the row holds."""
+        return self.filled(given, schedule(0.0), generator)
+
+    def filled(self, given: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
+        """Fill the NaN of the rows, (n, D), by draws of p_sigma, some rows at a time."""
+        if bool(torch.isnan(given).all()):
+            return self.draw(len(given), sigma, generator)
+        parts = [self.draw_given(rows, sigma, generator) for rows in given.split(_CHUNK)]
+        return torch.cat(parts)
 
     def _draw_components(self, n_rows: int, generator: torch.Generator) -> Tensor:
         weights = self.log_weights.exp()

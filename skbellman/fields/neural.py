@@ -70,7 +70,7 @@ class NeuralField(DensityField):
         super().__init__()
         n_columns = reference.n_columns
         self.n_columns = n_columns
-        self.reference = reference
+        self.reference: ClosedFormField = reference
         self.n_numbers = n_columns - sum(c.points.shape[1] for c in self._corners)
         widths = [c.points.shape[1] for c in self._corners]
         # A number or category has one level, of all its coordinates: shown once.

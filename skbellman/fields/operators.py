@@ -9,7 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softmax
 
-from skbellman.fields.base import DensityField, Levels, as_levels, is_seen
+from skbellman.fields.base import (
+    Cells,
+    DensityField,
+    Integral,
+    Levels,
+    Sampler,
+    as_levels,
+    is_seen,
+)
+from skbellman.schedule import NoiseSchedule, masked
 
 
 class Mixture(DensityField):
@@ -54,6 +63,59 @@ class Mixture(DensityField):
         parts = torch.stack([field.log_gradient(x, sigma) for field in self.fields], -1)
         return (share * parts).sum(-1)
 
+    def log_density(self, x: Tensor, path: NoiseSchedule, integral: Integral) -> Tensor:
+        """Return the log-density at the floor of the path, (n,), of what moves given what is held.
+
+        Given a condition, the parts weigh more the likelier it is under them.
+        """
+        log_weights, held = self.weights.log(), path.condition
+        if held is not None:
+            seen = torch.where(torch.isfinite(held(0.0)), x, 0.0)
+            log_weights = self._log_weights_of(seen, held, integral)
+        parts = [field.log_density(x, path, integral) for field in self.fields]
+        return (torch.stack(parts, -1) + log_weights).logsumexp(-1)
+
+    def log_mass(self, cells: Cells, integral: Integral) -> Tensor:
+        """Return the log-probability of each row's cell given what is held, (n,)."""
+        parts = torch.stack([field.log_mass(cells, integral) for field in self.fields], -1)
+        log_weights = self.weights.log()
+        if cells.condition is None:
+            return (parts + log_weights).logsumexp(-1)
+        held = [field.log_mass(cells.condition, integral) for field in self.fields]
+        log_weights = log_weights + torch.stack(held, -1)
+        # A part that excludes the condition says nothing of what follows.
+        joint = torch.where(log_weights.isneginf(), -torch.inf, log_weights + parts)
+        return joint.logsumexp(-1) - log_weights.logsumexp(-1)
+
+    def fill(
+        self, given: Tensor, schedule: NoiseSchedule, sampler: Sampler, generator: torch.Generator
+    ) -> Tensor:
+        """Fill the NaN of the rows, (n, D): each row comes from one of the parts."""
+        weights = self._weights_given(given, schedule, sampler.integral)
+        part_of_row = torch.multinomial(weights, 1, generator=generator).squeeze(-1)
+        x = given.clone()
+        for k, field in enumerate(self.fields):
+            rows = part_of_row == k
+            if bool(rows.any()):
+                x[rows] = field.fill(given[rows], schedule, sampler, generator)
+        return x
+
+    def _weights_given(self, given: Tensor, schedule: NoiseSchedule, integral: Integral) -> Tensor:
+        """Return the weights of the parts for each row, (n, K), given what it holds."""
+        if bool(torch.isnan(given).all()):
+            return self.weights.expand(len(given), -1)
+        # Rows that hold the same, as those drawn from one condition do, are scored once.
+        keyed = torch.cat([given.nan_to_num(0.0), torch.isnan(given).to(given)], -1)
+        different, row_of = torch.unique(keyed, dim=0, return_inverse=True)
+        values, hidden = different.chunk(2, -1)
+        path, x = masked(schedule, torch.where(hidden > 0, torch.nan, values))
+        return self._log_weights_of(x, path, integral).exp()[row_of]
+
+    def _log_weights_of(self, x: Tensor, path: NoiseSchedule, integral: Integral) -> Tensor:
+        """Return the logarithms of the parts' shares of the density at x, (n, K)."""
+        logs = [field.log_density(x, path, integral) for field in self.fields]
+        return (torch.stack(logs, -1) + self.weights.log()).log_softmax(-1)
+
     def _average(self, parts: list[Tensor]) -> Tensor:
         return torch.stack(parts, -1) @ self.weights
 
@@ -94,8 +156,26 @@ class Affine(DensityField):
         """Return h(x, sigma), shape (..., n, D)."""
         return self.field.log_gradient(*self._pull_back(x, as_levels(sigma, x))) / self.scale
 
+    def log_density(self, x: Tensor, path: NoiseSchedule, integral: Integral) -> Tensor:
+        """Return the log-density at the floor, (n,), of what moves given what is held."""
+        moving = path.diffusivity(0.0) > 0
+        log_jacobian = torch.where(moving, self.scale.abs().log(), 0.0).sum(-1)
+        inner = path.scaled(1 / self.scale.abs())
+        return self.field.log_density(self._back(x), inner, integral) - log_jacobian
+
+    def fill(
+        self, given: Tensor, schedule: NoiseSchedule, sampler: Sampler, generator: torch.Generator
+    ) -> Tensor:
+        """Fill the NaN of the rows, (n, D), by draws at the floor given what the row holds."""
+        inner = schedule.scaled(1 / self.scale.abs())
+        drawn = self.field.fill(self._back(given), inner, sampler, generator)
+        return torch.where(torch.isnan(given), self.scale * drawn + self.shift, given)
+
+    def _back(self, x: Tensor) -> Tensor:
+        return (x - self.shift) / self.scale
+
     def _pull_back(self, x: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
-        return (x - self.shift) / self.scale, levels / self.scale.abs()
+        return self._back(x), levels / self.scale.abs()
 
 
 class Smoothed(DensityField):
@@ -123,6 +203,16 @@ class Smoothed(DensityField):
     def log_gradient(self, x: Tensor, sigma: Levels) -> Tensor:
         """Return h(x, sigma), shape (..., n, D)."""
         return self.field.log_gradient(x, self._widen(x, sigma))
+
+    def log_density(self, x: Tensor, path: NoiseSchedule, integral: Integral) -> Tensor:
+        """Return the log-density at the floor, (n,), of what moves given what is held."""
+        return self.field.log_density(x, path.above(self.noise), integral)
+
+    def fill(
+        self, given: Tensor, schedule: NoiseSchedule, sampler: Sampler, generator: torch.Generator
+    ) -> Tensor:
+        """Fill the NaN of the rows, (n, D), by draws at the floor given what the row holds."""
+        return self.field.fill(given, schedule.above(self.noise), sampler, generator)
 
     def _widen(self, x: Tensor, sigma: Levels) -> Tensor:
         levels = as_levels(sigma, x)
@@ -159,10 +249,49 @@ class Marginal(DensityField):
         """Return h(x, sigma), shape (..., n, D)."""
         return self.field.log_gradient(*self._embed(x, sigma))[..., self.columns]
 
+    def log_density(self, x: Tensor, path: NoiseSchedule, integral: Integral) -> Tensor:
+        """Return the log-density at the floor, (n,), of what moves given what is held."""
+        inner = path.among(self.columns, self.field.n_columns)
+        return self.field.log_density(self._spread(x, 0.0), inner, integral)
+
+    def fill(
+        self, given: Tensor, schedule: NoiseSchedule, sampler: Sampler, generator: torch.Generator
+    ) -> Tensor:
+        """Fill the NaN of the rows, (n, D): all columns are drawn, and these are kept."""
+        inner = schedule.widened(self.columns, self.field.n_columns)
+        drawn = self.field.fill(self._spread(given, torch.nan), inner, sampler, generator)
+        return drawn[:, self.columns]
+
+    def _spread(self, values: Tensor, fill: float) -> Tensor:
+        """Return values of these columns among all, the others filled."""
+        spread = values.new_full((*values.shape[:-1], self.field.n_columns), fill)
+        spread[..., self.columns] = values
+        return spread
+
     def _embed(self, x: Tensor, sigma: Levels) -> tuple[Tensor, Tensor]:
-        levels = as_levels(sigma, x)
-        full_x = x.new_zeros(*x.shape[:-1], self.field.n_columns)
-        full_levels = levels.new_full((*levels.shape[:-1], self.field.n_columns), torch.inf)
-        full_x[..., self.columns] = x
-        full_levels[..., self.columns] = levels
-        return full_x, full_levels
+        return self._spread(x, 0.0), self._spread(as_levels(sigma, x), torch.inf)
+
+
+class Referred(DensityField):
+    """A field with a reference, by which it can be scored and drawn from.
+
+    Parameters
+    ----------
+    field : DensityField
+        Of which h(x, sigma) is asked alone.
+    reference : ClosedFormField
+        That the field tends to at high levels: usually the Gaussian of its mean and covariance.
+    """
+
+    def __init__(self, field: DensityField, reference: DensityField) -> None:
+        super().__init__()
+        self.n_columns = field.n_columns
+        self.field, self.reference = field, reference
+
+    def log_scalar(self, x: Tensor, sigma: Levels) -> Tensor:
+        """Return log s(x, sigma), shape (..., n)."""
+        return self.field.log_scalar(x, sigma)
+
+    def log_gradient(self, x: Tensor, sigma: Levels) -> Tensor:
+        """Return h(x, sigma), shape (..., n, D)."""
+        return self.field.log_gradient(x, sigma)

@@ -1,0 +1,348 @@
+"""What densities of tables have in common: they are fitted, scored and drawn from."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, DensityMixin, _fit_context
+from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from skbellman.devices import PortableMixin, resolve_device
+from skbellman.fields.base import Integral, Sampler
+from skbellman.fitting import Fit, Rows
+from skbellman.questions import asked_columns, given_cells
+from skbellman.reading import read_rows
+from skbellman.schedule import NoiseSchedule
+from skbellman.settings import with_own_settings
+from skbellman.state import renewed
+from skbellman.table_model import TableModel, Values
+from skbellman.tables import TableEncoder, is_missing
+from skbellman.tables.parts import parts_of
+from skbellman.training import Plan, Record
+from skbellman.validation import check_count, validate_table
+
+# Rows that are scored at once.
+_SCORE_CHUNK, _GPU_SCORE_CHUNK = 2**12, 2**15
+
+_Self = TypeVar("_Self", bound="TableDensity")
+
+
+@with_own_settings
+class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstimator):
+    """Base of the densities: fields are fitted to a table's coordinates, and asked in its values.
+
+    A subclass has the parameters, and says how fields are fitted, scored and drawn from.
+    """
+
+    _portable: ClassVar[tuple[str, ...]] = ("field_", "schedule_")
+    # Noise levels of a numeric column, in its standard deviations.
+    sigma_min: float = 0.01
+    sigma_max: float = 20.0
+    validation_fraction: float
+    n_steps: Any
+    verbose: int
+    random_state: Any
+
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self: _Self, X: Any, y: Any = None) -> _Self:
+        """Fit the density to the rows of a table.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            At least two rows; pandas, polars or an array. Missing values (NaN, None, pd.NA, and
+            what a mask hides) stay missing: a row is fitted to by what it holds. Objects are
+            read as the numbers, decimals or dates that they are.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : TableDensity
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            For a table that has no density: infinite values, a column without any value, a
+            single row, only constant columns, mixed types in a column, too many categories; for
+            missing values in a `PaperDensity`; for dtypes that are no number,
+            date or category. The message names the column and the remedy.
+        TypeError
+            For a polars LazyFrame.
+        TrainingDivergedError
+            If training diverges. The estimator is then fitted with the best state before.
+
+        Examples
+        --------
+        >>> from skbellman import BellmanDiffusionDensity
+        >>> density = BellmanDiffusionDensity(n_steps=5, random_state=0)
+        >>> density.fit([[0.1, 1.2], [0.4, 0.8], [0.2, 1.1], [0.9, 0.3]]).n_features_in_
+        2
+        """
+        with renewed(self) as draft:
+            fit = self._fit_draft(draft, X, y)
+        fit.warn_or_raise()
+        return self
+
+    def _fit_draft(self, draft: TableDensity, X: Any, y: Any) -> Fit:
+        """Fit, and set the fitted attributes of a draft of the estimator."""
+        X = validate_table(draft, X, reset=True)
+        random_state = check_random_state(self.random_state)
+        rng = np.random.default_rng(random_state.randint(2**31))
+        encoder = self._fitted_encoder(X)
+        device = resolve_device(self.device)
+        rows = read_rows(encoder, X, self.validation_fraction, rng, device)
+        floor = torch.as_tensor(encoder.floors(self.sigma_min)).to(rows.draws)
+        schedule = NoiseSchedule(floor, torch.full_like(floor, self.sigma_max))
+        seed = int(rng.integers(2**62))
+        # How many rounds there will be is not known before, unless the steps are given.
+        n_evaluations = None if self.n_steps == "auto" else Plan.n_evaluations
+        callbacks = self._init_callback_context(max_subtasks=n_evaluations)
+        callbacks.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        try:
+            fit = self._fit_fields(rows, schedule, seed)
+        finally:
+            callbacks.call_on_fit_task_end(estimator=self, X=X, y=y)
+        draft.field_, draft.schedule_, draft.encoder_ = fit.field, schedule, encoder
+        draft.device_, draft.is_categorical_ = device, encoder.is_categorical_
+        draft.history_ = _history(fit.record)
+        draft.n_iter_, draft.stopped_ = fit.record.best_step, fit.record.ended
+        return fit
+
+    @abstractmethod
+    def _fitted_encoder(self, X: Any) -> TableEncoder:
+        """Return the map from the table to the coordinates that fields are fitted to."""
+
+    @abstractmethod
+    def _fit_fields(self, rows: Rows, schedule: NoiseSchedule, seed: int) -> Fit:
+        """Train."""
+
+    @abstractmethod
+    def _integral(self) -> Integral:
+        """Return what scores the fields."""
+
+    @abstractmethod
+    def _sampler(self) -> Sampler:
+        """Return what draws from the fields."""
+
+    def _check_learned_conditionals(self) -> None:
+        """Refuse questions for marginals and conditionals where they are not learned."""
+
+    def score_samples(
+        self, X: Any, *, columns: Sequence[Any] | None = None, given: Sequence[Any] | None = None
+    ) -> np.ndarray:
+        """Return the log-density of each row, of some of its columns, or given some.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            With the columns of the fitted table, in its order. What is missing in a row is
+            integrated out: the value is the marginal log-density of the rest, 0 for a row that
+            holds nothing. A frame need hold no more than ``columns`` and ``given``.
+        columns : sequence of names, or of positions for an array, optional
+            Columns whose density is asked, the others integrated out. By default all that
+            are not in ``given``.
+        given : sequence of names or positions, optional
+            Columns that are conditions: the value is the conditional log-density given
+            their values in X.
+
+        Returns
+        -------
+        log_density : ndarray of shape (n_samples,)
+            Natural logarithm of a density in the units of the numeric columns (days, for dates and
+            times) and a probability in the categories. -inf for a category that was not in the table.
+            A value beyond an end of a column, where nothing is drawn, scores little, but not -inf:
+            at most 1/4000 of the mass lies there.
+
+        Raises
+        ------
+        ValueError
+            If columns differ from those of `fit`, are unknown, or both asked and given; for infinite
+            values; for a category among the conditions that was not in the table.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from skbellman import BellmanDiffusionDensity
+        >>> df = pd.DataFrame({"x": [0.11, 0.42, 0.27, 0.93], "c": ["a", "b", "a", "a"]})
+        >>> density = BellmanDiffusionDensity(n_steps=5, random_state=0).fit(df)
+        >>> density.score_samples(df.assign(c="z"))
+        array([-inf, -inf, -inf, -inf])
+        >>> density.score_samples(df[["x"]], columns=["x"]).shape
+        (4,)
+        >>> joint, marginal = density.score_samples(df), density.score_samples(df, columns=["c"])
+        >>> abs(density.score_samples(df, given=["c"]) - (joint - marginal)).max() < 0.1
+        np.True_
+        """  # noqa: E501 - one sentence
+        check_is_fitted(self, "field_")
+        if columns is not None or given is not None:
+            self._check_learned_conditionals()
+        X, asked, conditions = asked_columns(self, X, columns, given)
+        model, integral, scores = self._model.double(), self._integral(), []
+        size = _SCORE_CHUNK if self.device_.type == "cpu" else _GPU_SCORE_CHUNK
+        for rows, part in parts_of(X, size):
+            values = self._read(X, part, asked)
+            condition = self._read(X, part, conditions) if conditions else None
+            if condition is not None:
+                self.encoder_.check_known(condition)
+            score = model.log_density(values, integral, condition, conditions)
+            if np.isnan(score).any():
+                row = rows.start + int(np.isnan(score).argmax())
+                raise ValueError(
+                    f"row {row} of X is so far out in {conditions} that no row is there."
+                )
+            scores.append(score)
+        return np.concatenate(scores)
+
+    def _read(self, X: Any, part: Any, columns: list[Any]) -> list[np.ndarray]:
+        """Return the values of some columns of a part of a table, the others missing."""
+        try:
+            values = self.encoder_.read(part, columns)
+        except ValueError:
+            self.encoder_.read(X, columns)  # whose message counts the rows of the whole table
+            raise
+        if any(is_missing(column).any() for column in values):
+            self._check_learned_conditionals()
+        return values
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Return the mean log-density of the rows.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            With the columns of the fitted table, in its order.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        score : float
+            In nats a row, in the units of `score_samples`.
+
+        Raises
+        ------
+        ValueError
+            As `score_samples` does.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skbellman import BellmanDiffusionDensity
+        >>> X = load_iris().data
+        >>> density = BellmanDiffusionDensity(n_steps=5, random_state=0).fit(X[::2])
+        >>> density.score(X[1::2]) > density.score(X[1::2] + 3.0)
+        True
+        """
+        return float(self.score_samples(X).mean())
+
+    def sample(
+        self,
+        n_samples: int = 1,
+        random_state: Any = None,
+        *,
+        given: Any = None,
+        with_missing: bool = False,
+    ) -> Any:
+        """Draw rows, or fill rows given some of their values.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            At least 1. With a table of conditions, so many rows for each of its rows.
+        random_state : int, RandomState instance or None, default=None
+            Seeds the draws.
+        given : mapping, DataFrame or array-like, optional
+            Values that the rows are to have, which they have exactly, bit for bit: a mapping of
+            column names (positions for an array) to values, or a table with some of the columns,
+            in which missing values are drawn. The rest is drawn from its conditional distribution.
+            Values of another dtype become those of the column; fractions are rounded as a
+            float does, and nothing else is changed.
+        with_missing : bool, default=False
+            Leave values out as often as they were missing in the fitted table, together where they
+            were together there, but whatever the values are. Those given stay.
+
+        Returns
+        -------
+        X : DataFrame or ndarray of shape (n_samples, n_features)
+            A table like the fitted one: its class, columns, order, dtypes and categories,
+            with a fresh index. Values of columns on a grid are on it, and not negative if
+            none in the table was. With a table of m conditions, m * n_samples rows: those of the
+            first condition come first.
+
+        Raises
+        ------
+        ValueError
+            If n_samples is no whole number of at least 1; if ``given`` names an unknown column, or
+            holds a category that was not in the table, or a value that the column cannot hold, or
+            one so far out that nothing can be drawn beside it.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from skbellman import BellmanDiffusionDensity
+        >>> df = pd.DataFrame({"n": [1, 2, 2, 3, 5], "c": ["a", "b", "a", "a", "b"]})
+        >>> density = BellmanDiffusionDensity(n_steps=5, random_state=0).fit(df)
+        >>> density.sample(100, random_state=0)["n"].dtype
+        dtype('int64')
+        >>> density.sample(3, given={"c": "b"}, random_state=0)["c"].tolist()
+        ['b', 'b', 'b']
+        """
+        check_is_fitted(self, "field_")
+        n_samples = check_count("n_samples", n_samples)
+        seed = int(check_random_state(random_state).randint(2**31))
+        cells = None if given is None else given_cells(self, given)
+        values = None if cells is None else [np.repeat(c.numbers(), n_samples) for c in cells]
+        kept = None if cells is None else [c.repeat(n_samples) for c in cells]
+        if values is None:
+            drawn = self._model.draw(n_samples, self._sampler(), seed)
+        else:
+            drawn = self._fill(values, seed)
+        gaps = None
+        if with_missing:
+            gaps = self.encoder_.draw_gaps(len(drawn[0]), kept, np.random.default_rng(seed))
+        return self.encoder_.restore(drawn, kept, gaps)
+
+    def _fill(self, values: Values, seed: int) -> Values:
+        """Return numbers or codes of the columns of rows that were read, the gaps drawn."""
+        self._check_learned_conditionals()
+        return self._model.fill(values, self._sampler(), seed)
+
+    @property
+    def _model(self) -> TableModel:
+        return TableModel(self.encoder_, self.field_, self.schedule_, self.device_)
+
+    def _report(self, record: Record) -> bool:
+        """Print an evaluation and pass it to scikit-learn's callbacks."""
+        if self.verbose:
+            figures = record.scores[-1]
+            print(
+                f"step {record.step[-1]}: loss {record.loss[-1]:.4f}, held-out loss "
+                f"{figures['validation_loss']:.4f}, log-density {figures['score']:.3f}"
+            )
+        task = self._callback_fit_ctx.subcontext(task_name="evaluation")
+        task.call_on_fit_task_begin(estimator=self)
+        return bool(task.call_on_fit_task_end(estimator=self))
+
+    def __sklearn_tags__(self) -> Any:
+        """Return scikit-learn's tags: missing values are welcome."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+
+def _history(record: Record) -> dict[str, list[float]]:
+    return {
+        "step": [float(step) for step in record.step],
+        "loss": record.loss,
+        "validation_loss": [figures["validation_loss"] for figures in record.scores],
+        "validation_log_density": [figures["score"] for figures in record.scores],
+    }
