@@ -191,3 +191,18 @@ def test_worst_tenth_of_a_linear_system_with_continuous_actions():
     assert np.median(np.abs(found - exact).mean(1) / deviation) < 0.06
     worst = value.cvar(states, actions) - exact[:, :20].mean(1)
     assert np.median(np.abs(worst) / deviation) < 0.08
+
+
+def test_frames_reach_no_farther_than_the_bounds_of_returns():
+    table = drifting()
+    ended = np.random.default_rng(1).random(len(table["state"])) < 0.1
+    steps = batch_of(table | {"reward": np.ones(len(ended)), "terminated": ended})  # from 0 to 10
+    frames, states = frames_of(steps), torch.linspace(-1, 1, 9).unsqueeze(-1)
+    (centre, scale), (mean, deviation) = frames.reaching(states), frames(states)
+    assert bool((centre == mean).all())
+    assert bool((scale < 0.5 * deviation).all())
+    low, high = centre - REACH * scale, centre + REACH * scale
+    assert bool(((low < -0.2) | (high > 10.2)).all())  # the farther end has room beside it
+    assert bool(((low <= 0.5) & (high >= 9.5)).all())
+    far = frames_of(batch_of(table))  # rewards of both signs: bounds are far
+    assert bool((far.reaching(states)[1] == far(states)[1]).all())

@@ -26,6 +26,8 @@ from skbellman.returns.fields import BasisReturnField, largest
 
 # Deviations that a frame reaches.
 REACH = 6.0
+# Part of it that is left beyond the bounds of returns, where those are nearer.
+_BEYOND_BOUNDS = 0.4
 # Random features for each number of a state, the most of them, and the most of all actions.
 _FEATURES_A_NUMBER, _MOST_RANDOM, _MOST_FEATURES = 100, 400, 1200
 # Rows that frames are fitted to, at most, and those at once.
@@ -82,6 +84,14 @@ class Frames(nn.Module):
         centre = means.mean(-1)
         spread = variances + (means - centre.unsqueeze(-1)).square()
         return self.unit * centre, self.unit * spread.mean(-1).sqrt()
+
+    def reaching(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the same, scales no larger than frames need to reach the bounds of returns."""
+        centre, scale = self(states)
+        low, high = (self.unit * bound for bound in self.bounds)
+        farthest = torch.maximum(centre - low, high - centre)
+        needed = (farthest / (REACH - _BEYOND_BOUNDS)).clamp(min=self.unit * float(self.least))
+        return centre, torch.minimum(scale, needed)
 
     @torch.no_grad()
     def means(self, states: Tensor) -> Tensor:
@@ -312,8 +322,7 @@ class FramedReturnField(BasisReturnField):
 
     def frame(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """Return the centre and the scale of each state's frame, (n,) each, in float64."""
-        centre, scale = self.frames(states)
-        return centre, scale
+        return self.frames.reaching(states)
 
     def means(self, states: Tensor) -> Tensor:
         """Return the expected returns, (n, n_actions)."""
