@@ -249,8 +249,8 @@ class BellmanDiffusionDensity(TableDensity):
             self.atom_share,
         ).fit(X)
 
-    def _fit_draft(self, draft: TableDensity, X: Any, y: Any) -> Fit:
-        fit = super()._fit_draft(draft, X, y)
+    def _fit_draft(self, draft: TableDensity, X: Any, y: Any, sample_weight: Any) -> Fit:
+        fit = super()._fit_draft(draft, X, y, sample_weight)
         draft.scalar_error_ = fit.scalar_error
         return fit
 

@@ -25,14 +25,20 @@ def read_rows(
     validation_fraction: float,
     rng: np.random.Generator,
     device: torch.device,
+    origin: np.ndarray | None = None,
 ) -> Rows:
     """Return the rows of a table, shuffled, some of them held out.
 
-    The table is read in parts, so that it is never there as a whole in double precision.
+    The table is read in parts, so that it is never there as a whole in double precision. Rows of
+    one ``origin``, (n,), are held out together: repeats of one row do not judge one another.
     """
     n_rows, n_columns = len(X), len(encoder.blocks_)
     n_validation = min(max(round(validation_fraction * n_rows), 1), n_rows - 1)
-    place = _places(n_rows, n_validation, rng)
+    if origin is None:
+        place = _places(rng.permutation(n_rows), n_validation)
+    else:
+        place = _places(*_held_together(origin, n_validation, rng))
+        n_validation = int((place < 0).sum())
     n_draws = _n_draws(encoder, n_rows)
     draws = np.empty((n_draws, n_rows - n_validation, n_columns), np.float32)
     judges = _Judges(n_validation, encoder.floors(sigma_min=0.0))
@@ -55,11 +61,27 @@ def read_rows(
     )
 
 
-def _places(n_rows: int, n_held_out: int, rng: np.random.Generator) -> np.ndarray:
-    """Return where each row goes when all are shuffled: below 0 it is held out."""
-    place = np.empty(n_rows, dtype=np.int64)
-    place[rng.permutation(n_rows)] = np.arange(-n_held_out, n_rows - n_held_out)
+def _places(order: np.ndarray, n_held_out: int) -> np.ndarray:
+    """Return where each row goes in an order of rows: below 0 it is held out."""
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(-n_held_out, len(order) - n_held_out)
     return place
+
+
+def _held_together(
+    origin: np.ndarray, n_held_out: int, rng: np.random.Generator
+) -> tuple[np.ndarray, int]:
+    """Return a random order of rows, those held out first, and how many these are: about as many.
+
+    All rows of one origin are on one side.
+    """
+    _, number, counts = np.unique(origin, return_inverse=True, return_counts=True)
+    order = rng.permutation(len(counts))
+    n_first = int(np.searchsorted(np.cumsum(counts[order]), n_held_out, side="right"))
+    held = order[: min(max(n_first, 1), len(counts) - 1)]
+    shuffled = rng.permutation(len(origin))
+    judges = np.isin(number[shuffled], held)
+    return shuffled[np.argsort(~judges, kind="stable")], int(judges.sum())
 
 
 def _n_draws(encoder: TableEncoder, n_rows: int) -> int:

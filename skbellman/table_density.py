@@ -23,9 +23,10 @@ from skbellman.settings import with_own_settings
 from skbellman.state import renewed
 from skbellman.table_model import TableModel, Values
 from skbellman.tables import TableEncoder, is_missing
-from skbellman.tables.parts import parts_of
+from skbellman.tables.parts import parts_of, rows_of
 from skbellman.training import Plan, Record
 from skbellman.validation import check_count, validate_table
+from skbellman.weights import repeats_of
 
 # Rows that are scored at once.
 _SCORE_CHUNK, _GPU_SCORE_CHUNK = 2**12, 2**15
@@ -51,7 +52,7 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self: _Self, X: Any, y: Any = None) -> _Self:
+    def fit(self: _Self, X: Any, y: Any = None, sample_weight: Any = None) -> _Self:
         """Fit the density to the rows of a table.
 
         Parameters
@@ -62,6 +63,9 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
             read as the numbers, decimals or dates that they are.
         y : None
             Ignored.
+        sample_weight : array-like of shape (n_samples,), optional
+            Whole weights are numbers of repeats of the rows. Of others the proportions count: each
+            row is there as often as its weight in units of the mean, rounded at random.
 
         Returns
         -------
@@ -73,8 +77,9 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         ValueError
             For a table that has no density: infinite values, a column without any value, a
             single row, only constant columns, mixed types in a column, too many categories; for
-            missing values in a `PaperDensity`; for dtypes that are no number,
-            date or category. The message names the column and the remedy.
+            missing values in a `PaperDensity`; for dtypes that are no number, date or category;
+            for weights that are negative, or above 0 for fewer than two rows. The message names
+            the column and the remedy.
         TypeError
             For a polars LazyFrame.
         TrainingDivergedError
@@ -88,18 +93,22 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         2
         """
         with renewed(self) as draft:
-            fit = self._fit_draft(draft, X, y)
+            fit = self._fit_draft(draft, X, y, sample_weight)
         fit.warn_or_raise()
         return self
 
-    def _fit_draft(self, draft: TableDensity, X: Any, y: Any) -> Fit:
+    def _fit_draft(self, draft: TableDensity, X: Any, y: Any, sample_weight: Any) -> Fit:
         """Fit, and set the fitted attributes of a draft of the estimator."""
         X = validate_table(draft, X, reset=True)
         random_state = check_random_state(self.random_state)
         rng = np.random.default_rng(random_state.randint(2**31))
+        origin = None
+        if sample_weight is not None:
+            origin = repeats_of(sample_weight, X, rng)
+            X = rows_of(X, origin)
         encoder = self._fitted_encoder(X)
         device = resolve_device(self.device)
-        rows = read_rows(encoder, X, self.validation_fraction, rng, device)
+        rows = read_rows(encoder, X, self.validation_fraction, rng, device, origin)
         floor = torch.as_tensor(encoder.floors(self.sigma_min)).to(rows.draws)
         schedule = NoiseSchedule(floor, torch.full_like(floor, self.sigma_max))
         seed = int(rng.integers(2**62))

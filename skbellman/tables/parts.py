@@ -21,8 +21,9 @@ def parts_of(X: Any, size: int) -> Iterator[tuple[slice, Any]]:
     """
     for start in range(0, len(X), size):
         rows = slice(start, start + size)
-        yield rows, X if len(X) <= size else _rows_of(X, rows)
+        yield rows, X if len(X) <= size else rows_of(X, rows)
 
 
-def _rows_of(X: Any, rows: slice) -> Any:
+def rows_of(X: Any, rows: slice | np.ndarray) -> Any:
+    """Return some rows of a frame or array, by a slice or by their numbers."""
     return X[rows] if isinstance(X, np.ndarray) else nw.from_native(X)[rows].to_native()

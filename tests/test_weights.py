@@ -1,0 +1,91 @@
+"""Weights of rows: repeats, without bias, held out together."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn
+import torch
+from sklearn.model_selection import GridSearchCV
+
+from skbellman import BellmanDiffusionDensity
+from skbellman.reading import read_rows
+from skbellman.tables import TableEncoder
+from skbellman.weights import repeats_of
+
+RNG = np.random.default_rng(0)
+FRAME = pd.DataFrame({"x": RNG.normal(size=60), "c": RNG.choice(["a", "b"], 60)})
+QUICK = {"n_steps": 20, "width": 16, "random_state": 0}
+
+
+def counts_of(weights, seed=0):
+    weights = np.asarray(weights)
+    repeats = repeats_of(weights, np.empty((len(weights), 1)), np.random.default_rng(seed))
+    return np.bincount(repeats, minlength=len(weights))
+
+
+def test_whole_weights_are_numbers_of_repeats():
+    np.testing.assert_array_equal(counts_of([2, 0, 1, 5]), [2, 0, 1, 5])
+    np.testing.assert_array_equal(counts_of([0.5, 0.5, 0.5]), [1, 1, 1])
+
+
+def test_other_weights_are_rounded_without_bias():
+    weights = np.array([0.1, 0.7, 1.4, 2.6, 0.2])
+    counts = np.array([counts_of(weights, seed) for seed in range(4000)])
+    assert (counts.sum(1) == 5).all()
+    assert (np.abs(counts - weights) < 1).all()
+    np.testing.assert_allclose(counts.mean(0), weights, atol=4 * 0.5 / 4000**0.5)
+
+
+@pytest.mark.parametrize(("weights", "match"), [
+    (np.r_[-1.0, np.ones(59)], "[Nn]egative"),
+    (np.r_[np.nan, np.ones(59)], "NaN"),
+    (np.ones(59), "59"),
+    (np.r_[1.0, np.zeros(59)], "fewer than two rows"),
+])  # fmt: skip
+def test_weights_that_are_none_are_refused(weights, match):
+    with pytest.raises(ValueError, match=match):
+        BellmanDiffusionDensity(**QUICK).fit(FRAME, sample_weight=weights)
+
+
+def test_repeats_of_a_row_are_held_out_together():
+    origin = np.repeat(np.arange(60), RNG.integers(1, 6, 60))
+    X = np.column_stack([RNG.normal(size=60), np.arange(60.0)])[origin]
+    encoder = TableEncoder(dequantize=False, atom_share=1.0).fit(X)
+    rows = read_rows(encoder, X, 0.2, np.random.default_rng(0), torch.device("cpu"), origin)
+    held, trained = (set(part[:, 1].tolist()) for part in (rows.validation, rows.draws[0]))
+    assert not held & trained
+    assert len(held | trained) == 60
+    assert len(rows.validation) + rows.draws.shape[1] == len(X)
+    assert abs(len(rows.validation) - 0.2 * len(X)) <= 5
+
+
+def test_weights_change_what_is_learned():
+    # Weighted, the shares of the levels are 9 to 1; of what has weight 0 nothing is left.
+    weights = np.where(FRAME["c"] == "a", 9.0, 1.0) / (FRAME["c"].map(FRAME["c"].value_counts()))
+    density = BellmanDiffusionDensity(**QUICK).fit(FRAME, sample_weight=weights)
+    share = np.exp(density.score_samples(pd.DataFrame({"c": ["a"]}), columns=["c"]))
+    assert 0.8 < float(share[0]) < 0.97
+    without = np.where(FRAME["c"] == "a", 1, 0)
+    density.fit(FRAME, sample_weight=without)
+    assert np.isneginf(density.score_samples(FRAME[FRAME["c"] == "b"])).all()
+    assert set(density.sample(50, random_state=0)["c"]) == {"a"}
+
+
+def test_weights_are_as_rows_that_are_repeated():
+    weights = RNG.integers(0, 4, 60)
+    weighted = BellmanDiffusionDensity(**QUICK).fit(FRAME, sample_weight=weights)
+    repeated = BellmanDiffusionDensity(**QUICK).fit(FRAME.loc[FRAME.index.repeat(weights)])
+    # The same encoder; the rows held out differ, and with them the networks.
+    assert vars(weighted.encoder_.columns_[0]).keys() == vars(repeated.encoder_.columns_[0]).keys()
+    assert weighted.encoder_.columns_[0].mean == repeated.encoder_.columns_[0].mean
+    assert weighted.encoder_.columns_[0].scale == repeated.encoder_.columns_[0].scale
+
+
+def test_weights_are_routed_through_a_search():
+    search = {"n_steps": [2, 3]}
+    with sklearn.config_context(enable_metadata_routing=True):
+        density = BellmanDiffusionDensity(**QUICK).set_fit_request(sample_weight=True)
+        found = GridSearchCV(density, search, cv=2).fit(FRAME, sample_weight=np.ones(60))
+    assert np.isfinite(found.best_score_)
