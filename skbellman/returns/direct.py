@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from skbellman.returns.batch import Batch
 from skbellman.returns.fields import ReturnField, perceptron
 from skbellman.returns.laws import SignedLaw
 from skbellman.returns.learning import Learner
+from skbellman.returns.optimiser import adam
 
 # Noise levels in the support, and waves of x that a network sees: enough for what is that fine.
 _N_LEVELS = 30
@@ -42,6 +44,8 @@ class DirectReturnField(ReturnField):
     low, high : float
         Where returns lie.
     """
+
+    goes_on = False
 
     def __init__(
         self, n_inputs: int, n_actions: int, hidden: Sequence[int], low: float, high: float
@@ -125,25 +129,25 @@ class DirectLaw(SignedLaw):
         return s, g
 
 
-class DirectLearner(Learner):
-    """Steps of gradient matching and identity matching towards the target's backup.
+@dataclass(frozen=True)
+class FieldMatching:
+    """Gradient matching and identity matching towards the target's backup.
 
     The two share no weights, so that neither has a weight beside the other.
 
-    Parameters
+    Attributes
     ----------
-    field : DirectReturnField
-        Trained in place.
-    discount, learning_rate, target_rate : float
-        As for `Learner`.
+    discount : float
+        Of the law at the next state.
     """
 
-    def loss(self, batch: Batch) -> Tensor:
+    discount: float
+
+    def __call__(self, field: DirectReturnField, target: DirectReturnField, batch: Batch) -> Tensor:
         """Return the loss of a batch, without unit."""
-        field = self.field
         x = field.points(torch.rand_like(batch.reward))
         with torch.no_grad():
-            goals = backed_up_fields(self.target, batch, self._policy(batch), self.discount, x)
+            goals = backed_up_fields(target, batch, _policy(field, batch), self.discount, x)
         index = batch.action.view(-1, 1, 1).expand(-1, x.shape[1], 1)
         own = (part.gather(2, index).squeeze(2) for part in field(batch.state, x))
         scales = field.level, field.level**2
@@ -153,11 +157,32 @@ class DirectLearner(Learner):
         )
         return sum(errors, torch.zeros(()).to(x))
 
-    def _policy(self, batch: Batch) -> Tensor:
-        if batch.policy is not None:
-            return batch.policy
-        best = self.field.best(batch.next_state, batch.mask)
-        return nn.functional.one_hot(best, self.field.n_actions).to(batch.reward)
+
+def _policy(field: DirectReturnField, batch: Batch) -> Tensor:
+    if batch.policy is not None:
+        return batch.policy
+    best = field.best(batch.next_state, batch.mask)
+    return nn.functional.one_hot(best, field.n_actions).to(batch.reward)
+
+
+class DirectLearner(Learner):
+    """Steps of gradient matching and identity matching.
+
+    Parameters
+    ----------
+    field : DirectReturnField
+        Trained in place.
+    discount : float
+        Of the law at the next state.
+    learning_rate, target_rate : float
+        As for `Learner`.
+    """
+
+    def __init__(
+        self, field: DirectReturnField, discount: float, learning_rate: float, target_rate: float
+    ) -> None:
+        optimiser = adam(field.parameters(), learning_rate)
+        super().__init__(field, FieldMatching(discount), optimiser, target_rate)
 
 
 def backed_up_fields(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -43,10 +45,16 @@ class ReturnField(nn.Module, ABC):
     n_actions : int
     bounds : tuple of float
         Least and largest return that there can be.
+    is_table : bool
+        Whether there is a law for each of finitely many states.
+    goes_on : bool
+        Whether other steps than those of its fit can be learned by the same field.
     """
 
     n_actions: int
     bounds: tuple[float, float] = (-math.inf, math.inf)
+    is_table: ClassVar[bool] = False
+    goes_on: ClassVar[bool] = True
 
     @abstractmethod
     def means(self, states: Tensor) -> Tensor:
@@ -92,6 +100,14 @@ class ReturnField(nn.Module, ABC):
     def moments(self, states: Tensor, policy: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the means under actions of a policy, and the deviations if they are solved for."""
         return (policy * self.means(states)).sum(-1), None
+
+    def snapshot(self) -> Any:
+        """Return what `restore` goes back to."""
+        return copy.deepcopy(self.state_dict())
+
+    def restore(self, state: Any) -> None:
+        """Go back to the laws of a snapshot."""
+        self.load_state_dict(state)
 
     @torch.no_grad()
     def reach(self, states: Tensor) -> tuple[float, float, float]:
@@ -217,6 +233,15 @@ class BasisReturnField(ReturnField):
         last.bias.copy_((bias @ matrix.T + shift).flatten())
         self.basis = basis
 
+    def snapshot(self) -> Any:
+        """Return what `restore` goes back to, the basis included."""
+        return super().snapshot(), self.basis
+
+    def restore(self, state: Any) -> None:
+        """Go back to the laws and the basis of a snapshot."""
+        weights, self.basis = state
+        super().restore(weights)
+
     @torch.no_grad()
     def mass_beyond(self, batch: Batch, discount: float) -> float:
         """Return the mean mass beyond the ends, of backed-up laws under the batch's policy."""
@@ -259,6 +284,7 @@ class TabularReturnField(BasisReturnField):
         Means and deviations that are solved for, beside the shapes of laws.
     """
 
+    is_table = True
     laws: nn.Parameter
     known: Tensor
     solved: Tensor | None

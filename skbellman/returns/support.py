@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from skbellman.returns.basis import GaussianBasis
+from skbellman.returns.batch import Batch
 
 _GROWTH = 0.5
 # Of a batch's backed-up mass that may lie beyond an end, and the most of it that may be noise.
@@ -138,6 +141,91 @@ class Support:
         high = max(self.most, self.most * horizon, 0.0)
         margin = _MARGIN * (high - low) / self.size if math.isfinite(high - low) else 0.0
         return low - margin, high + margin
+
+
+class Carrier(Protocol):
+    """What has laws on a basis that can be another."""
+
+    field: Any
+
+    def move_to(self, basis: GaussianBasis) -> None:
+        """Take the laws to another basis."""
+
+
+class SupportPolicy(ABC):
+    """Whether and when the basis of laws that are learned moves."""
+
+    @abstractmethod
+    def after_a_look(
+        self, basis: GaussianBasis, batch: Batch, discount: float, next_weights: Tensor
+    ) -> Tensor:
+        """Return the weights of next laws, (n, K), on the basis as it is after a look at them."""
+
+
+class FixedSupport(SupportPolicy):
+    """The basis stays."""
+
+    def after_a_look(
+        self, basis: GaussianBasis, batch: Batch, discount: float, next_weights: Tensor
+    ) -> Tensor:
+        """Return the weights as they are."""
+        return next_weights
+
+
+class MovingSupport(SupportPolicy):
+    """The basis moves to where the backed-up laws lie.
+
+    Parameters
+    ----------
+    support : Support
+    carrier : Carrier
+        Whose laws are moved.
+
+    Attributes
+    ----------
+    look_every : int
+        Backups between looks: a look waits for the device.
+    least_used : float
+        Share of a support in use, below which it is drawn in once a return has ended.
+    """
+
+    look_every = 25
+    least_used = 0.6
+
+    def __init__(self, support: Support, carrier: Carrier) -> None:
+        self.support, self.carrier = support, carrier
+        self.n_backups = 0
+        self.sparse = 0.0
+
+    def see(self, rewards: Tensor) -> None:
+        """Take note of rewards, which bound the returns."""
+        self.support.see(rewards)
+
+    def cover(self, returns: Tensor) -> None:
+        """Widen the support to returns that ended; from the first of them on it may be drawn in.
+
+        Before, all laws are of what never ends, which is nearly one value: a support drawn in to it
+        has no room for better ones.
+        """
+        wider = self.support.covering(self.carrier.field.basis, returns)
+        if wider is not None:
+            self.carrier.move_to(wider)
+        self.sparse = self.least_used
+
+    def after_a_look(
+        self, basis: GaussianBasis, batch: Batch, discount: float, next_weights: Tensor
+    ) -> Tensor:
+        """Return the weights of next laws on the basis as it is now: every so often it moves."""
+        self.n_backups += 1
+        if (self.n_backups - 1) % self.look_every:
+            return next_weights
+        discounts = discount * batch.follows.unsqueeze(-1)
+        positions = batch.reward.unsqueeze(-1) + discounts * basis.centres.to(next_weights)
+        moved = self.support.moved(basis, positions, next_weights, self.sparse)
+        if moved is None:
+            return next_weights
+        self.carrier.move_to(moved)
+        return basis.convert(next_weights, moved)
 
 
 def _share(where: Tensor, weights: Tensor) -> float:
