@@ -15,9 +15,6 @@ from skbellman.returns.columns import Names, asked
 MAX_LABELS = 1000
 # Of the rewards: returns may be thousands of them.
 LARGEST_REWARD = 1e300
-# Of a state, in deviations.
-_LARGEST_NUMBER = float(np.finfo(np.float32).max)
-_SHOWN = 8
 
 
 class LabelEncoder:
@@ -29,7 +26,14 @@ class LabelEncoder:
         What they label, for messages.
     labels : array of shape (n_labels,)
         Sorted.
+
+    Attributes
+    ----------
+    n_shown : int
+        Labels that a message names.
     """
+
+    n_shown = 8
 
     def __init__(self, name: str, labels: np.ndarray) -> None:
         self.name, self.labels = name, labels
@@ -42,8 +46,8 @@ class LabelEncoder:
         """Return the positions of labels, (n,)."""
         unknown = values[~self.knows(values)].tolist()
         if unknown:
-            shown = ", ".join(map(repr, self.labels[:_SHOWN].tolist()))
-            more = ", ..." if len(self) > _SHOWN else ""
+            shown = ", ".join(map(repr, self.labels[: self.n_shown].tolist()))
+            more = ", ..." if len(self) > self.n_shown else ""
             raise ValueError(f"unknown {self.name} {unknown[0]!r}: known are {shown}{more}.")
         return np.array([self._position[v] for v in values.tolist()], dtype=np.int64)
 
@@ -126,7 +130,14 @@ class NumberFeatures(Features):
     values : array of shape (n,) or (n, ...)
     name : str
         What they are, for messages.
+
+    Attributes
+    ----------
+    largest : float
+        Of a number, in deviations: laws are of float32.
     """
+
+    largest = float(np.finfo(np.float32).max)
 
     def __init__(self, values: np.ndarray, name: str = "state") -> None:
         self.name = name
@@ -148,7 +159,7 @@ class NumberFeatures(Features):
             )
         with np.errstate(over="ignore"):
             scaled = (numbers / self.unit - self.mean) / self.scale
-        far = ~(np.abs(scaled) <= _LARGEST_NUMBER)
+        far = ~(np.abs(scaled) <= self.largest)
         if far.any():
             row = int(far.any(1).argmax())
             raise ValueError(

@@ -10,10 +10,6 @@ import numpy as np
 from skbellman.returns.encoding import DecisionSpace
 from skbellman.returns.transitions import Transitions, along
 
-# Of rows that no row follows though no episode ends there, beyond which they are not in order:
-# episodes that are cut off without a flag may be of four steps.
-_ENDS = 0.25
-
 
 def with_next_actions(table: Transitions) -> Transitions:
     """Return the table with each step's next action; rows where none is known are left out.
@@ -52,9 +48,14 @@ def _with_actions_of_next_rows(table: Transitions) -> Transitions:
     return replace(table, next_action=actions[following], has_next_action=follows)
 
 
-def _warn_of_disorder(n_open: int, n_followed: int, table: Transitions) -> None:
-    """Warn if more rows are left out than there are ends of episodes, short as they may be."""
-    if not n_followed or n_open - n_followed <= _ENDS * n_open:
+def _warn_of_disorder(
+    n_open: int, n_followed: int, table: Transitions, share_of_ends: float = 0.25
+) -> None:
+    """Warn if more rows are left out than there are ends of episodes, short as they may be.
+
+    Episodes that are cut off without a flag may be of four steps.
+    """
+    if not n_followed or n_open - n_followed <= share_of_ends * n_open:
         return
     n_used = n_followed + int(table.terminated.sum())
     warnings.warn(
