@@ -3,8 +3,9 @@
 from skbellman.density import BellmanDiffusionDensity
 from skbellman.imputer import BellmanImputer
 from skbellman.paper_density import PaperDensity
+from skbellman.return_laws import MixtureOfReturns
 from skbellman.training import TrainingDivergedError
-from skbellman.value import DistributionalValueEstimator, MixtureOfReturns
+from skbellman.value import DistributionalValueEstimator
 
 __all__ = [
     "BellmanDiffusionDensity",

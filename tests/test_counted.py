@@ -12,10 +12,19 @@ import torch
 
 from skbellman import DistributionalValueEstimator
 from skbellman.returns.batch import Batch
-from skbellman.returns.control import Transition, features_of_space
-from skbellman.returns.counted import CountedReplay, Hope, TableLearner, counted
+from skbellman.returns.counted import CountedReplay, counted
 from skbellman.returns.fields import TabularReturnField
-from skbellman.returns.support import Support
+from skbellman.returns.regression import (
+    Backup,
+    NextLaws,
+    as_learned,
+    chosen_by_target,
+    pushed_at_once,
+)
+from skbellman.returns.replay import Transition
+from skbellman.returns.spaces import features_of_space
+from skbellman.returns.support import FixedSupport, Support
+from skbellman.returns.sweeps import Hope, TableLearner, sweep_backup
 
 gymnasium = pytest.importorskip("gymnasium")
 CPU = torch.device("cpu")
@@ -103,12 +112,14 @@ def test_equal_steps_are_counted_and_have_the_backup_of_the_mean_policy():
     assert few.count.sum() == len(table)
     assert torch.equal(counted(few.and_then(few)).count, 2 * few.count)
     support = Support(GAMMA, 31)
+    next_laws = NextLaws(chosen_by_target, as_learned)  # cut off they would not be linear
+    backup = Backup(GAMMA, next_laws, pushed_at_once, FixedSupport())
     first, laws = TabularReturnField(5, 2, support.first(torch.tensor([-30.0, 30.0]))), []
     for steps in (few, batch.to(CPU)):
         field = copy.deepcopy(first)
         counts = torch.ones(len(steps.action)) if steps.count is None else steps.count
-        learner = TableLearner(field, support, GAMMA, 1.0, 1.0)
-        for learner.n_steps in range(1, 5):  # the support stays
+        learner = TableLearner(field, backup)
+        for _ in range(4):
             learner.step(replace(steps, count=counts))
         laws.append(field.laws)
     torch.testing.assert_close(laws[0], laws[1], atol=1e-5, rtol=0)
@@ -143,7 +154,7 @@ def test_the_seldomer_an_action_was_taken_the_more_is_hoped_of_it():
     table = table[(table.state != 2) | (table.action == 1)].assign(terminated=True)
     support = Support(GAMMA, 61)
     field = TabularReturnField(5, 2, support.first(torch.tensor([-10.0, 10.0])))
-    hope = Hope(field, support, GAMMA, 1.0, 1.0)
+    hope = TableLearner(field, sweep_backup(GAMMA, FixedSupport()), Hope())
     hope.step(counted(batch_of(table)))
     rewards = table.groupby(["state", "action"]).reward.agg(["mean", "size"])
     means, roots, high = rewards["mean"], np.sqrt(rewards["size"]), field.basis.high

@@ -104,7 +104,7 @@ def test_a_copy_that_gives_no_mask_has_all_actions(mode):
 
 
 def test_a_mask_of_another_step_is_forgotten():
-    from skbellman.returns.control import Replay, Transition
+    from skbellman.returns.replay import Replay, Transition
 
     replay = Replay(1, 1, np.random.default_rng(0), "cpu")
     state = np.zeros(1)

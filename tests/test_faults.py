@@ -286,7 +286,7 @@ def test_an_imputer_that_is_interrupted_after_that_is_usable(stage, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    "stage", ["value.read_transitions", "value.encode", "returns.from_table.new_frames"]
+    "stage", ["value.read_transitions", "returns.fit_table.encode", "returns.from_table.new_frames"]
 )
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, ValueError("refused")])
 def test_laws_of_returns_are_as_they_were_after_a_refit_that_was_stopped(stage, stop, monkeypatch):

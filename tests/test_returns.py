@@ -20,11 +20,11 @@ from skbellman.returns import (
 )
 from skbellman.returns.basis import law_of_mean, nearest_law
 from skbellman.returns.batch import Batch
-from skbellman.returns.control import BoxFeatures
 from skbellman.returns.direct import DirectReturnField, backed_up_fields
 from skbellman.returns.fields import BasisReturnField
-from skbellman.returns.learning import GreedyLearner, SupportedLearner, greedy_kind
+from skbellman.returns.learners import BasisLearner, GreedyLearner, greedy_kind
 from skbellman.returns.optimiser import BlockwiseAdam
+from skbellman.returns.spaces import BoxFeatures
 from skbellman.returns.support import Support
 
 X = torch.linspace(-8, 8, 801, dtype=torch.float64)
@@ -147,9 +147,12 @@ def test_what_a_greedy_learner_backs_up_is_no_law_beyond_the_support():
     batch = Batch(
         states, states, torch.zeros(200, dtype=torch.long), torch.zeros(200), states[:, 0] > 0
     )
+    learners = (
+        BasisLearner(field, 0.9, 1e-3, 0.1),
+        GreedyLearner(field, Support(0.9, 31), 0.9, 1e-3, 0.1),
+    )
     plain, greedy = (
-        learner(field, Support(0.9, 31), 0.9, 1e-3, 0.1)._next_weights(batch)
-        for learner in (SupportedLearner, GreedyLearner)
+        learner.objective.backup.next_laws(field, learner.target, batch) for learner in learners
     )
     centres = of.centres.float()
     assert (plain @ centres).max() > 10
@@ -195,7 +198,8 @@ def test_a_greedy_learner_backs_up_the_actions_that_the_slower_field_takes():
     with torch.no_grad():
         learner.field.last_layer.weight.normal_()
         learner.target.last_layer.weight.normal_(0, 0.1)
-        found = learner._best_coordinates(batch)
+        best_laws = learner.objective.backup.next_laws.best
+        found = best_laws(learner.field, learner.target, batch)
     best = learner.actor.best(states, mask)
     assert mask[torch.arange(200), best].all()
     assert (best != learner.field.best(states, mask)).any()

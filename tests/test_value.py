@@ -18,7 +18,7 @@ from sklearn.exceptions import NotFittedError
 
 from skbellman import MixtureOfReturns
 from skbellman.fields import GaussianMixtureField
-from skbellman.returns.control import features_of_space
+from skbellman.returns.spaces import features_of_space
 from skbellman.returns.transitions import read_transitions
 
 gymnasium = pytest.importorskip("gymnasium")
@@ -484,7 +484,7 @@ def test_support_keeps_room_for_what_is_better_until_a_return_ends():
 def test_steps_of_vector_environments_are_those_of_the_environment(mode):
     from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-    from skbellman.returns.control import run_episodes
+    from skbellman.returns.episodes import run_episodes
 
     environment = SyncVectorEnv([Corridor, Corridor], autoreset_mode=AutoresetMode[mode])
     steps = run_episodes(
@@ -498,7 +498,8 @@ def test_steps_of_vector_environments_are_those_of_the_environment(mode):
 
 
 def test_transitions_over_several_steps():
-    from skbellman.returns.control import MultiStep, Step
+    from skbellman.returns.episodes import Step
+    from skbellman.returns.replay import MultiStep
 
     def step(k, terminated=False, truncated=False):
         at, after = np.array([k]), np.array([k + 1])
@@ -627,10 +628,10 @@ def test_divergence_keeps_the_last_good_state():
 
 def test_laws_in_a_table_that_are_not_finite_are_reported(monkeypatch):
     from skbellman import TrainingDivergedError
-    from skbellman.returns import counted
+    from skbellman.returns import sweeps
 
-    step = counted.TableLearner.step
-    monkeypatch.setattr(counted.TableLearner, "step", lambda *args: step(*args) * torch.nan)
+    step = sweeps.TableLearner.step
+    monkeypatch.setattr(sweeps.TableLearner, "step", lambda *args: step(*args) * torch.nan)
     value = control(gamma=0.9)
     with pytest.raises(TrainingDivergedError, match="training diverged"):
         value.fit(Corridor(), n_steps=250)

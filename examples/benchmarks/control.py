@@ -27,20 +27,17 @@ import numpy as np
 import torch
 from return_peers import Categorical, Expected, Peer, PeerLearner, Quantile
 
-from skbellman.returns.control import (
-    Controller,
-    ControlSettings,
-    Exploration,
-    Replay,
-    as_vector,
-    environment_space,
-)
-from skbellman.returns.counted import CountedReplay, GreedyTableLearner
+from skbellman.returns.control import Controller, ControlSettings, Exploration
+from skbellman.returns.counted import CountedReplay
 from skbellman.returns.encoding import DecisionSpace
+from skbellman.returns.episodes import as_vector
 from skbellman.returns.fields import BasisReturnField, TabularReturnField
-from skbellman.returns.learning import GreedyLearner, greedy_kind
+from skbellman.returns.learners import GreedyLearner, greedy_kind
 from skbellman.returns.optimiser import BlockwiseAdam
+from skbellman.returns.replay import Replay
+from skbellman.returns.spaces import environment_space
 from skbellman.returns.support import Support
+from skbellman.returns.sweeps import GreedyTableLearner
 
 SIZE = 51
 HELD = 3
@@ -94,14 +91,15 @@ class _Indifferent:
     def see(self, rewards: torch.Tensor) -> None:
         pass
 
+    def cover(self, returns: torch.Tensor) -> None:
+        pass
+
 
 class ControlledPeer(PeerLearner):
     """A peer where the controller expects a learner."""
 
     support = _Indifferent()
-
-    def cover(self, returns: torch.Tensor) -> None:
-        pass
+    n_steps = 1  # not counted: the controller warns where there is none
 
     def keep_if_finite(self, loss: torch.Tensor) -> bool:
         return bool(torch.isfinite(loss))
@@ -143,13 +141,13 @@ class Evaluated(Controller):
         return self.seconds / (self.n_steps // self.task.learn_every)
 
 
-def ours(task: Task, preset: Preset, space: DecisionSpace) -> GreedyLearner:
+def ours(task: Task, preset: Preset, space: DecisionSpace) -> GreedyLearner | GreedyTableLearner:
     """Return what the estimator has: laws in a table where states are labels."""
     if not space.is_tabular:
         return ours_by_network(task, preset, space)
     support = Support(task.gamma, SIZE)
     field = TabularReturnField(space.n_inputs, space.n_actions, support.first(torch.zeros(1)))
-    return GreedyTableLearner(field, support, task.gamma**preset.multi_step, 1.0, 1.0)
+    return GreedyTableLearner(field, support, task.gamma**preset.multi_step)
 
 
 def ours_by_network(task: Task, preset: Preset, space: DecisionSpace) -> GreedyLearner:

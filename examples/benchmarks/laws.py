@@ -27,9 +27,10 @@ from processes import PROBABILITIES, PROCESSES, Process
 from return_peers import Categorical, HuberQuantile, Peer, Quantile, fit_peer, quantiles
 
 from skbellman import DistributionalValueEstimator
-from skbellman.returns.evaluation import encode, policy_probabilities
+from skbellman.returns.evaluation import encode
+from skbellman.returns.fit_table import steps_from_table
+from skbellman.returns.policies import policy_of
 from skbellman.returns.transitions import read_transitions
-from skbellman.value import steps_from_table
 
 SIZE = 101
 
@@ -89,11 +90,12 @@ def fit_and_ask(
 ) -> tuple[np.ndarray, float]:
     """Return the quantiles and the seconds of a peer."""
     space = value.space_
-    table = encode(read_transitions(process.transitions), space, value.policy, torch.device("cpu"))
+    steps, acted = read_transitions(process.transitions), policy_of(value.policy)
+    table = encode(steps, space, acted, torch.device("cpu"))
     table = replace(table, reward=table.reward.float())
     policy = np.ones((len(process.states), 1))
     if process.policy is not None:
-        policy = policy_probabilities(process.policy, process.states, space)
+        policy = acted.probabilities(process.states, space)
     torch.manual_seed(seed)
     peer = PEERS[name]((space.n_inputs, space.n_actions, SIZE), process.support)
     begin = time.perf_counter()

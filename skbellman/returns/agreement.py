@@ -10,12 +10,6 @@ from sklearn.neighbors import NearestNeighbors
 
 from skbellman.returns.laws import TabulatedLaws
 
-# Points of the line at which distribution functions are compared, half of them evenly spaced.
-_POINTS, _RANKS = 1024, 64
-# Steps near a step, where states are numbers, and how many steps are looked at then.
-_PEERS, _MOST = 10, 2000
-_BLOCK = 2048
-
 
 @dataclass(frozen=True)
 class Backups:
@@ -30,6 +24,8 @@ class Backups:
     reward : array of shape (n,)
     discount : array of shape (n,)
         Of the law at the end of a step, 0 where the return ends.
+    block : int
+        Steps that are compared at once.
     """
 
     own: TabulatedLaws
@@ -38,6 +34,7 @@ class Backups:
     following_of: np.ndarray
     reward: np.ndarray
     discount: np.ndarray
+    block: int = 2048
 
     def points(self) -> np.ndarray:
         """Return ascending points of the line that cover all laws, dense where they are."""
@@ -50,8 +47,8 @@ class Backups:
         grid = _dense_points(_ranks(self.following))
         ahead = self.following.cdf(np.broadcast_to(grid, (len(self.following), len(grid))))
         own = self.own.cdf(np.broadcast_to(x, (len(self.own), len(x))))
-        for start in range(0, len(self.reward), _BLOCK):
-            rows = np.arange(start, min(start + _BLOCK, len(self.reward)))
+        for start in range(0, len(self.reward), self.block):
+            rows = np.arange(start, min(start + self.block, len(self.reward)))
             backed_up = np.stack([self._backup(row, x, grid, ahead) for row in rows.tolist()])
             yield rows, own[self.own_of[rows]] - backed_up
 
@@ -99,9 +96,9 @@ def bellman_error(backups: Backups, places: np.ndarray, inputs: np.ndarray | Non
     return float(products[several].mean() if several.any() else products.mean())
 
 
-def some_rows(n: int) -> np.ndarray:
+def some_rows(n: int, most: int = 2000) -> np.ndarray:
     """Return evenly spaced rows, all of them if they are few."""
-    return np.unique(np.linspace(0, n - 1, min(n, _MOST)).astype(np.int64))
+    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.int64))
 
 
 def _products_of_groups(
@@ -121,7 +118,11 @@ def _products_of_groups(
 
 
 def _products_of_neighbours(
-    residuals: np.ndarray, group: np.ndarray, inputs: np.ndarray, width: np.ndarray
+    residuals: np.ndarray,
+    group: np.ndarray,
+    inputs: np.ndarray,
+    width: np.ndarray,
+    most_peers: int = 10,
 ) -> np.ndarray:
     """Return the mean product with the nearest others of its group for each step.
 
@@ -129,7 +130,7 @@ def _products_of_neighbours(
     """
     products = residuals**2 @ width
     for rows in (np.flatnonzero(group == k) for k in range(group.max() + 1)):
-        n_peers = min(_PEERS, len(rows) - 1)
+        n_peers = min(most_peers, len(rows) - 1)
         if n_peers:
             nearest = NearestNeighbors(n_neighbors=n_peers).fit(inputs[rows])
             peers = residuals[rows][nearest.kneighbors(return_distance=False)].mean(1)
@@ -137,15 +138,18 @@ def _products_of_neighbours(
     return products
 
 
-def _ranks(laws: TabulatedLaws) -> np.ndarray:
-    """Return evenly ranked quantiles of each law, (n, 64)."""
-    ranks = (np.arange(_RANKS) + 0.5) / _RANKS
-    return laws.quantile(np.broadcast_to(ranks, (len(laws), _RANKS)))
+def _ranks(laws: TabulatedLaws, n: int = 64) -> np.ndarray:
+    """Return evenly ranked quantiles of each law, n of them."""
+    ranks = (np.arange(n) + 0.5) / n
+    return laws.quantile(np.broadcast_to(ranks, (len(laws), n)))
 
 
-def _dense_points(values: np.ndarray) -> np.ndarray:
-    """Return points from beyond the least to beyond the largest value, dense where values are."""
-    ranked = np.quantile(values, np.linspace(0, 1, _POINTS // 2))
+def _dense_points(values: np.ndarray, n: int = 1024) -> np.ndarray:
+    """Return points from beyond the least to beyond the largest value, dense where values are.
+
+    Half of them are evenly spaced.
+    """
+    ranked = np.quantile(values, np.linspace(0, 1, n // 2))
     room = 0.1 * (ranked[-1] - ranked[0]) or max(abs(ranked[0]), 1.0) * 1e-3
-    even = np.linspace(ranked[0] - room, ranked[-1] + room, _POINTS // 2)
+    even = np.linspace(ranked[0] - room, ranked[-1] + room, n // 2)
     return np.unique(np.concatenate([ranked, even]))

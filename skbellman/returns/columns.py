@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any
@@ -14,9 +13,6 @@ import numpy as np
 
 # Of the columns of a part of a table, if it has any.
 Names = tuple[Any, ...] | None
-# Up to here every whole number is a float of its own.
-_EXACT = 2.0**53
-_KINDS = "biufOUS"
 
 
 def named_columns(X: Any) -> dict[Any, Any] | None:
@@ -102,8 +98,6 @@ def asked(question: Any, part: str, known: Names) -> np.ndarray:
 
     A frame may hold other columns beside those of the part.
     """
-    if isinstance(question, InOrder):
-        return question.rows
     columns = named_columns(question)
     if columns is None:
         values = read_values(question, f"{part}s")
@@ -118,26 +112,6 @@ def asked(question: Any, part: str, known: Names) -> np.ndarray:
     found = found or list(columns)
     values = side_by_side(columns, found, part)
     return in_order(values, tuple(found), known, part)
-
-
-@dataclass(frozen=True)
-class InOrder:
-    """States or actions whose columns are in the order of fit already.
-
-    Attributes
-    ----------
-    rows : array or sequence
-    """
-
-    rows: Any
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def repeated(self, n: int) -> InOrder:
-        """Return the only row n times."""
-        rows = self.rows
-        return InOrder(np.repeat(rows, n, 0) if isinstance(rows, np.ndarray) else [*rows] * n)
 
 
 def named_cells(row: Any) -> Any:
@@ -169,7 +143,7 @@ def read_values(column: Any, name: Any) -> np.ndarray:
     ValueError
         If it holds dates, complex numbers, or lists of different lengths.
     """
-    if isinstance(column, nw.Series) or nw.dependencies.is_into_series(column):
+    if nw.dependencies.is_into_series(column):
         array = _of_series(nw.from_native(column, series_only=True, pass_through=False))
     elif isinstance(column, np.ma.MaskedArray):
         array = np.array(column.data, dtype=object)
@@ -178,7 +152,7 @@ def read_values(column: Any, name: Any) -> np.ndarray:
         array = column
     else:
         array = _of_sequence(column, name)
-    if array.dtype.kind not in _KINDS:
+    if array.dtype.kind not in "biufOUS":
         raise ValueError(
             f"{name} has dtype {array.dtype}: write labels as whole numbers or strings, and other "
             "values as real numbers."
@@ -227,7 +201,8 @@ def rows_with_gaps(values: np.ndarray) -> np.ndarray:
 
 def are_whole(values: np.ndarray) -> bool:
     """Return whether floats are whole numbers that floats hold exactly."""
-    return bool(np.all(np.abs(values) < _EXACT) and np.all(values == np.rint(values)))
+    exact = 2.0**53  # up to here every whole number is a float of its own
+    return bool(np.all(np.abs(values) < exact) and np.all(values == np.rint(values)))
 
 
 def _of_series(series: Any) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,15 +16,7 @@ from skbellman.returns.batch import Batch
 from skbellman.returns.fields import ReturnField, perceptron
 from skbellman.returns.laws import SignedLaw
 from skbellman.returns.learning import Learner
-
-# Noise levels in the support, and waves of x that a network sees: enough for what is that fine.
-_N_LEVELS = 30
-_N_WAVES = 20
-# Noise levels beyond the ends at which the density is taken to end.
-_TAIL = 4.0
-_N_NODES = 3
-# Factor by which the mass of a backed-up density may be mended at once.
-_MAX_FACTOR = 2.0
+from skbellman.returns.optimiser import adam
 
 
 class DirectReturnField(ReturnField):
@@ -41,22 +34,32 @@ class DirectReturnField(ReturnField):
         Units of the hidden layers of both networks.
     low, high : float
         Where returns lie.
+
+    Attributes
+    ----------
+    n_levels : int
+        Noise levels in the support.
+    n_waves : int
+        Of x, that a network sees: enough for what is as fine as a level.
     """
+
+    goes_on = False
+    n_levels, n_waves = 30, 20
 
     def __init__(
         self, n_inputs: int, n_actions: int, hidden: Sequence[int], low: float, high: float
     ) -> None:
         super().__init__()
         self.n_actions, self.low, self.high = n_actions, low, high
-        self.level = (high - low) / _N_LEVELS
-        width = n_inputs + 1 + 2 * _N_WAVES
+        self.level = (high - low) / self.n_levels
+        width = n_inputs + 1 + 2 * self.n_waves
         self.scalar_network = perceptron(width, hidden, n_actions)
         self.gradient_network = perceptron(width, hidden, n_actions)
 
     def forward(self, states: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return s and g at returns x, (n, m), in states, (n, n_inputs): two of (n, m, A)."""
         place = (2 * x - self.low - self.high) / (self.high - self.low)
-        phases = place.unsqueeze(-1) * math.pi * torch.arange(1, _N_WAVES + 1).to(x)
+        phases = place.unsqueeze(-1) * math.pi * torch.arange(1, self.n_waves + 1).to(x)
         seen = states.unsqueeze(1).expand(-1, x.shape[1], -1)
         inputs = torch.cat([seen, place.unsqueeze(-1), phases.sin(), phases.cos()], -1)
         # Beyond its support a network knows nothing, and waves would repeat themselves.
@@ -66,11 +69,11 @@ class DirectReturnField(ReturnField):
 
     @property
     def _edges(self) -> tuple[float, float]:
-        return self.low - _TAIL * self.level, self.high + _TAIL * self.level
+        return self.low - self.tail * self.level, self.high + self.tail * self.level
 
     def points(self, offset: Tensor) -> Tensor:
         """Return places a level apart from end to end, begun at a share of it: (n, m)."""
-        places = torch.arange(round(_N_LEVELS + 2 * _TAIL)).to(offset)
+        places = torch.arange(round(self.n_levels + 2 * self.tail)).to(offset)
         return self._edges[0] + self.level * (places + offset.unsqueeze(-1))
 
     def means(self, states: Tensor) -> Tensor:
@@ -125,25 +128,25 @@ class DirectLaw(SignedLaw):
         return s, g
 
 
-class DirectLearner(Learner):
-    """Steps of gradient matching and identity matching towards the target's backup.
+@dataclass(frozen=True)
+class FieldMatching:
+    """Gradient matching and identity matching towards the target's backup.
 
     The two share no weights, so that neither has a weight beside the other.
 
-    Parameters
+    Attributes
     ----------
-    field : DirectReturnField
-        Trained in place.
-    discount, learning_rate, target_rate : float
-        As for `Learner`.
+    discount : float
+        Of the law at the next state.
     """
 
-    def loss(self, batch: Batch) -> Tensor:
+    discount: float
+
+    def __call__(self, field: DirectReturnField, target: DirectReturnField, batch: Batch) -> Tensor:
         """Return the loss of a batch, without unit."""
-        field = self.field
         x = field.points(torch.rand_like(batch.reward))
         with torch.no_grad():
-            goals = backed_up_fields(self.target, batch, self._policy(batch), self.discount, x)
+            goals = backed_up_fields(target, batch, _policy(field, batch), self.discount, x)
         index = batch.action.view(-1, 1, 1).expand(-1, x.shape[1], 1)
         own = (part.gather(2, index).squeeze(2) for part in field(batch.state, x))
         scales = field.level, field.level**2
@@ -153,15 +156,42 @@ class DirectLearner(Learner):
         )
         return sum(errors, torch.zeros(()).to(x))
 
-    def _policy(self, batch: Batch) -> Tensor:
-        if batch.policy is not None:
-            return batch.policy
-        best = self.field.best(batch.next_state, batch.mask)
-        return nn.functional.one_hot(best, self.field.n_actions).to(batch.reward)
+
+def _policy(field: DirectReturnField, batch: Batch) -> Tensor:
+    if batch.policy is not None:
+        return batch.policy
+    best = field.best(batch.next_state, batch.mask)
+    return nn.functional.one_hot(best, field.n_actions).to(batch.reward)
+
+
+class DirectLearner(Learner):
+    """Steps of gradient matching and identity matching.
+
+    Parameters
+    ----------
+    field : DirectReturnField
+        Trained in place.
+    discount : float
+        Of the law at the next state.
+    learning_rate, target_rate : float
+        As for `Learner`.
+    """
+
+    def __init__(
+        self, field: DirectReturnField, discount: float, learning_rate: float, target_rate: float
+    ) -> None:
+        optimiser = adam(field.parameters(), learning_rate)
+        super().__init__(field, FieldMatching(discount), optimiser, target_rate)
 
 
 def backed_up_fields(
-    field: DirectReturnField, batch: Batch, policy: Tensor, discount: float, x: Tensor
+    field: DirectReturnField,
+    batch: Batch,
+    policy: Tensor,
+    discount: float,
+    x: Tensor,
+    n_nodes: int = 3,
+    max_factor: float = 2.0,
 ) -> tuple[Tensor, Tensor]:
     r"""Return the density and the gradient field of :math:`r + \gamma Z'` at x, (n, m).
 
@@ -171,7 +201,7 @@ def backed_up_fields(
     .. math:: (T s)(x) = \sum_k w_k \frac{1}{\gamma} s\Big(\frac{x - r - e_k}{\gamma}\Big), \qquad
         (T g)(x) = \sum_k w_k \frac{1}{\gamma^2} g\Big(\frac{x - r - e_k}{\gamma}\Big)
 
-    The mass of both is then mended by the sum over x, evenly spaced places.
+    The mass of both is then mended by the sum over x, evenly spaced places, by at most a factor.
     """
     reward, level = batch.reward.unsqueeze(-1), field.level
     offset = x - reward
@@ -179,13 +209,13 @@ def backed_up_fields(
     ended = normal, -offset / level**2 * normal
     if not discount:
         return ended
-    nodes, shares = (torch.as_tensor(a).to(x) for a in np.polynomial.hermite_e.hermegauss(_N_NODES))
+    nodes, shares = (torch.as_tensor(a).to(x) for a in np.polynomial.hermite_e.hermegauss(n_nodes))
     noise = level * math.sqrt(1 - discount**2) * nodes
     places = (offset.unsqueeze(-1) - noise) / discount
     fields = field(batch.next_state, places.flatten(1))
     s, g = ((part @ policy.unsqueeze(-1)).view_as(places) for part in fields)
     s, g = s @ shares / shares.sum() / discount, g @ shares / shares.sum() / discount**2
     mass = s.sum(1, keepdim=True) * (x[:, 1:2] - x[:, :1])
-    factor = 1 / mass.clamp(1 / _MAX_FACTOR, _MAX_FACTOR)
+    factor = 1 / mass.clamp(1 / max_factor, max_factor)
     follows = batch.follows.unsqueeze(-1)
     return torch.where(follows, factor * s, ended[0]), torch.where(follows, factor * g, ended[1])

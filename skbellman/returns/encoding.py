@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -13,13 +15,51 @@ from skbellman.returns.columns import Names, asked
 MAX_LABELS = 1000
 # Of the rewards: returns may be thousands of them.
 LARGEST_REWARD = 1e300
-# Of a state, in deviations.
-_LARGEST_NUMBER = float(np.finfo(np.float32).max)
-_SHOWN = 8
 
 
-class Features(Protocol):
+class LabelEncoder:
+    """Labels, among those that were there in fit, as their positions.
+
+    Parameters
+    ----------
+    name : str
+        What they label, for messages.
+    labels : array of shape (n_labels,)
+        Sorted.
+
+    Attributes
+    ----------
+    n_shown : int
+        Labels that a message names.
+    """
+
+    n_shown = 8
+
+    def __init__(self, name: str, labels: np.ndarray) -> None:
+        self.name, self.labels = name, labels
+        self._position = {label: k for k, label in enumerate(labels.tolist())}
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def codes(self, values: np.ndarray) -> np.ndarray:
+        """Return the positions of labels, (n,)."""
+        unknown = values[~self.knows(values)].tolist()
+        if unknown:
+            shown = ", ".join(map(repr, self.labels[: self.n_shown].tolist()))
+            more = ", ..." if len(self) > self.n_shown else ""
+            raise ValueError(f"unknown {self.name} {unknown[0]!r}: known are {shown}{more}.")
+        return np.array([self._position[v] for v in values.tolist()], dtype=np.int64)
+
+    def knows(self, values: np.ndarray) -> np.ndarray:
+        """Return which values are known labels, (n,)."""
+        return np.array([v in self._position for v in values.tolist()], dtype=bool)
+
+
+class Features(ABC):
     """Reads states: labels, numbers, or observations of an environment.
+
+    A new kind of state is a subclass: it says how a state becomes numbers, and what it is.
 
     Attributes
     ----------
@@ -33,54 +73,39 @@ class Features(Protocol):
         Whether a state is a mapping or tuple of several, and no array.
     n_values : int
         Numbers or labels that a state is given by.
+    encoder : LabelEncoder or None
+        Of states that are labels of a table.
     """
 
     width: int
-    one_hot: bool
-    one_label: bool
-    of_parts: bool
+    one_hot: bool = False
+    one_label: bool = False
+    of_parts: bool = False
     n_values: int
+    encoder: LabelEncoder | None = None
 
+    @abstractmethod
     def __call__(self, states: Any, /) -> np.ndarray:
         """Return (n, width) for n states."""
 
+    def knows(self, states: np.ndarray) -> np.ndarray:
+        """Return which states are such as were there in fit, (n,)."""
+        return np.ones(len(states), dtype=bool)
 
-class LabelEncoder:
-    """Labels, among those that were there in fit, as their positions.
-
-    Parameters
-    ----------
-    name : str
-        What they label, for messages.
-    labels : array of shape (n_labels,)
-        Sorted.
-    """
-
-    def __init__(self, name: str, labels: np.ndarray) -> None:
-        self.name, self.labels = name, labels
-        self._position = {label: k for k, label in enumerate(labels.tolist())}
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def codes(self, values: np.ndarray) -> np.ndarray:
-        """Return the positions of labels, (n,)."""
-        unknown = values[~self.knows(values)].tolist()
-        if unknown:
-            shown = ", ".join(map(repr, self.labels[:_SHOWN].tolist()))
-            more = ", ..." if len(self) > _SHOWN else ""
-            raise ValueError(f"unknown {self.name} {unknown[0]!r}: known are {shown}{more}.")
-        return np.array([self._position[v] for v in values.tolist()], dtype=np.int64)
-
-    def knows(self, values: np.ndarray) -> np.ndarray:
-        """Return which values are known labels, (n,)."""
-        return np.array([v in self._position for v in values.tolist()], dtype=bool)
+    def asked(self, states: Any, names: Names) -> Any:
+        """Return the states of a question, in the order of fit; names are those of the columns."""
+        if not self.of_parts:
+            return asked(states, "state", names)
+        if not isinstance(states, Sequence | np.ndarray):
+            raise ValueError(f"states must be a list of observations, got {states!r}.")
+        return states
 
 
-class LabelFeatures:
+class LabelFeatures(Features):
     """One-hot states."""
 
-    one_hot, one_label, of_parts, n_values = True, True, False, 1
+    one_hot, one_label, n_values = True, True, 1
+    encoder: LabelEncoder
 
     def __init__(self, labels: np.ndarray) -> None:
         self.encoder = LabelEncoder("state", labels)
@@ -92,8 +117,12 @@ class LabelFeatures:
             raise ValueError(f"states are single labels here, got shape {states.shape}.")
         return np.eye(self.width)[self.encoder.codes(states.reshape(-1))]
 
+    def knows(self, states: np.ndarray) -> np.ndarray:
+        """Return which states are labels that were there in fit, (n,)."""
+        return self.encoder.knows(states.reshape(-1))
 
-class NumberFeatures:
+
+class NumberFeatures(Features):
     """States or actions of numbers, brought to unit scale.
 
     Parameters
@@ -101,9 +130,14 @@ class NumberFeatures:
     values : array of shape (n,) or (n, ...)
     name : str
         What they are, for messages.
+
+    Attributes
+    ----------
+    largest : float
+        Of a number, in deviations: laws are of float32.
     """
 
-    one_hot, one_label, of_parts = False, False, False
+    largest = float(np.finfo(np.float32).max)
 
     def __init__(self, values: np.ndarray, name: str = "state") -> None:
         self.name = name
@@ -125,7 +159,7 @@ class NumberFeatures:
             )
         with np.errstate(over="ignore"):
             scaled = (numbers / self.unit - self.mean) / self.scale
-        far = ~(np.abs(scaled) <= _LARGEST_NUMBER)
+        far = ~(np.abs(scaled) <= self.largest)
         if far.any():
             row = int(far.any(1).argmax())
             raise ValueError(
@@ -217,6 +251,11 @@ class DecisionSpace:
         return self.features.width + (self.action_features.width if self.action_features else 0)
 
     @property
+    def has_choice(self) -> bool:
+        """Whether there is a choice of actions."""
+        return self.n_actions > 1 or self.action_features is not None
+
+    @property
     def is_tabular(self) -> bool:
         """Whether states and actions are few labels."""
         few = self.features.one_label and self.features.width <= MAX_LABELS
@@ -225,8 +264,8 @@ class DecisionSpace:
     def pair_name(self, pair: int) -> str:
         """Return the name of a pair of labelled state and action, for messages."""
         state, action = divmod(pair, self.n_actions)
-        labels = getattr(getattr(self.features, "encoder", None), "labels", None)
-        name = f"state {state if labels is None else labels.tolist()[state]!r}"
+        encoder = self.features.encoder
+        name = f"state {state if encoder is None else encoder.labels.tolist()[state]!r}"
         if self.actions is None:
             return name
         return f"{name} after action {self.actions.labels.tolist()[action]!r}"
@@ -255,9 +294,7 @@ class DecisionSpace:
 
     def knows(self, states: np.ndarray, actions: np.ndarray | None) -> np.ndarray:
         """Return which states and actions are such as were there in fit, (n,)."""
-        known = np.ones(len(states), dtype=bool)
-        if isinstance(self.features, LabelFeatures):
-            known &= self.features.encoder.knows(states.reshape(-1))
+        known = self.features.knows(states)
         if self.actions is not None and actions is not None:
             known &= self.actions.knows(_single_labels(actions))
         return known

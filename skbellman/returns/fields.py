@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,13 +19,6 @@ from skbellman.returns.basis import GaussianBasis
 from skbellman.returns.batch import Batch
 from skbellman.returns.bellman import mass_beyond
 from skbellman.returns.laws import BasisLaw, TabulatedLaws
-
-# Cells of a grid in a noise level, at which laws are tabulated.
-_CELLS = 4
-# Noise levels beyond the outermost centre at which the density is taken to end.
-_TAIL = 4.0
-# Deviation of the first laws, in spacings, and size of the last layer's weights beside torch's.
-_FIRST_WIDTH, _FIRST_SCALE = 2.0, 0.1
 
 
 def perceptron(n_inputs: int, hidden: Sequence[int], n_outputs: int) -> nn.Sequential:
@@ -43,10 +38,22 @@ class ReturnField(nn.Module, ABC):
     n_actions : int
     bounds : tuple of float
         Least and largest return that there can be.
+    is_table : bool
+        Whether there is a law for each of finitely many states.
+    goes_on : bool
+        Whether other steps than those of its fit can be learned by the same field.
+    tail : float
+        Noise levels beyond the outermost places at which the density is taken to end.
+    n_cells : int
+        Of a grid in a noise level, at which laws are tabulated.
     """
 
     n_actions: int
     bounds: tuple[float, float] = (-math.inf, math.inf)
+    is_table: ClassVar[bool] = False
+    goes_on: ClassVar[bool] = True
+    tail: ClassVar[float] = 4.0
+    n_cells: ClassVar[int] = 4
 
     @abstractmethod
     def means(self, states: Tensor) -> Tensor:
@@ -93,6 +100,14 @@ class ReturnField(nn.Module, ABC):
         """Return the means under actions of a policy, and the deviations if they are solved for."""
         return (policy * self.means(states)).sum(-1), None
 
+    def snapshot(self) -> Any:
+        """Return what `restore` goes back to."""
+        return copy.deepcopy(self.state_dict())
+
+    def restore(self, state: Any) -> None:
+        """Go back to the laws of a snapshot."""
+        self.load_state_dict(state)
+
     @torch.no_grad()
     def reach(self, states: Tensor) -> tuple[float, float, float]:
         """Return the least and largest return with density in some states, and the mean level."""
@@ -107,7 +122,7 @@ class ReturnField(nn.Module, ABC):
     def tabulated(self, states: Tensor, policy: Tensor, with_noise: bool) -> TabulatedLaws:
         """Return the laws under actions of a policy, seen at the noise level or without it."""
         low, high, level = self.support()
-        edges = np.linspace(low, high, _CELLS * math.ceil((high - low) / level) + 1)
+        edges = np.linspace(low, high, self.n_cells * math.ceil((high - low) / level) + 1)
         middles = torch.as_tensor((edges[1:] + edges[:-1]) / 2, device=states.device)
         density = self.density(states, policy, middles)
         centre, scale = (part.cpu().numpy() for part in self.frame(states))
@@ -154,11 +169,11 @@ class BasisReturnField(ReturnField):
         """Make every law at first about one narrow peak in the middle of the basis.
 
         Laws without a place would be backed up from beyond the ends again and again, and drive
-        the support apart.
+        the support apart. Weights are a tenth of torch's.
         """
         last, coordinates = self.last_layer, _peak_in_the_middle(self.basis)
         last.bias.copy_(coordinates.expand(self.n_actions, -1).flatten())
-        last.weight.mul_(_FIRST_SCALE)
+        last.weight.mul_(0.1)
 
     def forward(self, states: Tensor) -> Tensor:
         """Return coordinates u of mass 1, (n, n_actions, K)."""
@@ -193,7 +208,7 @@ class BasisReturnField(ReturnField):
 
     def support(self) -> tuple[float, float, float]:
         """Return where there is density, and the noise level."""
-        room = _TAIL * self.basis.level
+        room = self.tail * self.basis.level
         return self.basis.low - room, self.basis.high + room, self.basis.level
 
     def law(self, state: Tensor, action: int) -> DensityField:
@@ -216,6 +231,15 @@ class BasisReturnField(ReturnField):
         last.weight.copy_((matrix @ weight).flatten(0, 1))
         last.bias.copy_((bias @ matrix.T + shift).flatten())
         self.basis = basis
+
+    def snapshot(self) -> Any:
+        """Return what `restore` goes back to, the basis included."""
+        return super().snapshot(), self.basis
+
+    def restore(self, state: Any) -> None:
+        """Go back to the laws and the basis of a snapshot."""
+        weights, self.basis = state
+        super().restore(weights)
 
     @torch.no_grad()
     def mass_beyond(self, batch: Batch, discount: float) -> float:
@@ -259,6 +283,7 @@ class TabularReturnField(BasisReturnField):
         Means and deviations that are solved for, beside the shapes of laws.
     """
 
+    is_table = True
     laws: nn.Parameter
     known: Tensor
     solved: Tensor | None
@@ -345,7 +370,10 @@ class TabularReturnField(BasisReturnField):
         self.laws.copy_(torch.where(known, self.laws, supposed))
 
 
-def _peak_in_the_middle(basis: GaussianBasis) -> Tensor:
-    """Return the coordinates, (1, K), of about one narrow peak in the middle of the basis."""
-    peak = 0.5 * (basis.low + basis.high) + _FIRST_WIDTH * basis.spacing * torch.randn(1, 1000)
+def _peak_in_the_middle(basis: GaussianBasis, width: float = 2.0) -> Tensor:
+    """Return the coordinates, (1, K), of about one narrow peak in the middle of the basis.
+
+    Its width is in spacings.
+    """
+    peak = 0.5 * (basis.low + basis.high) + width * basis.spacing * torch.randn(1, 1000)
     return basis.project(peak, torch.full_like(peak, 1e-3))

@@ -24,8 +24,8 @@ from skbellman.returns.frames import (
     return_bounds,
     unit_of,
 )
+from skbellman.returns.learners import BasisLearner
 from skbellman.returns.learning import (
-    BasisLearner,
     Curves,
     Learner,
     fit_to_table,

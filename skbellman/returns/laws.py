@@ -16,13 +16,6 @@ from skbellman.fields import DensityField
 from skbellman.fields.base import Levels
 from skbellman.returns.basis import GaussianBasis
 
-# Steps of the deconvolution: an atom is then a third as wide as the noise.
-_SHARPENINGS = 200
-# Deviations to which the noise reaches.
-_REACH = 5
-# Cells of a mixture, for each of a part: parts may lie apart.
-_FINER = 4
-
 
 class SignedLaw(DensityField):
     """One law whose density may be negative by a little: logarithms are those of its positive part.
@@ -89,12 +82,16 @@ class TabulatedLaws:
     ----------
     negative_mass : array of shape (n,)
         Share of the mass that was negative.
+    n_sharpenings : int
+        Steps of the deconvolution: an atom is then a third as wide as the noise.
 
     Raises
     ------
     ValueError
         If a law is positive nowhere, or not finite.
     """
+
+    n_sharpenings = 200
 
     def __init__(
         self,
@@ -126,7 +123,8 @@ class TabulatedLaws:
         """Return the mixture of the laws of each row, with shares of shape (n_parts,)."""
         low = np.min([part.centre + part.scale * part.edges[0] for part in parts], 0)
         high = np.max([part.centre + part.scale * part.edges[-1] for part in parts], 0)
-        edges = np.linspace(0, 1, _FINER * max(len(part.edges) for part in parts))
+        # Finer cells than those of a part: parts may lie apart.
+        edges = np.linspace(0, 1, 4 * max(len(part.edges) for part in parts))
         returns = low[:, None] + (high - low)[:, None] * edges
         mass = np.tensordot(shares, [np.diff(part.cdf(returns)) for part in parts], 1)
         return cls(edges, mass, low, high - low)
@@ -139,10 +137,10 @@ class TabulatedLaws:
         what is as smooth as the noise stays as it is.
         """
         width = self.edges[1] - self.edges[0]
-        reach = math.ceil(_REACH * level / width)
+        reach = math.ceil(5 * level / width)  # in cells, five deviations of the noise
         noise = np.diff(ndtr((np.arange(-reach, reach + 2) - 0.5) * width / level))
         law = self.mass
-        for _ in range(_SHARPENINGS):
+        for _ in range(self.n_sharpenings):
             seen = convolve1d(law, noise, mode="constant")
             law = law * convolve1d(self.mass / seen.clip(min=1e-300), noise, mode="constant")
         return TabulatedLaws(self.edges, law / width, self.centre, self.scale, self.bounds)

@@ -1,52 +1,50 @@
-"""Learning laws by regression on their backups."""
+"""Steps of learning: one field towards the backup of a slower one, and how that went."""
 
 from __future__ import annotations
 
 import copy
 import math
 import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
-from skbellman.returns.basis import GaussianBasis, law_of_mean
+from skbellman.returns.basis import GaussianBasis
 from skbellman.returns.batch import Batch
-from skbellman.returns.bellman import project_backup, push_forward
-from skbellman.returns.fields import BasisReturnField
-from skbellman.returns.optimiser import BlockwiseAdam
-from skbellman.returns.support import Support
+from skbellman.returns.fields import ReturnField
 from skbellman.training import Record, TrainingDivergedError
 
-# Steps between looks at where the backed-up laws lie: a look waits for the device.
-_LOOK_EVERY = 25
-_N_REPORTS = 10
-# Share of a support in use, below which it is drawn in.
-_SPARSE = 0.6
-# Of matching distribution functions beside densities, where actions follow what is learned.
-_CUMULATIVE_WEIGHT = 0.1
+
+class Objective(Protocol):
+    """How far a field is from the backup of a slower one."""
+
+    def __call__(self, field: Any, target: Any, batch: Batch, /) -> Tensor:
+        """Return the loss of a batch."""
 
 
-class Learner(ABC):
+class Learner:
     """An online field, a slower target field, and the steps of one towards the other's backup.
 
     Parameters
     ----------
     field : ReturnField
         Trained in place.
-    discount : float
-        Of the law at the next state.
-    learning_rate : float
-        Of the optimiser.
+    objective : Objective
+        What a step makes less.
+    optimiser : Optimizer
+        Of the field's parameters.
     target_rate : float
         How far the target moves towards the field at each step.
 
     Attributes
     ----------
+    target : ReturnField
+    n_steps : int
+        That were taken.
     usual_rate : float
         A learning rate that suits the optimiser, where none is asked for.
     """
@@ -54,26 +52,23 @@ class Learner(ABC):
     usual_rate: ClassVar[float] = 1e-3
 
     def __init__(
-        self, field: Any, discount: float, learning_rate: float, target_rate: float
+        self,
+        field: Any,
+        objective: Objective,
+        optimiser: torch.optim.Optimizer,
+        target_rate: float,
     ) -> None:
-        self.field, self.discount, self.target_rate = field, discount, target_rate
-        self.target = self._slower(field)
-        self.optimiser = self._optimiser(learning_rate)
+        self.field, self.objective, self.optimiser = field, objective, optimiser
+        self.target, self.target_rate = copy.deepcopy(field).requires_grad_(False), target_rate
         self._slow: list[Tensor] = list(self.target.parameters())
         self._fast: list[Tensor] = list(field.parameters())
         self.n_steps = 0
-        self._good = self._state()
+        self._good = LastGood(field, self.target)
 
-    @abstractmethod
-    def loss(self, batch: Batch) -> Tensor:
-        """Return the distance of the field to the target's backup."""
-
-    def _slower(self, field: Any) -> Any:
-        """Return the target field as it is at first."""
-        return copy.deepcopy(field).requires_grad_(False)
-
-    def _optimiser(self, learning_rate: float) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.field.parameters(), learning_rate, fused=True)
+    @property
+    def actor(self) -> Any:
+        """The field whose best actions are taken: the slower one, which does not waver."""
+        return self.target
 
     def anneal(self, share_of_steps: float) -> None:
         """Lower the rate after a share of the steps."""
@@ -81,7 +76,7 @@ class Learner(ABC):
 
     def step(self, batch: Batch) -> Tensor:
         """Take one step; return the loss without waiting for the device."""
-        loss = self.loss(batch)
+        loss = self.objective(self.field, self.target, batch)
         self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()
@@ -92,190 +87,39 @@ class Learner(ABC):
 
     def keep_if_finite(self, loss: Tensor) -> bool:
         """Remember the field if its loss is finite, else go back to what is remembered."""
-        finite = bool(torch.isfinite(loss))
-        if finite:
-            self._good = self._state()
-        else:
-            self._restore(self._good)
-        return finite
+        return self._good.keep_if_finite(loss)
 
-    def _state(self) -> Any:
-        return copy.deepcopy(self.field.state_dict())
-
-    def _restore(self, state: Any) -> None:
-        self.field.load_state_dict(state)
-        self.target.load_state_dict(state)
-
-
-class BasisLearner(Learner):
-    """Steps of regression on the projected backup.
-
-    Parameters
-    ----------
-    field : BasisReturnField
-        Trained in place.
-    discount, learning_rate, target_rate : float
-        As for `Learner`. A batch may have a discount for each row.
-    """
-
-    def loss(self, batch: Batch) -> Tensor:
-        """Return the squared distance in coordinates."""
-        goal = self.backup(batch)
-        return self._distance(self.field.coordinates(batch.state, batch.action) - goal).mean()
-
-    @torch.no_grad()
-    def backup(self, batch: Batch) -> Tensor:
-        """Return the coordinates, (n, K), of the target's backup."""
-        basis, discount = self.field.basis, batch.discounts(self.discount)
-        pushed = push_forward(basis, batch.reward, discount, self._next_weights(batch))
-        return basis.coordinates(pushed)
-
-    def _next_weights(self, batch: Batch) -> Tensor:
-        """Return the weights of the laws at the next states, (n, K): linear in the policy."""
-        if batch.policy is None:
-            coordinates = self._best_coordinates(batch)
-        else:
-            coordinates = (batch.policy.unsqueeze(1) @ self.target(batch.next_state)).squeeze(1)
-        return self.target.basis.weights(coordinates)
-
-    def _best_coordinates(self, batch: Batch) -> Tensor:
-        """Return those of the next actions: chosen by the field, valued by the slower one."""
-        best = self.field.best(batch.next_state, batch.mask)
-        return self.target.coordinates(batch.next_state, best)
-
-    def _distance(self, gap: Tensor) -> Tensor:
-        """Return the squared distance of laws from the gap of their coordinates, (n, K): (n,)."""
-        return gap.square().sum(-1)
-
-
-class SupportedLearner(BasisLearner):
-    """The same, with a support that moves to where the backed-up laws lie.
-
-    Parameters
-    ----------
-    field : BasisReturnField
-        Trained in place.
-    support : Support
-    discount, learning_rate, target_rate : float
-        As for `Learner`.
-
-    Attributes
-    ----------
-    sparse : float
-        Share of a support in use, below which it is drawn in; 0 leaves it as wide as it is.
-    """
-
-    def __init__(
-        self,
-        field: BasisReturnField,
-        support: Support,
-        discount: float,
-        learning_rate: float,
-        target_rate: float,
-    ) -> None:
-        super().__init__(field, discount, learning_rate, target_rate)
-        self.support = support
-        self.sparse = 0.0
-
-    @torch.no_grad()
-    def backup(self, batch: Batch) -> Tensor:
-        """Return the coordinates, (n, K), of the target's backup, after a look at where it lies."""
-        next_weights = self._next_weights(batch)
-        if self.n_steps % _LOOK_EVERY == 0:
-            self._follow(batch, next_weights)
-        return project_backup(
-            self.field.basis, batch.reward, self.discount, batch.follows, next_weights
-        )
-
-    def cover(self, returns: Tensor) -> None:
-        """Widen the support to returns, or rewards, that were seen."""
-        wider = self.support.covering(self.field.basis, returns)
-        if wider is not None:
-            self._move(wider)
-
-    def _state(self) -> Any:
-        return super()._state(), self.field.basis
-
-    def _restore(self, state: Any) -> None:
-        weights, basis = state
-        self.field.basis = self.target.basis = basis
-        super()._restore(weights)
-
-    def _follow(self, batch: Batch, next_weights: Tensor) -> None:
-        """Move the support to where the backed-up laws lie."""
-        basis = self.field.basis
-        centres = basis.centres.to(next_weights)
-        discount = self.discount * batch.follows.unsqueeze(-1)
-        positions = batch.reward.unsqueeze(-1) + discount * centres
-        moved = self.support.moved(basis, positions, next_weights, self.sparse)
-        if moved is not None:
-            next_weights.copy_(basis.convert(next_weights, moved))
-            self._move(moved)
-
-    def _move(self, basis: GaussianBasis) -> None:
+    def move_to(self, basis: GaussianBasis) -> None:
+        """Take both fields to another basis; the optimiser begins anew where they changed."""
         self.field.move_to(basis)
         self.target.move_to(basis)
         for parameter in self.field.last_layer.parameters():
             self.optimiser.state.pop(parameter, None)
 
 
-class GreedyLearner(SupportedLearner):
-    r"""Steps of the same kind where actions are chosen by what is learned.
+class LastGood:
+    """The last state of a field whose loss was finite.
 
-    The backup brings distribution functions nearer, by :math:`\sqrt\gamma`, and takes densities
-    apart, by :math:`1 / \sqrt\gamma` (arXiv 1802.08163): a policy that follows the errors makes
-    them grow. So distribution functions are matched beside densities. What is backed up is a law
-    without weights below 0 and of the same mean, which keeps expected returns on the support. Every
-    action is chosen by the slower field, whose choices do not waver from step to step.
+    Parameters
+    ----------
+    field : ReturnField
+    target : ReturnField
+        Which goes back with it, to the same state.
     """
 
-    usual_rate = 2e-3
+    def __init__(self, field: ReturnField, target: ReturnField) -> None:
+        self.fields = field, target
+        self.state = field.snapshot()
 
-    @property
-    def actor(self) -> BasisReturnField:
-        """The field whose best actions are taken."""
-        return self.target
-
-    def cover(self, returns: Tensor) -> None:
-        """Widen the support to returns that ended; from the first of them on it may be drawn in.
-
-        Before, all laws are of what never ends, which is nearly one value: a support drawn in to it
-        has no room for better ones.
-        """
-        super().cover(returns)
-        self.sparse = _SPARSE
-
-    def _optimiser(self, learning_rate: float) -> torch.optim.Optimizer:
-        return BlockwiseAdam(self.field.parameters(), learning_rate)
-
-    def _next_weights(self, batch: Batch) -> Tensor:
-        return self._as_law(super()._next_weights(batch))
-
-    def _as_law(self, weights: Tensor) -> Tensor:
-        """Return the weights, (n, K), of a law of the same mean near those that are learned."""
-        return law_of_mean(weights)
-
-    def _best_coordinates(self, batch: Batch) -> Tensor:
-        return self.target.best_coordinates(batch.next_state, batch.mask)
-
-    def _distance(self, gap: Tensor) -> Tensor:
-        cumulative = self.field.basis.cumulative(gap).square().sum(-1)
-        return super()._distance(gap) + _CUMULATIVE_WEIGHT * cumulative
-
-
-class LabelGreedyLearner(GreedyLearner):
-    """The same where states are flags of labels.
-
-    Weights of seldom seen labels need Adam's steps, as long for each number.
-    """
-
-    usual_rate = Learner.usual_rate
-    _optimiser = Learner._optimiser
-
-
-def greedy_kind(one_hot: bool) -> type[GreedyLearner]:
-    """Return the learner for states that are flags of labels, or numbers."""
-    return LabelGreedyLearner if one_hot else GreedyLearner
+    def keep_if_finite(self, loss: Tensor) -> bool:
+        """Remember the field if its loss is finite, else take both back to what is remembered."""
+        finite = bool(torch.isfinite(loss))
+        if finite:
+            self.state = self.fields[0].snapshot()
+        else:
+            for field in self.fields:
+                field.restore(self.state)
+        return finite
 
 
 @dataclass
@@ -288,7 +132,7 @@ class Curves:
     episode_return: list[float] = field(default_factory=list)
     diverged: bool = False
 
-    def note(self, step: int, loss: Tensor | None, learner: Learner) -> None:
+    def note(self, step: int, loss: Tensor | None, learner: Any) -> None:
         """Take note of the state of things; a learner that diverged goes back to the last note."""
         self.step.append(step)
         self.loss.append(math.nan if loss is None else float(loss))
@@ -339,10 +183,11 @@ def fit_to_table(
     n_steps: int,
     report: Callable[[str], None],
     curves: Curves,
+    n_reports: int = 10,
 ) -> Curves:
     """Take steps on batches that are drawn, at a rate that falls to 0 along a cosine."""
     before = curves.step[-1] if curves.step else 0
-    note_at = {round(n_steps * (i + 1) / _N_REPORTS) for i in range(_N_REPORTS)}
+    note_at = {round(n_steps * (i + 1) / n_reports) for i in range(n_reports)}
     with kept_if_interrupted():
         for step in range(1, n_steps + 1):
             learner.anneal((step - 1) / n_steps)

@@ -10,8 +10,6 @@ import numpy as np
 from scipy.sparse import csr_matrix, identity
 from scipy.sparse.linalg import splu
 
-# Iterations of the bounds of returns. They begin outside: after any number they are valid.
-_BOUND_SWEEPS = 1000
 # Relative difference of expected returns that is rounding alone.
 _TIED = 1e-9
 
@@ -176,10 +174,10 @@ def bounds(steps: PairSteps, gamma: float) -> tuple[np.ndarray, np.ndarray]:
     return -_most(replace(edges, reward=-edges.reward), gamma), _most(edges, gamma)
 
 
-def _most(edges: Edges, gamma: float) -> np.ndarray:
+def _most(edges: Edges, gamma: float, n_sweeps: int = 1000) -> np.ndarray:
     start = max(edges.reward.max(), 0.0) / (1 - gamma) if gamma < 1 else np.inf
     most, goes_on = np.full(edges.n_pairs, start), edges.discount > 0
-    for _ in range(_BOUND_SWEEPS):
+    for _ in range(n_sweeps):
         after = edges.reward.copy()
         after[goes_on] += edges.discount[goes_on] * most[edges.following[goes_on]]
         lower = np.full(edges.n_pairs, -np.inf)

@@ -1,4 +1,4 @@
-"""Adam with one second moment for each tensor."""
+"""Adam, and Adam with one second moment for each tensor."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_DECAY, _SQUARE_DECAY = 0.9, 0.999
-_EPS = 1e-8
+
+def adam(parameters: Iterable[Tensor], learning_rate: float) -> torch.optim.Optimizer:
+    """Return Adam, in one operation for all tensors."""
+    return torch.optim.Adam(parameters, learning_rate, fused=True)
 
 
 class BlockwiseAdam(torch.optim.Optimizer):
@@ -24,7 +26,16 @@ class BlockwiseAdam(torch.optim.Optimizer):
     parameters : iterable of Parameter
     learning_rate : float
         Length of a step by the root mean square of the tensor's gradients.
+
+    Attributes
+    ----------
+    decay, square_decay : float
+        Of the means of gradients and of their squares.
+    least : float
+        Added to the root of the mean square.
     """
+
+    decay, square_decay, least = 0.9, 0.999, 1e-8
 
     def __init__(self, parameters: Iterable[Tensor], learning_rate: float) -> None:
         super().__init__(parameters, {"lr": learning_rate})
@@ -41,13 +52,13 @@ class BlockwiseAdam(torch.optim.Optimizer):
         means, squares = [s["mean"] for s in states], [s["square"] for s in states]
         norms = torch._foreach_norm(gradients)
         now = torch._foreach_div(torch._foreach_mul(norms, norms), [p.numel() for p in parameters])
-        torch._foreach_lerp_(means, gradients, 1 - _DECAY)
-        torch._foreach_lerp_(squares, now, 1 - _SQUARE_DECAY)
+        torch._foreach_lerp_(means, gradients, 1 - self.decay)
+        torch._foreach_lerp_(squares, now, 1 - self.square_decay)
         # Both means begin at 0: divided by what they have seen they are without bias.
-        sizes = torch._foreach_div(squares, [1 - _SQUARE_DECAY ** s["n"] for s in states])
+        sizes = torch._foreach_div(squares, [1 - self.square_decay ** s["n"] for s in states])
         torch._foreach_sqrt_(sizes)
-        torch._foreach_add_(sizes, _EPS)
-        lengths = [-rate / (1 - _DECAY ** s["n"]) for s in states]
+        torch._foreach_add_(sizes, self.least)
+        lengths = [-rate / (1 - self.decay ** s["n"]) for s in states]
         torch._foreach_addcdiv_(parameters, means, sizes, lengths)
 
     def _counted(self, parameter: Tensor) -> dict[str, Any]:

@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from skbellman.returns.basis import GaussianBasis
-
-_GROWTH = 0.5
-# Of a batch's backed-up mass that may lie beyond an end, and the most of it that may be noise.
-_BEYOND, _MOST_NOISE = 1e-3, 0.02
-# Mass that counts as none; room left beside the rest.
-_EMPTY = 3e-4
-_ROOM = 0.15
-# Least number of spacings between 0 and an extreme reward that is made a centre: with fewer, the
-# basis would be stretched by more than an eighth.
-_ATOMS_APART = 8
-# Quantiles of the returns that ended, between which the support stays: of all but outliers.
-_USUAL = (0.001, 0.999)
-_MAX_SORTED = 1_000_000
-# Room beyond the outermost returns, in spacings.
-_MARGIN = 2.0
+from skbellman.returns.batch import Batch
 
 
 @dataclass
@@ -37,7 +25,36 @@ class Support:
         Number of centres.
     gradient_weight : float
         Of the inner product, see `GaussianBasis`.
+
+    Attributes
+    ----------
+    least, most : float
+        Of rewards that were seen.
+    ended : tuple of float
+        Outermost usual quantiles of returns that ended: the support stays between them.
+    margin : float
+        Room beyond the outermost returns, in spacings.
+    growth : float
+        By how much of itself the support is widened at once.
+    beyond, most_noise : float
+        Mass of a batch's backed-up laws that may lie beyond an end, and the most of it that may be
+        noise.
+    empty, room : float
+        Mass that counts as none, and the room that is left beside the rest.
+    usual : tuple of float
+        Quantiles of returns that are no outliers.
+    most_sorted : int
+        Returns of which quantiles are taken, at most.
     """
+
+    margin: ClassVar[float] = 2.0
+    growth: ClassVar[float] = 0.5
+    beyond: ClassVar[float] = 1e-3
+    most_noise: ClassVar[float] = 0.02
+    empty: ClassVar[float] = 3e-4
+    room: ClassVar[float] = 0.15
+    usual: ClassVar[tuple[float, float]] = (0.001, 0.999)
+    most_sorted: ClassVar[int] = 1_000_000
 
     gamma: float
     size: int
@@ -53,7 +70,7 @@ class Support:
         if high == low:
             room = 0.5 * abs(low) or 0.5
             low, high = low - room, high + room
-        margin = _MARGIN * (high - low) / (self.size - 1 - 2 * _MARGIN)
+        margin = self.margin * (high - low) / (self.size - 1 - 2 * self.margin)
         return GaussianBasis(low - margin, high + margin, self.size, self.gradient_weight)
 
     def see(self, rewards: Tensor) -> None:
@@ -81,28 +98,21 @@ class Support:
         if not len(reward_sums):
             return None
         least, most = float(reward_sums.min()), float(reward_sums.max())
-        some = reward_sums[:: 1 + len(reward_sums) // _MAX_SORTED].float()
-        usual = torch.quantile(some, torch.tensor(_USUAL).to(some))
+        some = reward_sums[:: 1 + len(reward_sums) // self.most_sorted].float()
+        usual = torch.quantile(some, torch.tensor(self.usual).to(some))
         self.ended = min(self.ended[0], float(usual[0])), max(self.ended[1], float(usual[1]))
         if basis.low <= least and most <= basis.high:
             return None
         low, high = min(basis.low, least), max(basis.high, most)
-        margin = _MARGIN * (high - low) / basis.size
+        margin = self.margin * (high - low) / basis.size
         return self._with_atoms(basis, low - margin, high + margin)
 
     def _with_atoms(self, basis: GaussianBasis, low: float, high: float) -> GaussianBasis:
-        """Return a basis from about low to high that has 0 and the extreme reward as centres.
-
-        Many a return is exactly that, and an atom between centres is held by weights of either
-        sign, which ring.
-        """
+        """Return a basis from about low to high that has 0 and the extreme reward as centres."""
         if low < 0 < high:
             spacing = (high - low) / (basis.size - 1)
             extreme = max(abs(self.least), abs(self.most))
-            n_between = math.floor(extreme / spacing)
-            if _ATOMS_APART <= n_between < basis.size:
-                spacing = extreme / n_between
-            low = spacing * math.floor(low / spacing)
+            low, spacing = with_centres_at(extreme, low, spacing, basis.size)
             high = low + spacing * (basis.size - 1)
         return replace(basis, low=low, high=high)
 
@@ -112,11 +122,11 @@ class Support:
         low, high = basis.low, basis.high
         span, (least, most) = high - low, self._bounds()
         # A law that is cut off at an end rings, so that its noise grows with what is beyond.
-        sure = max(_BEYOND, min(_noise(basis, weights), _MOST_NOISE))
+        sure = max(self.beyond, min(_noise(basis, weights), self.most_noise))
         if low > least and _share(positions < low, weights) > sure:
-            low = max(low - _GROWTH * span, least)
+            low = max(low - self.growth * span, least)
         if high < most and _share(positions > high, weights) > sure:
-            high = min(high + _GROWTH * span, most)
+            high = min(high + self.growth * span, most)
         return low, high
 
     def _drawn_in(
@@ -126,18 +136,121 @@ class Support:
 
         Those are laws of their own, also where they are too rare to be in most batches.
         """
-        low, high = _used(basis, positions, weights)
-        room = _MARGIN * basis.spacing
+        low, high = self._used(basis, positions, weights)
+        room = self.margin * basis.spacing
         low, high = min(low, self.ended[0] - room), max(high, self.ended[1] + room)
         return max(low, basis.low), min(high, basis.high)
+
+    def _used(
+        self, basis: GaussianBasis, positions: Tensor, weights: Tensor
+    ) -> tuple[float, float]:
+        """Return the interval that holds the mean of the laws, with some room at either end."""
+        cell = ((positions - basis.low) / basis.spacing).round().long().clamp(0, basis.size - 1)
+        mass = weights.new_zeros(basis.size).index_add_(0, cell.flatten(), weights.flatten())
+        cumulative = (mass / len(weights)).cumsum(0)
+        sure = max(self.empty, _noise(basis, weights))
+        inside = ((cumulative.abs() > sure) & ((1 - cumulative).abs() > sure)).nonzero()
+        if not len(inside):
+            return basis.low, basis.high
+        first, last = float(inside[0]) - 1, float(inside[-1]) + 1
+        room = self.room * (last - first)
+        return (
+            max(basis.low + (first - room) * basis.spacing, basis.low),
+            min(basis.low + (last + room) * basis.spacing, basis.high),
+        )
 
     def _bounds(self) -> tuple[float, float]:
         """Return the least and largest return there can be, with a margin."""
         horizon = 1 / (1 - self.gamma) if self.gamma < 1 else math.inf
         low = min(self.least, self.least * horizon, 0.0)
         high = max(self.most, self.most * horizon, 0.0)
-        margin = _MARGIN * (high - low) / self.size if math.isfinite(high - low) else 0.0
+        margin = self.margin * (high - low) / self.size if math.isfinite(high - low) else 0.0
         return low - margin, high + margin
+
+
+class Carrier(Protocol):
+    """What has laws on a basis that can be another."""
+
+    field: Any
+
+    def move_to(self, basis: GaussianBasis) -> None:
+        """Take the laws to another basis."""
+
+
+class SupportPolicy(ABC):
+    """Whether and when the basis of laws that are learned moves."""
+
+    @abstractmethod
+    def after_a_look(
+        self, basis: GaussianBasis, batch: Batch, discount: float, next_weights: Tensor
+    ) -> Tensor:
+        """Return the weights of next laws, (n, K), on the basis as it is after a look at them."""
+
+
+class FixedSupport(SupportPolicy):
+    """The basis stays."""
+
+    def after_a_look(
+        self, basis: GaussianBasis, batch: Batch, discount: float, next_weights: Tensor
+    ) -> Tensor:
+        """Return the weights as they are."""
+        return next_weights
+
+
+class MovingSupport(SupportPolicy):
+    """The basis moves to where the backed-up laws lie.
+
+    Parameters
+    ----------
+    support : Support
+    carrier : Carrier
+        Whose laws are moved.
+
+    Attributes
+    ----------
+    look_every : int
+        Backups between looks: a look waits for the device.
+    least_used : float
+        Share of a support in use, below which it is drawn in once a return has ended.
+    """
+
+    look_every = 25
+    least_used = 0.6
+
+    def __init__(self, support: Support, carrier: Carrier) -> None:
+        self.support, self.carrier = support, carrier
+        self.n_backups = 0
+        self.sparse = 0.0
+
+    def see(self, rewards: Tensor) -> None:
+        """Take note of rewards, which bound the returns."""
+        self.support.see(rewards)
+
+    def cover(self, returns: Tensor) -> None:
+        """Widen the support to returns that ended; from the first of them on it may be drawn in.
+
+        Before, all laws are of what never ends, which is nearly one value: a support drawn in to it
+        has no room for better ones.
+        """
+        wider = self.support.covering(self.carrier.field.basis, returns)
+        if wider is not None:
+            self.carrier.move_to(wider)
+        self.sparse = self.least_used
+
+    def after_a_look(
+        self, basis: GaussianBasis, batch: Batch, discount: float, next_weights: Tensor
+    ) -> Tensor:
+        """Return the weights of next laws on the basis as it is now: every so often it moves."""
+        self.n_backups += 1
+        if (self.n_backups - 1) % self.look_every:
+            return next_weights
+        discounts = discount * batch.follows.unsqueeze(-1)
+        positions = batch.reward.unsqueeze(-1) + discounts * basis.centres.to(next_weights)
+        moved = self.support.moved(basis, positions, next_weights, self.sparse)
+        if moved is None:
+            return next_weights
+        self.carrier.move_to(moved)
+        return basis.convert(next_weights, moved)
 
 
 def _share(where: Tensor, weights: Tensor) -> float:
@@ -150,18 +263,16 @@ def _noise(basis: GaussianBasis, weights: Tensor) -> float:
     return 0.5 * float(density.clamp(max=0).sum(-1).mean().abs())
 
 
-def _used(basis: GaussianBasis, positions: Tensor, weights: Tensor) -> tuple[float, float]:
-    """Return the interval that holds the mean of the laws, with some room at either end."""
-    cell = ((positions - basis.low) / basis.spacing).round().long().clamp(0, basis.size - 1)
-    mass = weights.new_zeros(basis.size).index_add_(0, cell.flatten(), weights.flatten())
-    cumulative = (mass / len(weights)).cumsum(0)
-    sure = max(_EMPTY, _noise(basis, weights))
-    inside = ((cumulative.abs() > sure) & ((1 - cumulative).abs() > sure)).nonzero()
-    if not len(inside):
-        return basis.low, basis.high
-    first, last = float(inside[0]) - 1, float(inside[-1]) + 1
-    room = _ROOM * (last - first)
-    return (
-        max(basis.low + (first - room) * basis.spacing, basis.low),
-        min(basis.low + (last + room) * basis.spacing, basis.high),
-    )
+def with_centres_at(
+    extreme: float, low: float, spacing: float, size: int, least_apart: int = 8
+) -> tuple[float, float]:
+    """Return an end and a spacing near these by which 0 and the extreme reward are centres.
+
+    Many a return is exactly that, and an atom between centres is held by weights of either sign,
+    which ring. With fewer spacings between the two than the least the basis would be stretched by
+    more than an eighth: then 0 alone is a centre.
+    """
+    n_between = math.floor(extreme / spacing)
+    if least_apart <= n_between < size:
+        spacing = extreme / n_between
+    return spacing * math.floor(low / spacing), spacing

@@ -23,25 +23,16 @@ from skbellman.returns.moments import (
     expected_returns,
     is_tied,
 )
+from skbellman.returns.support import with_centres_at
 
 # Mass that may lie beyond each end of the support: by Markov's inequality at first, then as a
 # quantile of the laws.
 _BEYOND, _TRIMMED = 1e-3, 3e-4
-_N_TRIMS = 2
 # Largest change of a distribution function at which laws have settled, while the support is
-# sought and at last; sweeps between looks, and the most while the support is sought.
+# sought and at last.
 _ROUGH, SETTLED = 1e-4, 1e-5
-_LOOK_EVERY = 20
-_ROUGH_SWEEPS = 2000
 # Room beyond each end, in spacings.
 MARGIN = 2.5
-# Least number of spacings between 0 and an extreme reward that is made a centre: with fewer, the
-# basis would be stretched by more than an eighth.
-_ATOMS_APART = 8
-# Bins of rewards in a spacing, where many are different: 8, which add at most 1 / 256 of a squared
-# spacing to a variance, or fewer. Rows times centres that an operator may have.
-_BINS = (8, 4, 2, 1)
-_MOST_ENTRIES = 2_000_000
 
 Weights = Callable[[torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]
 
@@ -219,15 +210,19 @@ def merged(steps: PairSteps, reward: np.ndarray, share: np.ndarray, row: np.ndar
     )
 
 
-def with_few_rewards(steps: PairSteps, basis: GaussianBasis) -> PairSteps | None:
+def with_few_rewards(
+    steps: PairSteps, basis: GaussianBasis, most_entries: int = 2_000_000
+) -> PairSteps | None:
     """Return the steps merged, with rewards in bins where many are different, or None.
 
-    A reward between two bins is in both, by shares that keep the mean.
+    A reward between two bins is in both, by shares that keep the mean. Eight bins in a spacing add
+    at most 1 / 256 of a squared spacing to a variance; there are fewer if steps times centres are
+    still more than the entries that an operator may have.
     """
-    most = _MOST_ENTRIES // basis.size
+    most = most_entries // basis.size
     rows = np.arange(len(steps.pair))
     few = merged(steps, steps.reward, steps.share, rows)
-    for n_bins in _BINS if len(few.pair) > most else ():
+    for n_bins in (8, 4, 2, 1) if len(few.pair) > most else ():
         width = basis.spacing / n_bins
         lower = np.floor(few.reward / width)
         upper_share = few.reward / width - lower
@@ -242,7 +237,12 @@ def with_few_rewards(steps: PairSteps, basis: GaussianBasis) -> PairSteps | None
 
 
 def located(
-    steps: PairSteps, gamma: float, solved: Moments, like: GaussianBasis
+    steps: PairSteps,
+    gamma: float,
+    solved: Moments,
+    like: GaussianBasis,
+    n_trims: int = 2,
+    most_sweeps: int = 2000,
 ) -> tuple[PairSteps, GaussianBasis] | None:
     """Return few steps, and a basis that all laws are on, beside at most 1e-3 of their mass.
 
@@ -251,12 +251,12 @@ def located(
     """
     low, high = _reached(steps, gamma, solved)
     basis = with_atoms(like, low, high, steps.reward)
-    for _ in range(_N_TRIMS if high > low else 0):
+    for _ in range(n_trims if high > low else 0):
         few = with_few_rewards(steps, basis)
         if few is None:
             return None
         sweep = operator(few, basis, linear_weights)
-        laws = settled(sweep, normal_laws(basis, solved), _ROUGH, _ROUGH_SWEEPS)
+        laws = settled(sweep, normal_laws(basis, solved), _ROUGH, most_sweeps)
         low, high = _drawn_in(laws, basis, low, high)
         basis = with_atoms(like, low, high, steps.reward)
     few = with_few_rewards(steps, basis)
@@ -282,11 +282,7 @@ def _drawn_in(
 
 
 def with_atoms(like: GaussianBasis, low: float, high: float, rewards: np.ndarray) -> GaussianBasis:
-    """Return a basis from about low to high that has 0 and the extreme reward as centres.
-
-    Many a return is exactly that, and an atom between centres is held by weights of either sign,
-    which ring.
-    """
+    """Return a basis from about low to high that has 0 and the extreme reward as centres."""
     extreme = float(np.abs(rewards).max())
     # Laws of one atom have no width.
     lacking = (1e-6 * max(abs(low), abs(high), extreme) or 1.0) - (high - low)
@@ -294,11 +290,8 @@ def with_atoms(like: GaussianBasis, low: float, high: float, rewards: np.ndarray
     spacing = (high - low) / (like.size - 1 - 2 * MARGIN)
     low -= MARGIN * spacing
     if low < 0 < low + spacing * (like.size - 1):
-        n_between = np.floor(extreme / spacing)
-        if _ATOMS_APART <= n_between < like.size:
-            spacing = extreme / n_between
-        low = spacing * np.floor(low / spacing)
-    return replace(like, low=float(low), high=float(low + spacing * (like.size - 1)))
+        low, spacing = with_centres_at(extreme, low, spacing, like.size)
+    return replace(like, low=low, high=low + spacing * (like.size - 1))
 
 
 def operator(
@@ -334,11 +327,15 @@ def settled(
     tolerance: float,
     n_sweeps: int,
     note: Callable[[int, float, np.ndarray], None] = lambda step, change, laws: None,
+    look_every: int = 20,
 ) -> np.ndarray:
-    """Return the laws, (n_pairs, K), once sweeps no longer change them."""
+    """Return the laws, (n_pairs, K), once sweeps no longer change them.
+
+    Every so many sweeps is a look at how much they do.
+    """
     for k in range(1, n_sweeps + 1):
         after = sweep(laws)
-        if k % _LOOK_EVERY == 0 or k == n_sweeps:
+        if k % look_every == 0 or k == n_sweeps:
             after /= after.sum(1, keepdims=True)
             change = float(np.abs(np.cumsum(after - laws, 1)).max())
             note(k, change, after)

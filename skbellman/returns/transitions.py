@@ -25,9 +25,6 @@ from skbellman.returns.columns import (
 )
 from skbellman.returns.encoding import LARGEST_REWARD
 
-_NEEDED = ("state", "next_state", "reward", "terminated")
-_WHOLE = "biu"
-
 
 @dataclass(frozen=True)
 class Transitions:
@@ -270,7 +267,7 @@ def _checked(parts: Mapping[str, Part]) -> Transitions:
 
 
 def _check_complete(parts: Mapping[str, Part], columns: list[Any]) -> None:
-    absent = [name for name in _NEEDED if name not in parts]
+    absent = [name for name in ("state", "next_state", "reward", "terminated") if name not in parts]
     if absent:
         raise ValueError(
             f"the transitions lack {absent}: they need state, reward, next_state and terminated "
@@ -336,7 +333,7 @@ def _alike(seen: np.ndarray, like: np.ndarray, name: str) -> np.ndarray:
     """Return whole numbers as the type of others, where that keeps them, or as they are."""
     if not seen.size:
         return seen.astype(like.dtype)
-    if like.dtype.kind not in _WHOLE or _common_type(like, seen).kind in _WHOLE + "O":
+    if like.dtype.kind not in "biu" or _common_type(like, seen).kind in "biuO":
         return seen
     other = name.removeprefix("next_")
     if seen.dtype.kind == "f" and not are_whole(seen):

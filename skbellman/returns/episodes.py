@@ -1,0 +1,177 @@
+"""Episodes in the copies of a vector environment of gymnasium, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+
+class Step(NamedTuple):
+    """A step of one copy of an environment.
+
+    The mask says which actions there are in the next state; None where all are.
+    """
+
+    copy: int
+    state: np.ndarray
+    action: int
+    reward: float
+    next_state: np.ndarray
+    terminated: bool
+    truncated: bool
+    next_mask: np.ndarray | None
+
+
+def run_episodes(
+    environment: Any,
+    features: Callable[[Any], np.ndarray],
+    act: Callable[[np.ndarray, np.ndarray | None], np.ndarray],
+    seed: int,
+) -> Iterator[Step]:
+    """Yield the steps of the copies in a vector environment, without end.
+
+    The next state is the one reached, also where an episode ends. The steps in which a copy only
+    resets itself are left out. Actions are chosen for states and masks, of shape (n, n_actions).
+    """
+    from gymnasium.vector.utils import iterate
+
+    same_step, n_copies = _resets_at_once(environment), environment.num_envs
+    n_actions = int(environment.single_action_space.n)
+
+    def read(observations: Any, infos: Any, goes_on: np.ndarray) -> tuple[Any, ...]:
+        seen = list(iterate(environment.observation_space, observations))
+        copies = _by_copies(infos, n_copies)
+        return features(seen), _masks(copies, n_actions, seen, goes_on), copies
+
+    observations, infos = environment.reset(seed=seed)
+    states, masks, _ = read(observations, infos, np.ones(n_copies, dtype=bool))
+    resetting = np.zeros(n_copies, dtype=bool)
+    while True:
+        actions = act(states, masks)
+        observations, rewards, terminated, truncated, infos = environment.step(actions)
+        after, masks, copies = read(observations, infos, ~terminated | same_step)
+        ended = terminated | truncated
+        for k in np.flatnonzero(~resetting):
+            reached, mask = after[k], None if masks is None else masks[k]
+            if ended[k] and same_step:
+                last, said = copies[k]["final_obs"], copies[k].get("final_info", {})
+                reached, mask = features([last])[0], said.get("action_mask")
+                mask = None if mask is None else _mask(mask, n_actions, last, not terminated[k])
+            yield Step(
+                int(k), states[k], int(actions[k]), float(rewards[k]), reached,
+                bool(terminated[k]), bool(truncated[k]), mask,
+            )  # fmt: skip
+        states, resetting = after, ended & (not same_step)
+
+
+def _by_copies(infos: Any, n_copies: int) -> list[Any]:
+    """Return what a vector environment says of each copy, in a list as some wrappers have it."""
+    if not isinstance(infos, Mapping):
+        return list(infos)
+    copies: list[dict[str, Any]] = [{} for _ in range(n_copies)]
+    for name, values in infos.items():
+        if name.startswith("_"):
+            continue
+        each = _by_copies(values, n_copies) if isinstance(values, Mapping) else values
+        for k in np.flatnonzero(infos.get(f"_{name}", np.ones(n_copies, dtype=bool))):
+            copies[k][name] = each[k]
+    return copies
+
+
+def _masks(
+    copies: list[Any], n_actions: int, states: list[Any], goes_on: np.ndarray
+) -> np.ndarray | None:
+    """Return which actions there are in each copy, (n_copies, n_actions); None where all are."""
+    given = [copy.get("action_mask") for copy in copies]
+    if all(mask is None for mask in given):
+        return None
+    parts = zip(given, states, goes_on, strict=True)
+    return np.stack([_mask(mask, n_actions, state, needed) for mask, state, needed in parts])
+
+
+def _mask(mask: Any, n_actions: int, state: Any, needed: bool) -> np.ndarray:
+    """Return which actions there are in a state, at least one where an action is needed."""
+    flags = np.asarray(np.ones(n_actions) if mask is None else mask).astype(bool)
+    if flags.shape != (n_actions,):
+        raise ValueError(
+            f'info["action_mask"] has length {flags.size} in state {state}, but there are '
+            f"{n_actions} actions."
+        )
+    if needed and not flags.any():
+        raise ValueError(
+            f'info["action_mask"] leaves none of {n_actions} actions in state {state}, where no '
+            "episode has ended."
+        )
+    return flags
+
+
+@contextmanager
+def opened(environment: Any) -> Iterator[Any]:
+    """Yield a vector environment, see `as_vector`, and close it if it was made by its name."""
+    vector = as_vector(environment)
+    try:
+        yield vector
+    finally:
+        if isinstance(environment, str):
+            vector.close()
+
+
+def is_environment(candidate: Any) -> bool:
+    """Return whether something is an environment, or the name of one."""
+    acts = hasattr(candidate, "reset") and hasattr(candidate, "step")
+    return acts or isinstance(candidate, str)
+
+
+def as_vector(environment: Any) -> Any:
+    """Return a vector environment for the name of one, a single one, or one of its kind.
+
+    Raises
+    ------
+    ValueError
+        If an object has no spaces of observations and actions.
+    """
+    import gymnasium
+    from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+
+    if isinstance(environment, VectorEnv):
+        return environment
+    made: Any = gymnasium.make(environment) if isinstance(environment, str) else environment
+    absent = [n for n in ("observation_space", "action_space") if not hasattr(made, n)]
+    if absent:
+        raise ValueError(f"the environment {made!r} lacks {absent}, which gymnasium's have.")
+    if not isinstance(made, gymnasium.Env):
+        made = PlainEnvironment(made)
+    return SyncVectorEnv([lambda: made], autoreset_mode=AutoresetMode.SAME_STEP)
+
+
+class PlainEnvironment:
+    """An object with spaces, reset and step, with what else environments of gymnasium have.
+
+    Parameters
+    ----------
+    environment : object
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {}
+    render_mode = spec = None
+
+    def __init__(self, environment: Any) -> None:
+        self.observation_space = environment.observation_space
+        self.action_space = environment.action_space
+        self.reset, self.step = environment.reset, environment.step
+        self.unwrapped = environment
+
+    def close(self) -> None:
+        """Do nothing: who made the environment closes it."""
+
+
+def _resets_at_once(environment: Any) -> bool:
+    from gymnasium.vector import AutoresetMode
+
+    mode = environment.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+    if mode == AutoresetMode.DISABLED:
+        raise ValueError("the vector environment does not reset itself: set its autoreset_mode.")
+    return bool(mode == AutoresetMode.SAME_STEP)

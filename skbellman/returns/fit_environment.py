@@ -1,0 +1,186 @@
+"""A fit in an environment: what acts there, and what becomes of what it learned."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, TypeVar
+
+import torch
+
+from skbellman.returns.basis import GaussianBasis
+from skbellman.returns.batch import Batch
+from skbellman.returns.control import Controller, ControlSettings, Exploration
+from skbellman.returns.counted import CountedReplay
+from skbellman.returns.encoding import DecisionSpace
+from skbellman.returns.episodes import opened
+from skbellman.returns.fields import BasisReturnField, ReturnField, TabularReturnField
+from skbellman.returns.fit_table import MOST_SWEEPS
+from skbellman.returns.from_table import warn_of_mass_beyond
+from skbellman.returns.learners import GreedyLearner, greedy_kind
+from skbellman.returns.plan import Fitted, Learned, Plan, StepsSeen
+from skbellman.returns.replay import Replay
+from skbellman.returns.spaces import environment_space
+from skbellman.returns.support import Support
+from skbellman.returns.sweeps import GreedyTableLearner
+
+_Memory = TypeVar("_Memory", bound=Replay)
+
+
+def fit_environment(plan: Plan, environment: Any) -> Learned:
+    """Return the laws of the best policy's returns in an environment."""
+    if not plan.policy.is_greedy:
+        raise ValueError(
+            'in an environment the best policy is learned: set policy="greedy", or pass a '
+            "table of the transitions of the policy that is evaluated."
+        )
+    if plan.parameters.form != "basis":
+        raise ValueError('in an environment form must be "basis", whose support moves.')
+    with opened(environment) as copies:
+        space = environment_space(copies)
+        if plan.before is not None and not space.agrees_with(plan.before.space):
+            raise ValueError(
+                "the estimator was fitted to other states or actions than the environment's: "
+                "use fit."
+            )
+        kind = TableAgent if space.is_tabular else NetworkAgent
+        return kind(plan, space).run(copies)
+
+
+@dataclass(frozen=True)
+class Agent(ABC):
+    """What acts in an environment: how its laws are held, and what it remembers.
+
+    Attributes
+    ----------
+    plan : Plan
+    space : DecisionSpace
+    """
+
+    plan: Plan
+    space: DecisionSpace
+
+    def run(self, environment: Any) -> Learned:
+        """Act and learn; return what was learned."""
+        parameters, rng = self.plan.parameters, self.plan.rng
+        support = Support(parameters.gamma, parameters.n_basis, parameters.gradient_weight)
+        learner, replay = self.learner(self._field(support), support), self.replay()
+        controller = Controller(learner, replay, self._settings(), rng)
+        seed = int(rng.integers(2**31))
+        controller.run(environment, self.space.features, seed, self.plan.report)
+        seen = replay.everything()
+        field, steps = self.kept(learner, seen)
+        return Learned(Fitted(field, self.space, steps), controller.curves, seen.state)
+
+    @abstractmethod
+    def new_field(self, basis: GaussianBasis) -> ReturnField:
+        """Return laws of which nothing is known."""
+
+    @abstractmethod
+    def learner(self, field: Any, support: Support) -> Any:
+        """Return what learns the laws of a field."""
+
+    @abstractmethod
+    def replay(self) -> Replay:
+        """Return what remembers transitions."""
+
+    @abstractmethod
+    def kept(self, learner: Any, seen: Batch) -> tuple[ReturnField, StepsSeen | None]:
+        """Return the laws that are kept after all, and the steps that count in the next fit."""
+
+    @property
+    def discount(self) -> float:
+        """Of the law at the end of a backup."""
+        return float(self.plan.parameters.gamma**self.plan.parameters.multi_step)
+
+    def _field(self, support: Support) -> ReturnField:
+        """Return the field that learns: that of before, or a new one."""
+        basis, before = support.first(torch.zeros(1)), self.plan.before
+        if before is None:
+            return self.new_field(basis).to(self.plan.device)
+        return copy.deepcopy(before.field).requires_grad_().to(self.plan.device)
+
+    def _settings(self) -> ControlSettings:
+        parameters, goes_on = self.plan.parameters, self.plan.before is not None
+        n_steps = self.plan.steps(30_000)
+        n_explored = 0 if goes_on else round(parameters.exploration_fraction * n_steps)
+        return ControlSettings(
+            n_steps=n_steps,
+            n_random_steps=0 if goes_on else parameters.n_random_steps,
+            batch_size=self.plan.batch_size or 64,
+            multi_step=parameters.multi_step,
+            gamma=parameters.gamma,
+            exploration=Exploration(parameters.exploration, n_explored),
+            target_return=parameters.target_return,
+        )
+
+    def _replay(self, kind: type[_Memory]) -> _Memory:
+        size = self.plan.parameters.replay_size
+        return kind(size, self.space.n_inputs, self.plan.rng, self.plan.device)
+
+
+class NetworkAgent(Agent):
+    """Laws are those of a network.
+
+    Attributes
+    ----------
+    placed_after : int
+        Steps of learning after which laws are to be within their ends.
+    """
+
+    placed_after: ClassVar[int] = 1000
+
+    def new_field(self, basis: GaussianBasis) -> ReturnField:
+        """Return a network."""
+        return BasisReturnField(self.space.n_inputs, self.space.n_actions, self.plan.hidden, basis)
+
+    def learner(self, field: BasisReturnField, support: Support) -> GreedyLearner:
+        """Return what learns by gradients."""
+        kind = greedy_kind(self.space.features.one_hot)
+        return kind(field, support, self.discount, *self.plan.rates(kind, 0.02))
+
+    def replay(self) -> Replay:
+        """Return what remembers the last transitions."""
+        return self._replay(Replay)
+
+    def kept(self, learner: GreedyLearner, seen: Batch) -> tuple[ReturnField, StepsSeen | None]:
+        """Return the slower network: its policy is that of many steps, and does not waver."""
+        if learner.n_steps >= self.placed_after:
+            warn_of_mass_beyond(learner.target, seen, self.discount)
+        return learner.target, None
+
+
+class TableAgent(Agent):
+    """Laws are a table."""
+
+    def new_field(self, basis: GaussianBasis) -> ReturnField:
+        """Return a table."""
+        return TabularReturnField(self.space.n_inputs, self.space.n_actions, basis)
+
+    def learner(self, field: TabularReturnField, support: Support) -> GreedyTableLearner:
+        """Return what learns by sweeps."""
+        return GreedyTableLearner(field, support, self.discount)
+
+    def replay(self) -> CountedReplay:
+        """Return what counts distinct transitions, those of before if they are of such a policy."""
+        replay = self._replay(CountedReplay)
+        before = self.plan.steps_before(self.plan.parameters.multi_step)
+        if before is not None:
+            replay.recall(before)
+        return replay
+
+    def kept(
+        self, learner: GreedyTableLearner, seen: Batch
+    ) -> tuple[ReturnField, StepsSeen | None]:
+        """Return the laws of all steps that were counted; those learned if steps are too many."""
+        if not len(seen.action):
+            return learner.field, None
+        fit = replace(self.plan.table_fit(self.space), gamma=self.discount, report=_silent)
+        found = fit.with_labels(seen, MOST_SWEEPS, self.space.pair_name)
+        field = learner.field if found is None else found[0]
+        return field, self.plan.steps_seen(seen, self.plan.parameters.multi_step)
+
+
+def _silent(line: str) -> None:
+    """Report nothing."""

@@ -1,0 +1,79 @@
+"""How well laws agree with transitions that they were not fitted to."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+from skbellman.returns.agreement import Backups, bellman_error, some_rows
+from skbellman.returns.evaluation import in_order_of_fit
+from skbellman.returns.laws import TabulatedLaws
+from skbellman.returns.next_actions import with_actions
+from skbellman.returns.questions import Questions
+from skbellman.returns.transitions import Transitions
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Transitions that laws are held against.
+
+    Attributes
+    ----------
+    questions : Questions
+        To the laws.
+    gamma : float
+    """
+
+    questions: Questions
+    gamma: float
+
+    def error(self, table: Transitions) -> float:
+        """Return the error of the Bellman equation in steps, see `bellman_error`.
+
+        Warns of steps that are left out.
+        """
+        table, space = self._known(table), self.questions.space
+        own, own_of = self._distinct_laws(table.state, table.action)
+        after = self.questions.policy.after(table, space)
+        ahead, ahead_of = self._distinct_laws(table.next_state, after)
+        discount = self.gamma * ~table.terminated
+        backups = Backups(own, ahead, own_of, ahead_of, table.reward, discount)
+        if space.is_tabular:
+            return bellman_error(backups, own_of)
+        inputs = space.inputs(table.state, table.action)
+        return bellman_error(backups, space.codes(table.action, len(table)), inputs)
+
+    def _known(self, table: Transitions) -> Transitions:
+        """Return the steps among states and actions that were there in fit."""
+        space, policy = self.questions.space, self.questions.policy
+        table = in_order_of_fit(table, space)
+        table = with_actions(policy.told_by(table), space)
+        known = space.knows(table.state, table.action)
+        known &= space.knows(table.next_state, policy.recorded(table, space)) | table.terminated
+        if not known.any():
+            raise ValueError("no step of X is among states and actions that were there in fit.")
+        if not known.all():
+            warnings.warn(
+                f"{(~known).sum()} of {len(known)} steps are left out of the score: their states "
+                "or actions were not there in fit.",
+                UserWarning,
+                stacklevel=3,
+            )
+        table = table.take(np.flatnonzero(known))
+        return table if space.is_tabular else table.take(some_rows(len(table)))
+
+    def _distinct_laws(
+        self, states: np.ndarray, actions: np.ndarray | None
+    ) -> tuple[TabulatedLaws, np.ndarray]:
+        """Return laws without noise, and which of them each state has: distinct ones of labels."""
+        space = self.questions.space
+        rows = of = np.arange(len(states))
+        if space.is_tabular:
+            places = space.features(states).argmax(1) * space.n_actions
+            if actions is not None:
+                places = places + space.codes(actions, len(states))
+            _, rows, of = np.unique(places, return_index=True, return_inverse=True)
+        some = None if actions is None else actions[rows]
+        return self.questions.laws_of_rows(states[rows], some), of

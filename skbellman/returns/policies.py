@@ -1,0 +1,237 @@
+"""Policies: whose returns are learned, and the actions that they take."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import narwhals.stable.v2 as nw
+import numpy as np
+from torch import Tensor
+
+from skbellman.returns.columns import named_columns, order_of
+from skbellman.returns.encoding import DecisionSpace, LabelEncoder
+from skbellman.returns.fields import ReturnField
+from skbellman.returns.next_actions import filled, with_next_actions
+from skbellman.returns.transitions import Transitions
+
+# Next actions that are numbers, and the probabilities of laws; None of them are the best.
+Following = tuple[np.ndarray | None, np.ndarray | None]
+
+
+class Policy(ABC):
+    """Whose returns are learned.
+
+    A new kind of policy is a subclass, and a line of `policy_of`.
+
+    Attributes
+    ----------
+    is_greedy : bool
+        Whether it takes the best actions, which are learned with their returns.
+    """
+
+    is_greedy: ClassVar[bool] = False
+
+    def told_by(self, table: Transitions) -> Transitions:
+        """Return the rows of a table that tell of the policy, with what it did after them."""
+        return table
+
+    @abstractmethod
+    def following(self, table: Transitions, space: DecisionSpace) -> Following:
+        """Return the next actions of a table, as numbers and as probabilities, (n, n_actions)."""
+
+    @abstractmethod
+    def first(
+        self, states: Any, inputs: Tensor, field: ReturnField, space: DecisionSpace
+    ) -> np.ndarray:
+        """Return the probabilities of first actions, (n, n_actions), where there is a choice.
+
+        Inputs are the states as a field takes them.
+        """
+
+    def recorded(self, table: Transitions, space: DecisionSpace) -> np.ndarray | None:
+        """Return the recorded actions after a step, None where the policy does not go by them."""
+        return None
+
+    def after(self, table: Transitions, space: DecisionSpace) -> np.ndarray | None:
+        """Return the actions after a step, None where `first` says their probabilities."""
+        return self.recorded(table, space)
+
+    def agrees_with(self, other: Policy) -> bool:
+        """Return whether two policies are known to be the same."""
+        return type(self) is type(other)
+
+
+class RecordedPolicy(Policy):
+    """The policy that acted in a table, known by its actions alone."""
+
+    def told_by(self, table: Transitions) -> Transitions:
+        """Return the rows whose next action is known."""
+        return with_next_actions(table)
+
+    def following(self, table: Transitions, space: DecisionSpace) -> Following:
+        """Return the recorded next actions."""
+        if space.actions is None:
+            return table.next_action, np.ones((len(table), 1))
+        codes = space.codes(np.asarray(filled(table.next_action, table)), len(table))
+        return table.next_action, np.eye(space.n_actions)[codes]
+
+    def first(
+        self, states: Any, inputs: Tensor, field: ReturnField, space: DecisionSpace
+    ) -> np.ndarray:
+        """Raise an error: what it would do is not known."""
+        raise ValueError(
+            "there is a choice of actions, and the policy is known by its recorded actions "
+            "alone: pass actions."
+        )
+
+    def recorded(self, table: Transitions, space: DecisionSpace) -> np.ndarray | None:
+        """Return the recorded next actions, where there is a choice."""
+        return table.next_action if space.has_choice else None
+
+
+class GreedyPolicy(Policy):
+    """The best policy, by what is learned."""
+
+    is_greedy = True
+
+    def following(self, table: Transitions, space: DecisionSpace) -> Following:
+        """Return no probabilities: learners find the best actions."""
+        return table.next_action, None
+
+    def first(
+        self, states: Any, inputs: Tensor, field: ReturnField, space: DecisionSpace
+    ) -> np.ndarray:
+        """Return 1 for the best action in each state."""
+        return np.eye(space.n_actions)[field.best(inputs).cpu().numpy()]
+
+
+@dataclass(frozen=True, eq=False)
+class GivenPolicy(Policy):
+    """A policy that is given by a user.
+
+    Attributes
+    ----------
+    given : callable or array
+    """
+
+    given: Any
+
+    def following(self, table: Transitions, space: DecisionSpace) -> Following:
+        """Return the next actions where actions are numbers, else their probabilities."""
+        if space.action_features is not None:
+            return self.numbers(table), np.ones((len(table), 1))
+        return table.next_action, self.probabilities(table.next_state, space)
+
+    def first(
+        self, states: Any, inputs: Tensor, field: ReturnField, space: DecisionSpace
+    ) -> np.ndarray:
+        """Return the probabilities of actions, (n, n_actions)."""
+        return self.probabilities(states, space)
+
+    def agrees_with(self, other: Policy) -> bool:
+        """Return whether both are one and the same object, which may have changed meanwhile."""
+        return super().agrees_with(other) and self.given is getattr(other, "given", None)
+
+    @abstractmethod
+    def numbers(self, table: Transitions) -> np.ndarray | None:
+        """Return the next actions where actions are numbers."""
+
+    def probabilities(self, states: Any, space: DecisionSpace) -> np.ndarray:
+        """Return the probabilities of the actions in each state, (n, n_actions).
+
+        Raises
+        ------
+        ValueError
+            If the policy's shape does not fit, or its rows are not probabilities.
+        """
+        answer = self.answer(states, space)
+        if answer.shape != (len(states), space.n_actions):
+            raise ValueError(
+                f"policy gives shape {answer.shape} for {len(states)} states and "
+                f"{space.n_actions} actions."
+            )
+        if (answer < 0).any() or not np.allclose(answer.sum(1), 1):
+            raise ValueError("policy gives rows that are not probabilities.")
+        return answer.astype(np.float64)
+
+    @abstractmethod
+    def answer(self, states: Any, space: DecisionSpace) -> np.ndarray:
+        """Return what should be probabilities, (n, n_actions)."""
+
+
+class FunctionPolicy(GivenPolicy):
+    """A function of states, which gives actions or their probabilities."""
+
+    given: Callable[[Any], Any]
+
+    def numbers(self, table: Transitions) -> np.ndarray:
+        """Return the function's actions in the next states."""
+        return np.asarray(self.given(table.next_state))
+
+    def after(self, table: Transitions, space: DecisionSpace) -> np.ndarray | None:
+        """Return the function's actions in the next states, where actions are numbers."""
+        return None if space.action_features is None else self.numbers(table)
+
+    def answer(self, states: Any, space: DecisionSpace) -> np.ndarray:
+        """Return the function's probabilities, or 1 for each of its actions."""
+        answer = np.asarray(self.given(states))
+        if answer.shape == (len(states),) and space.actions is not None:
+            return np.eye(space.n_actions)[space.codes(answer, len(states))]
+        return answer
+
+
+class ArrayPolicy(GivenPolicy):
+    """A row of probabilities for each labelled state."""
+
+    def numbers(self, table: Transitions) -> np.ndarray | None:
+        """Return the recorded actions: an array has no numbers for states."""
+        return table.next_action
+
+    def answer(self, states: np.ndarray, space: DecisionSpace) -> np.ndarray:
+        """Return the rows of the states."""
+        encoder = space.features.encoder
+        if encoder is None:
+            raise ValueError(
+                "policy is a table, but states are not labels: pass a function of states."
+            )
+        table = _policy_table(self.given, encoder.labels, space.actions)
+        return table[_policy_rows(len(table), states.reshape(-1), encoder)]
+
+
+def policy_of(parameter: Any) -> Policy:
+    """Return the policy that a parameter means: "table", "greedy", a function or an array."""
+    if isinstance(parameter, str):
+        return {"table": RecordedPolicy, "greedy": GreedyPolicy}[parameter]()
+    return FunctionPolicy(parameter) if callable(parameter) else ArrayPolicy(parameter)
+
+
+def _policy_table(policy: Any, states: np.ndarray, actions: LabelEncoder | None) -> np.ndarray:
+    """Return a policy's table as an array; a frame's columns are matched with the actions.
+
+    Its index with the labels of states, if it has them.
+    """
+    if not nw.dependencies.is_into_dataframe(policy) or actions is None:
+        return np.asarray(policy)
+    if set(states.tolist()) <= set(getattr(policy, "index", ())):
+        policy = policy.loc[states.tolist()]
+    columns = named_columns(policy) or {}
+    labels = actions.labels.tolist()
+    known = tuple(labels if set(labels) & set(columns) else map(str, labels))
+    order = order_of(tuple(columns), known, "policy") or []
+    return np.column_stack([list(columns.values())[k].to_numpy() for k in order])
+
+
+def _policy_rows(n_rows: int, states: np.ndarray, encoder: LabelEncoder) -> np.ndarray:
+    """Return the row of a policy's table for each state.
+
+    There is a row for each whole number from 0, if states are such; else for each label, sorted.
+    """
+    codes, labels = encoder.codes(states), encoder.labels
+    if labels.dtype.kind in "iu" and labels.min() >= 0 and labels.max() < n_rows:
+        return states.astype(np.int64)
+    if n_rows != len(labels):
+        raise ValueError(f"policy has {n_rows} rows, but there are {len(labels)} states.")
+    return codes

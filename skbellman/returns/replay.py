@@ -1,0 +1,114 @@
+"""Transitions of an environment: made of its steps, remembered, and drawn."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from skbellman.returns.batch import Batch
+from skbellman.returns.episodes import Step
+
+
+class Transition(NamedTuple):
+    """What is learned from: one step, or several whose rewards are summed."""
+
+    state: np.ndarray
+    action: int
+    reward: float
+    next_state: np.ndarray
+    follows: bool
+    next_mask: np.ndarray | None = None
+
+
+class MultiStep:
+    """Turn steps into transitions over n of them, as they come.
+
+    Parameters
+    ----------
+    n : int
+    gamma : float
+    """
+
+    def __init__(self, n: int, gamma: float) -> None:
+        self.n, self.gamma = n, gamma
+        self._steps: deque[Step] = deque()
+
+    def push(self, step: Step) -> Iterator[Transition]:
+        """Take a step; yield the transitions that it completes.
+
+        Those are of exactly n steps, or end the return. An episode that is cut off leaves its
+        last n - 1 steps without one.
+        """
+        self._steps.append(step)
+        if step.terminated:
+            while self._steps:
+                yield self._first()
+        elif len(self._steps) == self.n:
+            yield self._first()
+        if step.truncated:
+            self._steps.clear()
+
+    def _first(self) -> Transition:
+        total = sum(self.gamma**k * step.reward for k, step in enumerate(self._steps))
+        last, first = self._steps[-1], self._steps.popleft()
+        return Transition(
+            first.state, first.action, total, last.next_state, not last.terminated, last.next_mask
+        )
+
+
+class Replay:
+    """The last transitions, drawn from uniformly.
+
+    Parameters
+    ----------
+    capacity, n_inputs : int
+    rng : numpy Generator
+    device : torch.device
+    """
+
+    def __init__(
+        self, capacity: int, n_inputs: int, rng: np.random.Generator, device: torch.device
+    ) -> None:
+        self.capacity, self.rng, self.device = capacity, rng, device
+        self.n_seen = 0
+        self._states = np.zeros((2, capacity, n_inputs), dtype=np.float32)
+        self._actions = np.zeros(capacity, dtype=np.int64)
+        self._rewards = np.zeros(capacity, dtype=np.float32)
+        self._follows = np.zeros(capacity, dtype=bool)
+        self._masks: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return min(self.n_seen, self.capacity)
+
+    def add(self, transition: Transition) -> None:
+        """Keep a transition, in place of the oldest where there is no room."""
+        at = self.n_seen % self.capacity
+        self._states[:, at] = transition.state, transition.next_state
+        self._actions[at] = transition.action
+        self._rewards[at] = transition.reward
+        self._follows[at] = transition.follows
+        if self._masks is None and transition.next_mask is not None:
+            self._masks = np.ones((self.capacity, len(transition.next_mask)), dtype=bool)
+        if self._masks is not None:
+            self._masks[at] = True if transition.next_mask is None else transition.next_mask
+        self.n_seen += 1
+
+    def everything(self) -> Batch:
+        """Return all transitions."""
+        return self._batch(np.arange(len(self)))
+
+    def sample(self, batch_size: int) -> Batch:
+        """Return transitions drawn with replacement; the next actions are the best."""
+        return self._batch(self.rng.integers(len(self), size=batch_size))
+
+    def _batch(self, rows: np.ndarray) -> Batch:
+        parts = (self._states[0], self._states[1], self._actions, self._rewards, self._follows)
+        batch = Batch(*(torch.as_tensor(part[rows], device=self.device) for part in parts))
+        if self._masks is None:
+            return batch
+        return replace(batch, mask=torch.as_tensor(self._masks[rows], device=self.device))

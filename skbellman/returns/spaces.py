@@ -1,0 +1,256 @@
+"""Spaces of gymnasium: how their observations and actions are read."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from skbellman.returns.encoding import MAX_LABELS, DecisionSpace, Features, LabelEncoder
+
+
+class BoxFeatures(Features):
+    """Observations flattened by gymnasium, those between finite bounds brought to -1 to 1.
+
+    Attributes
+    ----------
+    widest : float
+        Bounds farther apart are taken as none: environments write the largest float for "any".
+    """
+
+    widest = 1e4
+
+    def __init__(self, space: Any) -> None:
+        from gymnasium.spaces import Box, flatten_space
+
+        try:
+            flat = flatten_space(space)
+        except NotImplementedError as error:  # MiniGrid's missions
+            raise ValueError(
+                f"gymnasium cannot flatten observations of {space}: leave out the parts that are "
+                "neither numbers nor labels, by gymnasium.wrappers.FilterObservation, say."
+            ) from error
+        if not isinstance(flat, Box):
+            raise ValueError(
+                f"observations of {space} have no fixed length: wrap the environment so that they "
+                "do."
+            )
+        bounds = np.stack([flat.low, flat.high]).astype(np.float64).reshape(2, -1)
+        bounded = np.abs(bounds).max(0) < self.widest
+        low, high = np.where(bounded, bounds, [[-1.0], [1.0]])
+        self.space, self.width = space, len(low)
+        self.observed = observed(space)
+        self.one_hot, self.of_parts = self.observed.holds_labels, space.shape is None
+        self.n_values = self.observed.n_values
+        self.middle, self.scale = (low + high) / 2, np.maximum((high - low) / 2, 1e-12)
+
+    def __call__(self, states: Any) -> np.ndarray:
+        """Return (n, width) for a sequence of n observations."""
+        rows = [self._flat(observation) for observation in states]
+        flat = np.asarray(rows, dtype=np.float64).reshape(len(rows), -1)
+        if flat.shape[1] != self.width:
+            raise ValueError(
+                f"observations have {flat.shape[1]} numbers, but the environment's {self.width}."
+            )
+        if not np.isfinite(flat).all():
+            row = int((~np.isfinite(flat).all(1)).argmax())
+            raise ValueError(f"an observation is not finite: {rows[row]}.")
+        return (flat - self.middle) / self.scale
+
+    def _flat(self, observation: Any) -> np.ndarray:
+        from gymnasium.spaces import flatten
+
+        member = self.observed.member(observation)
+        try:
+            flat = np.asarray(flatten(self.space, member))
+            # A label that is negative or too large may have set the flag of another.
+            known = self.observed.knows_labels(member)
+        except (IndexError, KeyError, TypeError, ValueError) as error:
+            raise self._refusal(observation) from error
+        if not known:
+            raise self._refusal(observation)
+        return flat
+
+    def _refusal(self, observation: Any) -> ValueError:
+        return ValueError(f"{observation!r} is no observation of {self.space}.")
+
+
+class JointLabelFeatures(BoxFeatures):
+    """Observations of labels alone, as the flags of one label for all of them together."""
+
+    one_label = True
+
+    def __init__(self, space: Any) -> None:
+        super().__init__(space)
+        self.sizes = self.observed.label_sizes
+        self.width = math.prod(self.sizes)
+
+    def __call__(self, states: Any) -> np.ndarray:
+        """Return (n, width) for a sequence of n observations."""
+        flags = np.asarray([self._flat(observation) for observation in states])
+        parts = np.split(flags.reshape(len(flags), -1), np.cumsum(self.sizes)[:-1], axis=1)
+        labels = np.ravel_multi_index([part.argmax(1) for part in parts], self.sizes)
+        return np.eye(self.width)[labels]
+
+
+def features_of_space(space: Any) -> BoxFeatures:
+    """Return how observations are read: few labels as one, others flattened."""
+    seen = observed(space)
+    if seen.holds_labels and math.prod(seen.label_sizes) <= MAX_LABELS:
+        return JointLabelFeatures(space)
+    return BoxFeatures(space)
+
+
+def environment_space(environment: Any) -> DecisionSpace:
+    """Return how the states and actions of a vector environment become numbers.
+
+    Raises
+    ------
+    ValueError
+        If its actions are not labels, or its observations have no fixed length.
+    """
+    from gymnasium.spaces import Discrete
+
+    actions = environment.single_action_space
+    if not isinstance(actions, Discrete):
+        raise ValueError(
+            f'policy="greedy" needs a Discrete action space, but the environment has {actions}: '
+            "discretise it, or evaluate a policy from a table of its transitions."
+        )
+    if actions.start != 0:
+        raise ValueError(f"actions must be numbered from 0, but the environment has {actions}.")
+    labels = LabelEncoder("action", np.arange(actions.n))
+    return DecisionSpace(features_of_space(environment.single_observation_space), labels)
+
+
+class Observed:
+    """What a space of gymnasium says of observations: by default that they are numbers.
+
+    A new kind of space is a subclass, and an entry of `observed`.
+
+    Parameters
+    ----------
+    space : Space
+
+    Attributes
+    ----------
+    holds_labels : bool
+        Whether observations are labels, or mappings or tuples of nothing else.
+    label_sizes : list of int
+        How many values each label has.
+    n_values : int
+        How many numbers or labels an observation is of.
+    """
+
+    holds_labels = False
+
+    def __init__(self, space: Any) -> None:
+        self.space = space
+        self.label_sizes: list[int] = []
+        self.n_values: int = 1 if space.shape is None else math.prod(space.shape)
+
+    def knows_labels(self, observation: Any) -> bool:
+        """Return whether every label of an observation is one of the space's."""
+        return not self.holds_labels or bool(self.space.contains(observation))
+
+    def member(self, observation: Any) -> Any:
+        """Return an observation as the space holds it.
+
+        Raises
+        ------
+        ValueError
+            If it has another shape, or a label is unknown.
+        """
+        if self.space.shape is not None and np.shape(observation) != self.space.shape:
+            raise ValueError(
+                f"an observation has shape {np.shape(observation)}, not {self.space.shape}."
+            )
+        return observation
+
+
+class ObservedLabel(Observed):
+    """One label, a whole number."""
+
+    holds_labels = True
+
+    def __init__(self, space: Any) -> None:
+        super().__init__(space)
+        self.label_sizes = [int(space.n)]
+
+    def member(self, observation: Any) -> Any:
+        """Return the label as an integer."""
+        label = _whole(observation)
+        if label is None or not self.space.contains(label):
+            raise ValueError(f"unknown state {observation!r}: known are those of {self.space}.")
+        return label
+
+
+class ObservedLabels(Observed):
+    """An array of labels."""
+
+    holds_labels = True
+
+    def __init__(self, space: Any) -> None:
+        super().__init__(space)
+        self.label_sizes = [int(n) for n in space.nvec.flat]
+
+
+class ObservedTuple(Observed):
+    """Several observations."""
+
+    def __init__(self, space: Any) -> None:
+        super().__init__(space)
+        self.parts = [observed(part) for part in self.spaces()]
+        self.label_sizes = [size for part in self.parts for size in part.label_sizes]
+        if self.parts:
+            self.holds_labels = all(part.holds_labels for part in self.parts)
+            self.n_values = sum(part.n_values for part in self.parts)
+
+    def spaces(self) -> list[Any]:
+        """Return the spaces of the parts."""
+        return list(self.space)
+
+    def values(self, observation: Any) -> list[Any]:
+        """Return the parts of an observation, in the order of the spaces."""
+        return list(observation)
+
+    def knows_labels(self, observation: Any) -> bool:
+        """Return whether every label of an observation is one of the space's."""
+        if self.holds_labels or not self.parts:
+            return super().knows_labels(observation)
+        parts = zip(self.parts, self.values(observation), strict=True)
+        return all(part.knows_labels(value) for part, value in parts)
+
+
+class ObservedDict(ObservedTuple):
+    """Several observations, each of which has a name."""
+
+    def spaces(self) -> list[Any]:
+        """Return the spaces of the parts."""
+        return list(self.space.values())
+
+    def values(self, observation: Any) -> list[Any]:
+        """Return the parts of an observation, in the order of the spaces."""
+        return [observation[name] for name in self.space]
+
+
+def observed(space: Any) -> Observed:
+    """Return what a space says of observations."""
+    from gymnasium.spaces import Dict, Discrete, MultiDiscrete, Tuple
+
+    kinds: dict[type, type[Observed]] = {
+        Discrete: ObservedLabel, MultiDiscrete: ObservedLabels,
+        Tuple: ObservedTuple, Dict: ObservedDict,
+    }  # fmt: skip
+    kind = next((kinds[base] for base in type(space).__mro__ if base in kinds), Observed)
+    return kind(space)
+
+
+def _whole(value: Any) -> Any:
+    """Return a whole number as an integer, None if it is none."""
+    try:
+        number = np.int64(value)
+    except (TypeError, ValueError):
+        return None
+    return number if np.array_equal(number, value) else None
