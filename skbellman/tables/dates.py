@@ -41,7 +41,6 @@ class Dates(Kind):
         self.held = f"dates with{'out' if zone is None else ''} a time zone"
         self.bounds = _NANOSECOND_DAYS if unit == "ns" else _DATE_DAYS
         self._per_day = _DAY // UNITS[unit]
-        self._origin = 0
         self._set_clock(1)
 
     def learn(self, cells: np.ndarray) -> None:
@@ -51,7 +50,7 @@ class Dates(Kind):
         longer = [length for length in lengths if length > 1]
         self._set_clock(next((n for n in longer if not (count % n).any()), 1))
         if are_all_beyond(count / self._clock, MOST_WHOLE):
-            self._origin = int(np.sort(count)[len(count) // 2])
+            self.origin = int(np.sort(count)[len(count) // 2])
 
     def _set_clock(self, length: int) -> None:
         """Set the unit of the clock, in units of the dtype."""
@@ -66,19 +65,19 @@ class Dates(Kind):
         if self.zone is not None:  # local times are up to a day from those in UTC
             least, most = least + 1, most - 1
         last = most + 1 - max(self.unit[0], _LEAST_PART)
-        return least - self._origin / self._per_day, last - self._origin / self._per_day
+        return least - self.origin / self._per_day, last - self.origin / self._per_day
 
     def numbers(self, plain: np.ndarray) -> np.ndarray:
         cells, fits = self.take(plain)
         if fits.all():
-            return (cells.astype(np.int64) - self._origin) / self._per_day
+            return (cells.astype(np.int64) - self.origin) / self._per_day
         per_day = _DAY // UNITS[np.datetime_data(plain.dtype)[0]]
-        return plain.astype(np.int64) / per_day - self._origin / self._per_day
+        return plain.astype(np.int64) / per_day - self.origin / self._per_day
 
     def drawn(self, numbers: np.ndarray) -> np.ndarray:
         # Days by themselves: as many nanoseconds as from one end to the other are no int64.
         days, part = np.divmod(numbers.clip(*self.number_bounds), 1.0)
-        origin_days, origin_part = divmod(self._origin, self._per_day)
+        origin_days, origin_part = divmod(self.origin, self._per_day)
         count = (days.astype(np.int64) + origin_days) * self._per_day + origin_part
         n_units = np.rint(part * (self._per_day / self._clock)).astype(np.int64)
         return (count + n_units * self._clock).astype(self.dtype)
@@ -111,7 +110,7 @@ class Dates(Kind):
         return utc_moments([moment])
 
     def shown(self, number: float) -> str:
-        return _day_text(number + self._origin / self._per_day)
+        return _day_text(number + self.origin / self._per_day)
 
     def limits(self) -> str:
         return " to ".join(map(_day_text, self.bounds))

@@ -72,6 +72,10 @@ class Objects(Kind):
         self.held, self.bounds, self.unit = inner.held, inner.bounds, (0.0, inner.unit[1])
 
     @property
+    def number_unit(self) -> str:
+        return self.inner.number_unit
+
+    @property
     def number_bounds(self) -> tuple[float, float]:
         return self.inner.number_bounds
 
