@@ -11,7 +11,7 @@ from skbellman.tables.columns.base import Codes, Column, Values
 from skbellman.tables.containers import Container
 from skbellman.tables.kinds import Cells, Kind, is_missing
 from skbellman.tables.levels import ExactLevels
-from skbellman.tables.measures import ColumnMeasure
+from skbellman.tables.measures import ColumnMeasure, Lebesgue
 from skbellman.tables.reading import too_fine
 
 
@@ -44,7 +44,10 @@ class FittedColumn:
     @property
     def measure(self) -> ColumnMeasure:
         """What scores of the column are densities with respect to."""
-        return ColumnMeasure(self.name, self.column.measure, self.kind.number_unit)
+        reference = self.column.measure
+        # Length is the same from wherever it is counted.
+        unit = self.kind.held if reference == Lebesgue() else self.kind.number_unit
+        return ColumnMeasure(self.name, reference, unit)
 
     def check_known(self, values: Values, remedy: str = "", n_shown: int = 8) -> None:
         """Refuse values that were not there in fit, if the column takes no others."""
