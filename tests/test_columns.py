@@ -27,6 +27,7 @@ N = 600
 
 SMOOTH = RNG.normal(3, 2, N)
 POSITIVE = RNG.lognormal(0, 1, N)
+HEAVY = RNG.standard_t(2, N)
 PRICES = RNG.integers(1, 400, N) * 0.05
 HOURS = np.where(RNG.random(N) < 0.5, 40.0, RNG.integers(1, 90, N).astype(float))
 HALVES = RNG.poisson(1.5, N) / 2
@@ -46,6 +47,8 @@ EXAMPLES: dict[str, tuple[Column, np.ndarray]] = {
     "smooth": (numbers(SMOOTH), SMOOTH),
     "positive": (numbers(POSITIVE), POSITIVE),
     "straight": (numbers(POSITIVE).straight(POSITIVE), POSITIVE),
+    # So heavy that draws would pass the bounds of the dtype, which are no ends of the rows.
+    "bounded": (NumericColumn(HEAVY, True, EPS, (-200.0, 200.0)), HEAVY),
     "on a grid": (numbers(PRICES), PRICES),
     "tallied": (TalliedColumn(HOURS, EPS), HOURS),
     "counted": (CountedColumn(HALVES, 0.5), HALVES),
@@ -61,6 +64,7 @@ MEASURES = {
     "smooth": Lebesgue(),
     "positive": Lebesgue(),
     "straight": Lebesgue(),
+    "bounded": Lebesgue(),
     "on a grid": Grid(0.0, 0.05),
     "tallied": Grid(0.0, 1.0),
     "counted": Grid(5.0, 0.5),
