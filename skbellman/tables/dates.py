@@ -20,10 +20,6 @@ _CLOCK_UNITS = {
 _DAY = _CLOCK_UNITS["days"]
 # Of a dtype, in nanoseconds.
 UNITS = {"D": _DAY, "s": 10**9, "ms": 10**6, "us": 1000, "ns": 1}
-# Of a day, that a double of some million days can tell.
-_LEAST_PART = 1e-9
-# Days since 1970 that a date can be: in nanoseconds, 292 years either way, else from the year 1 on.
-_NANOSECOND_DAYS, _DATE_DAYS = (-292.0 * 365, 292.0 * 365), (-719_162.0, 2_932_896.0)
 
 
 class Dates(Kind):
@@ -36,10 +32,15 @@ class Dates(Kind):
     zone : str, tzinfo or None
     """
 
+    # Of a day, that a double of some million days can tell.
+    least_part = 1e-9
+
     def __init__(self, unit: str, zone: str | tzinfo | None = None) -> None:
         self.dtype, self.zone = np.dtype(f"datetime64[{unit}]"), zone
         self.held = f"dates with{'out' if zone is None else ''} a time zone"
-        self.bounds = _NANOSECOND_DAYS if unit == "ns" else _DATE_DAYS
+        # Days since 1970: in nanoseconds 292 years either way, else from the year 1 on.
+        in_nanoseconds = unit == "ns"
+        self.bounds = (-292.0 * 365, 292.0 * 365) if in_nanoseconds else (-719_162.0, 2_932_896.0)
         self._per_day = _DAY // UNITS[unit]
         self._set_clock(1)
 
@@ -64,7 +65,7 @@ class Dates(Kind):
         least, most = self.bounds
         if self.zone is not None:  # local times are up to a day from those in UTC
             least, most = least + 1, most - 1
-        last = most + 1 - max(self.unit[0], _LEAST_PART)
+        last = most + 1 - max(self.unit[0], self.least_part)
         return least - self.origin / self._per_day, last - self.origin / self._per_day
 
     def numbers(self, plain: np.ndarray) -> np.ndarray:

@@ -45,6 +45,8 @@ class Kind(ABC):
         Relative rounding error of the numbers.
     origin : object
         What numbers are counted from, in the unit of the cells.
+    zone : str, tzinfo or None
+        Of dates that have a time zone.
     """
 
     held = NUMBERS
@@ -53,6 +55,7 @@ class Kind(ABC):
     unit: tuple[float, str] = (0.0, "numbers")
     precision = float(np.finfo(np.float64).eps)
     origin: Any = 0
+    zone: Any = None
 
     @property
     def number_unit(self) -> str:
