@@ -9,7 +9,8 @@ from scipy.stats import norm
 
 from skbellman import BellmanDiffusionDensity
 from skbellman.tables import TableEncoder
-from skbellman.tables.columns import AtomColumn, NumericColumn, find_atoms
+from skbellman.tables.columns import AtomColumn, NumericColumn
+from skbellman.tables.columns.choose import find_atoms
 
 RNG = np.random.default_rng(0)
 N = 2000

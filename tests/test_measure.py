@@ -9,10 +9,9 @@ import torch
 
 from skbellman import BellmanDiffusionDensity
 from skbellman.tables import TableEncoder
-from skbellman.tables.columns import NumericColumn
-from skbellman.tables.encoder import collinear
+from skbellman.tables.collinearity import collinear
+from skbellman.tables.columns import NumericColumn, TalliedColumn
 from skbellman.tables.grids import grid_step
-from skbellman.tables.tallied import TalliedColumn
 
 EPS = np.finfo(float).eps
 

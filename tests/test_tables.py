@@ -8,14 +8,9 @@ import pytest
 from scipy.special import logsumexp
 
 from skbellman.tables import TableEncoder, is_missing
-from skbellman.tables.columns import (
-    CATEGORY_FLOOR,
-    CategoricalColumn,
-    NumericColumn,
-    inverse_yeo_johnson,
-    yeo_johnson,
-)
+from skbellman.tables.columns import CategoricalColumn, NumericColumn
 from skbellman.tables.grids import grid_step
+from skbellman.tables.shaping import inverse_yeo_johnson, yeo_johnson
 
 RNG = np.random.default_rng(0)
 SHAPES = {
@@ -130,8 +125,8 @@ def test_a_category_reads_its_probability_off_the_corners(n_levels):
     np.testing.assert_allclose(distance, np.sqrt(2) * (1 - np.eye(n_levels)), atol=1e-12)
     probability = np.arange(1, n_levels + 1) / np.arange(1, n_levels + 1).sum()
     log_density = logsumexp(
-        -(distance**2) / (2 * CATEGORY_FLOOR**2)
-        - 0.5 * (n_levels - 1) * np.log(2 * np.pi * CATEGORY_FLOOR**2),
+        -(distance**2) / (2 * column.floor**2)
+        - 0.5 * (n_levels - 1) * np.log(2 * np.pi * column.floor**2),
         b=probability,
         axis=1,
     )

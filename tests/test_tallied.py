@@ -9,14 +9,13 @@ from scipy.stats import norm
 
 from skbellman import BellmanDiffusionDensity
 from skbellman.tables import TableEncoder
-from skbellman.tables.columns import NumericColumn
-from skbellman.tables.tallied import (
+from skbellman.tables.columns import (
     CountedColumn,
     LevelsOnALine,
+    NumericColumn,
     TalliedColumn,
-    are_few,
-    stands_apart,
 )
+from skbellman.tables.columns.choose import are_few, stands_apart
 
 RNG = np.random.default_rng(0)
 

@@ -6,6 +6,14 @@ Tables know numpy and narwhals; they know no torch, no field and no estimator.
 from skbellman.tables.columns import CategoricalColumn
 from skbellman.tables.encoder import TableEncoder
 from skbellman.tables.kinds import Cells, is_missing
+from skbellman.tables.measures import same_measure
 from skbellman.tables.repeats import RepeatedRows
 
-__all__ = ["CategoricalColumn", "Cells", "RepeatedRows", "TableEncoder", "is_missing"]
+__all__ = [
+    "CategoricalColumn",
+    "Cells",
+    "RepeatedRows",
+    "TableEncoder",
+    "is_missing",
+    "same_measure",
+]

@@ -23,13 +23,14 @@ class Container(ABC):
     ----------
     names : list
         Names of the columns.
-    kinds : list of Kind
-        What each column holds, in the order in which they are fitted.
+    has_names : bool
+        Whether columns have names besides their positions.
     """
+
+    has_names = True
 
     def __init__(self, X: Any) -> None:
         self.names = self.names_of(X)
-        self.kinds: list[Kind] = []
 
     @staticmethod
     @abstractmethod
@@ -50,8 +51,8 @@ class Container(ABC):
         """Return a column of the rows of a palette that codes name."""
 
     @abstractmethod
-    def column(self, j: int, cells: np.ndarray) -> Any:
-        """Return a column j of these cells, none of them missing."""
+    def column(self, j: int, kind: Kind, cells: np.ndarray) -> Any:
+        """Return a column j of these cells, none of them missing, and of what they are."""
 
     @abstractmethod
     def with_gaps(self, column: Any, gaps: np.ndarray) -> Any:
@@ -64,6 +65,8 @@ class Container(ABC):
 
 class ArrayContainer(Container):
     """A two-dimensional array."""
+
+    has_names = False
 
     def __init__(self, X: np.ndarray) -> None:
         super().__init__(X)
@@ -87,7 +90,7 @@ class ArrayContainer(Container):
     def painted(self, palette: np.ndarray, codes: np.ndarray) -> np.ndarray:
         return palette[codes]
 
-    def column(self, j: int, cells: np.ndarray) -> np.ndarray:
+    def column(self, j: int, kind: Kind, cells: np.ndarray) -> np.ndarray:
         return cells
 
     def with_gaps(self, column: np.ndarray, gaps: np.ndarray) -> np.ndarray:
@@ -118,9 +121,9 @@ class FrameContainer(Container):
     def painted(self, palette: Any, codes: np.ndarray) -> Any:
         return nw.from_native(palette, series_only=True)[codes.tolist()].to_native()
 
-    def column(self, j: int, cells: np.ndarray) -> Any:
+    def column(self, j: int, kind: Kind, cells: np.ndarray) -> Any:
         empty = nw.from_native(self.template, eager_only=True)[:, j]
-        return series_like(empty, self.kinds[j], cells)
+        return series_like(empty, kind, cells)
 
     def with_gaps(self, column: Any, gaps: np.ndarray) -> Any:
         series = nw.from_native(column, series_only=True)

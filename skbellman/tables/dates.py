@@ -20,10 +20,6 @@ _CLOCK_UNITS = {
 _DAY = _CLOCK_UNITS["days"]
 # Of a dtype, in nanoseconds.
 UNITS = {"D": _DAY, "s": 10**9, "ms": 10**6, "us": 1000, "ns": 1}
-# Of a day, that a double of some million days can tell.
-_LEAST_PART = 1e-9
-# Days since 1970 that a date can be: in nanoseconds, 292 years either way, else from the year 1 on.
-_NANOSECOND_DAYS, _DATE_DAYS = (-292.0 * 365, 292.0 * 365), (-719_162.0, 2_932_896.0)
 
 
 class Dates(Kind):
@@ -36,12 +32,16 @@ class Dates(Kind):
     zone : str, tzinfo or None
     """
 
+    # Of a day, that a double of some million days can tell.
+    least_part = 1e-9
+
     def __init__(self, unit: str, zone: str | tzinfo | None = None) -> None:
         self.dtype, self.zone = np.dtype(f"datetime64[{unit}]"), zone
         self.held = f"dates with{'out' if zone is None else ''} a time zone"
-        self.bounds = _NANOSECOND_DAYS if unit == "ns" else _DATE_DAYS
+        # Days since 1970: in nanoseconds 292 years either way, else from the year 1 on.
+        in_nanoseconds = unit == "ns"
+        self.bounds = (-292.0 * 365, 292.0 * 365) if in_nanoseconds else (-719_162.0, 2_932_896.0)
         self._per_day = _DAY // UNITS[unit]
-        self._origin = 0
         self._set_clock(1)
 
     def learn(self, cells: np.ndarray) -> None:
@@ -51,7 +51,7 @@ class Dates(Kind):
         longer = [length for length in lengths if length > 1]
         self._set_clock(next((n for n in longer if not (count % n).any()), 1))
         if are_all_beyond(count / self._clock, MOST_WHOLE):
-            self._origin = int(np.sort(count)[len(count) // 2])
+            self.origin = int(np.sort(count)[len(count) // 2])
 
     def _set_clock(self, length: int) -> None:
         """Set the unit of the clock, in units of the dtype."""
@@ -65,20 +65,20 @@ class Dates(Kind):
         least, most = self.bounds
         if self.zone is not None:  # local times are up to a day from those in UTC
             least, most = least + 1, most - 1
-        last = most + 1 - max(self.unit[0], _LEAST_PART)
-        return least - self._origin / self._per_day, last - self._origin / self._per_day
+        last = most + 1 - max(self.unit[0], self.least_part)
+        return least - self.origin / self._per_day, last - self.origin / self._per_day
 
     def numbers(self, plain: np.ndarray) -> np.ndarray:
         cells, fits = self.take(plain)
         if fits.all():
-            return (cells.astype(np.int64) - self._origin) / self._per_day
+            return (cells.astype(np.int64) - self.origin) / self._per_day
         per_day = _DAY // UNITS[np.datetime_data(plain.dtype)[0]]
-        return plain.astype(np.int64) / per_day - self._origin / self._per_day
+        return plain.astype(np.int64) / per_day - self.origin / self._per_day
 
     def drawn(self, numbers: np.ndarray) -> np.ndarray:
         # Days by themselves: as many nanoseconds as from one end to the other are no int64.
         days, part = np.divmod(numbers.clip(*self.number_bounds), 1.0)
-        origin_days, origin_part = divmod(self._origin, self._per_day)
+        origin_days, origin_part = divmod(self.origin, self._per_day)
         count = (days.astype(np.int64) + origin_days) * self._per_day + origin_part
         n_units = np.rint(part * (self._per_day / self._clock)).astype(np.int64)
         return (count + n_units * self._clock).astype(self.dtype)
@@ -111,7 +111,7 @@ class Dates(Kind):
         return utc_moments([moment])
 
     def shown(self, number: float) -> str:
-        return _day_text(number + self._origin / self._per_day)
+        return _day_text(number + self.origin / self._per_day)
 
     def limits(self) -> str:
         return " to ".join(map(_day_text, self.bounds))

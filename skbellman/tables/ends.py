@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
-
-# Share of the column, at most, that the score leaves to what lies beyond an end.
-_BEYOND = 2.5e-4
-# Widths beyond which the map is the identity, to rounding.
-_FAR = 40.0
-# Of a distance that was mapped to the line and back.
-_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -42,6 +37,10 @@ class End:
     place: float = 0.0
     share: float = 0.0
     closed: bool = False
+    # Widths beyond which the map is the identity, to rounding.
+    far: ClassVar[float] = 40.0
+    # Of a distance that was mapped to the line and back.
+    rounding: ClassVar[float] = 1e-6
 
     def to_line(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the values on the line, and the log-derivative."""
@@ -56,13 +55,13 @@ class End:
             return line
         t = (line - self.at) / self.width
         above = np.where(t > 0, line - self.at, 0.0) + self.width * np.log1p(np.exp(-np.abs(t)))
-        return np.where(t > _FAR, line, self.at + above)
+        return np.where(t > self.far, line, self.at + above)
 
     def snapped(self, values: np.ndarray) -> np.ndarray:
         """Return values with the end itself in place of those nearest to it, if it is closed."""
         if not self.closed:
             return np.maximum(values, self.at)
-        return np.where(values - self.at <= self.place / 2 * (1 + _ROUNDING), self.at, values)
+        return np.where(values - self.at <= self.place / 2 * (1 + self.rounding), self.at, values)
 
     def inside(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return values not nearer than half a place, and the log-share that those beyond have.
@@ -119,7 +118,7 @@ class Ends:
         return End(-float(at), self.high.width)
 
 
-def end_at(values: np.ndarray, at: float, unit: float) -> End:
+def end_at(values: np.ndarray, at: float, unit: float, share_beyond: float = 2.5e-4) -> End:
     """Return the lower end of a column.
 
     Parameters
@@ -130,12 +129,35 @@ def end_at(values: np.ndarray, at: float, unit: float) -> End:
         The end; one that is far below all values, or minus infinity, is none.
     unit : float
         Of the values: the width of the middle of them.
+    share_beyond : float, default=2.5e-4
+        Of the column, at most, that the score leaves to what lies beyond the end.
     """
-    if at < values.min() - _FAR * unit:
+    if at < values.min() - End.far * unit:
         return End()
     n_first = int(np.ceil(np.sqrt(len(values))))
     first = np.partition(values, n_first - 1)[:n_first]
     nearest = float(values[values > at].min() - at)
     place = min(float(first.max() - at) / n_first or nearest, nearest)
-    share = min(1.0, _BEYOND * len(values))
+    share = min(1.0, share_beyond * len(values))
     return End(at, unit, place, share, bool((values == at).any()))
+
+
+def ends_at_once(counts: np.ndarray, n_missing: float = 10) -> bool:
+    """Return whether bins come to an end before rows thin out.
+
+    So it is where a bin before the first would hold that many rows, if counts went on as they fall.
+    """
+    first, second = np.append(counts, 0)[:2]
+    return bool(first * min(first / max(second, 1), 1) >= n_missing)
+
+
+def is_dense(values: np.ndarray, share: float = 0.3) -> bool:
+    """Return whether the least values do not thin out towards the least: a bin may hide a tail.
+
+    The lower half of their range then holds that share of them: half where the density does not
+    change, an eighth in the tail of a Gaussian.
+    """
+    n_least = math.ceil(math.sqrt(len(values)))
+    least = np.partition(values, n_least - 1)[:n_least]
+    middle = (least.min() + least.max()) / 2
+    return bool((least <= middle).sum() >= share * n_least)

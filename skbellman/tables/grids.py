@@ -1,4 +1,4 @@
-"""Grids: whether every value of a column is a whole number of steps."""
+"""Grids: whether every value of a column is a whole number of steps, and how many hold each."""
 
 from __future__ import annotations
 
@@ -6,13 +6,8 @@ import math
 
 import numpy as np
 
-_MAX_DECIMALS = 8
 # Beyond it 10 to the power of as many decimals is no number.
 _LARGEST_POWER = 300
-# Half the range of values that may be on a grid: a double can hold the range.
-_WIDEST = np.finfo(float).max / 2
-# Share of a value, and of a step, by which it may miss the grid, beyond rounding of its own dtype.
-_TOLERANCE = 1e-6
 
 
 def grid_step(values: np.ndarray, precision: float = np.finfo(float).eps) -> float:
@@ -36,18 +31,25 @@ def grid_step(values: np.ndarray, precision: float = np.finfo(float).eps) -> flo
     0.0
     """
     unique = np.unique(np.asarray(values, dtype=float))
-    if len(unique) < 2 or unique[-1] / 2 - unique[0] / 2 > _WIDEST:
+    # Halves, of which a double can hold the range.
+    if len(unique) < 2 or unique[-1] / 2 - unique[0] / 2 > np.finfo(float).max / 2:
         return 0.0
     rounding = 4 * precision * np.abs(unique).max()
     return _decimal_step(unique, rounding) or _fraction_step(unique, rounding)
 
 
-def _decimal_step(unique: np.ndarray, rounding: float) -> float:
+def _decimal_step(
+    unique: np.ndarray, rounding: float, max_decimals: int = 8, off: float = 1e-6
+) -> float:
+    """Return the step as a decimal fraction.
+
+    A value may miss the grid by a share ``off`` of itself, and of a step, beyond rounding.
+    """
     first = max(0, -math.ceil(math.log10(np.abs(unique).max())))
-    for decimals in range(first, min(first + _MAX_DECIMALS, _LARGEST_POWER) + 1):
+    for decimals in range(first, min(first + max_decimals, _LARGEST_POWER) + 1):
         scaled = unique * 10.0**decimals
         # A value that is small beside a step is no value of the grid, unless rounding made it.
-        tolerance = _TOLERANCE * np.minimum(np.abs(scaled), 1.0) + rounding * 10.0**decimals
+        tolerance = off * np.minimum(np.abs(scaled), 1.0) + rounding * 10.0**decimals
         if tolerance.max() > 0.1 or np.abs(scaled).max() > 2**53:
             break
         if (np.abs(scaled - scaled.round()) <= tolerance).all():
@@ -64,3 +66,29 @@ def _fraction_step(unique: np.ndarray, rounding: float) -> float:
     step = float((unique[-1] - unique[0]) / n_steps[-1])
     misses = np.abs(unique - unique[0] - n_steps * step).max()
     return step if misses <= 1e-4 * step and n_steps[-1] > len(unique) - 1.5 else 0.0
+
+
+def grid_points(origin: float, step: float, n_steps: np.ndarray) -> np.ndarray:
+    """Return the points so many steps from the origin, as decimals of few places if they are."""
+    points = origin + n_steps * step
+    decimals = int(np.ceil(-np.log10(step))) + 6
+    if abs(decimals) > _LARGEST_POWER:
+        return points
+    rounded = points.round(decimals)
+    error = 8 * np.finfo(float).eps * (abs(origin) + np.abs(n_steps) * step)
+    return np.where(np.abs(rounded - points) <= error, rounded, points)
+
+
+def tally(values: np.ndarray, step: float) -> np.ndarray:
+    """Return how many rows hold each point of the grid."""
+    place = np.rint((values - values.min()) / step).astype(np.int64)
+    return np.bincount(place).astype(np.float64)
+
+
+def mean_beside(counts: np.ndarray, n_neighbours: int = 2) -> np.ndarray:
+    """Return the mean count of the neighbours of each point of the grid, on either side."""
+    window = np.ones(2 * n_neighbours + 1)
+    window[n_neighbours] = 0.0
+    inside = slice(n_neighbours, -n_neighbours)
+    n_beside = np.convolve(np.ones(len(counts)), window)[inside]
+    return np.convolve(counts, window)[inside] / n_beside.clip(1)

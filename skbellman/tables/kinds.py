@@ -43,6 +43,10 @@ class Kind(ABC):
         What all numbers are multiples of, 0 where nothing is, and what the column holds in words.
     precision : float
         Relative rounding error of the numbers.
+    origin : object
+        What numbers are counted from, in the unit of the cells.
+    zone : str, tzinfo or None
+        Of dates that have a time zone.
     """
 
     held = NUMBERS
@@ -50,6 +54,13 @@ class Kind(ABC):
     bounds: tuple[float, float] = (-np.inf, np.inf)
     unit: tuple[float, str] = (0.0, "numbers")
     precision = float(np.finfo(np.float64).eps)
+    origin: Any = 0
+    zone: Any = None
+
+    @property
+    def number_unit(self) -> str:
+        """What numbers count, and from where if it is not 0."""
+        return f"{self.held} from {self.origin} on" if self.origin else self.held
 
     @property
     def number_bounds(self) -> tuple[float, float]:
@@ -192,7 +203,6 @@ class WholeNumbers(Kind):
         self.dtype, self.least, self.most = dtype, least, most
         self.bounds = float(least), float(most)
         self.unit = 1.0, "whole numbers"
-        self.origin = 0
 
     def learn(self, cells: np.ndarray) -> None:
         if are_all_beyond(as_floats(cells), MOST_WHOLE):

@@ -9,24 +9,29 @@ from typing import Any
 
 import numpy as np
 
-# Levels up to which text that looks like numbers is taken for categories: digits, months.
-_FEW_LEVELS = 12
-# Share of the levels that must look so: some stand for what is missing, as "n/a" does.
-_NEARLY_ALL = 0.9
 _DAY_FIRST = re.compile(r"\d{1,4}[/.-]\d{1,2}[/.-]\d{1,4}( .*)?")
 
 
-def what_text_looks_like(levels: np.ndarray) -> str:
-    """Return what the levels of a column look like and how to convert them, "" if like nothing."""
+def what_text_looks_like(levels: np.ndarray, few_levels: int = 12, nearly_all: float = 0.9) -> str:
+    """Return what the levels of a column look like and how to convert them, "" if like nothing.
+
+    Parameters
+    ----------
+    levels : array of str
+    few_levels : int, default=12
+        Up to so many, text that looks like numbers is taken for categories: digits, months.
+    nearly_all : float, default=0.9
+        Share of the levels that must look so: some stand for what is missing, as "n/a" does.
+    """
     texts = levels.tolist()
-    if len(texts) <= _FEW_LEVELS:
+    if len(texts) <= few_levels:
         return ""
-    if _share(float, texts) >= _NEARLY_ALL:
+    if _share(float, texts) >= nearly_all:
         return (
             f"looks like numbers ({texts[0]!r}, ...): convert it, with astype(float) or polars' "
             "cast(pl.Float64)"
         )
-    if _share(_date, texts) >= _NEARLY_ALL:
+    if _share(_date, texts) >= nearly_all:
         return (
             f"looks like dates ({texts[0]!r}, ...): convert it, with pd.to_datetime or polars' "
             "str.to_datetime()"

@@ -24,7 +24,6 @@ from skbellman.tables.kinds import (
     one_cell,
 )
 
-_DOUBLE_DIGITS = 15
 _NO_CELLS = (time, timedelta, complex, np.timedelta64, np.complexfloating)
 
 
@@ -70,6 +69,10 @@ class Objects(Kind):
     def __init__(self, inner: Kind, type_: type) -> None:
         self.inner, self.type = inner, type_
         self.held, self.bounds, self.unit = inner.held, inner.bounds, (0.0, inner.unit[1])
+
+    @property
+    def number_unit(self) -> str:
+        return self.inner.number_unit
 
     @property
     def number_bounds(self) -> tuple[float, float]:
@@ -167,12 +170,12 @@ def _kind_of_numbers(types: set[type], values: list[Any]) -> Kind:
     return Objects(plain, type_)
 
 
-def _places(values: list[Decimal]) -> int:
+def _places(values: list[Decimal], double_digits: int = 15) -> int:
     """Return how many decimals the values have, or those that a double of their size has."""
     finite = [v for v in values if v.is_finite()]
     most = max((-int(v.as_tuple().exponent) for v in finite), default=0)
     largest = max((v.adjusted() for v in finite if v), default=0)
-    return min(most, _DOUBLE_DIGITS - largest)
+    return min(most, double_digits - largest)
 
 
 def _kind_of_dates(name: Any, type_: type, values: list[Any]) -> Kind:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from skbellman.tables.containers import ArrayContainer, Container, container_of
+from skbellman.tables.containers import Container, container_of
 from skbellman.tables.kinds import NUMBERS, Cells, Kind, as_floats, is_gap
 
 
@@ -18,18 +18,18 @@ class TableReader:
     ----------
     container : Container
         Of the fitted table.
+    kinds : list of Kind
+        What each of its columns holds.
 
     Attributes
     ----------
     names : list
         Names of the columns.
-    kinds : list of Kind
-        What each of them holds.
     """
 
-    def __init__(self, container: Container) -> None:
-        self.names, self.kinds = container.names, container.kinds
-        self._is_array = isinstance(container, ArrayContainer)
+    def __init__(self, container: Container, kinds: list[Kind]) -> None:
+        self.names, self.kinds = container.names, kinds
+        self._has_names = container.has_names
 
     def read(self, X: Any, columns: Sequence[Any] | None = None) -> list[Cells]:
         """Return the cells of each column, those of others than ``columns``, if given, missing."""
@@ -55,9 +55,10 @@ class TableReader:
 
         So it is where one of the two has no names.
         """
-        if isinstance(X, np.ndarray):
+        container = container_of(X)
+        if not container.has_names:
             return True
-        return self._is_array and not set(container_of(X).names_of(X)) <= set(self.names)
+        return not self._has_names and not set(container.names_of(X)) <= set(self.names)
 
     def _names_in(self, X: Any) -> list[Any]:
         """Return the names of the columns of X, in the order of its columns."""

@@ -6,16 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-# Cells of pairs of rows that tell how sure repeats are: all pairs of five thousand rows of fifteen
-# columns; of more, fewer rows beside all.
-_TALLIED_CELLS = 450_000_000
-# Pairs of rows that are compared at once.
-_PAIRS = 200_000
-# Rows of a table, picked at random, that lend, and those of them that lend to one row at most.
-_LENDING_ROWS, _LENDERS = 100_000, 100
-# Repeats that are less sure than this are left to the density.
-_LEAST_SURE = 0.5
-
 
 class RepeatedRows:
     """The rows of a table, and how sure it is that rows that agree in some cells are one row.
@@ -41,13 +31,19 @@ class RepeatedRows:
         t by column and by k.
     """
 
+    # Cells of pairs of rows that tell how sure repeats are: all pairs of five thousand rows of
+    # fifteen columns; of more, fewer rows beside all.
+    tallied_cells = 450_000_000
+    # Rows of a table, picked at random, that lend, and those of them that lend to one row at most.
+    lending_rows, lenders = 100_000, 100
+
     def __init__(
         self, values: list[np.ndarray], codes: list[np.ndarray], rng: np.random.Generator
     ) -> None:
-        kept = rng.permutation(len(codes[0]))[:_LENDING_ROWS]
+        kept = rng.permutation(len(codes[0]))[: self.lending_rows]
         self.values = [column[kept] for column in values]
         self.rows = _matrix([column[kept] for column in codes])
-        n_chosen = max(_TALLIED_CELLS // self.rows.size, 1)
+        n_chosen = max(self.tallied_cells // self.rows.size, 1)
         chosen = rng.permutation(len(self.rows))[:n_chosen]
         hidden = rng.random((len(chosen), self.rows.shape[1])) < rng.random((len(chosen), 1))
         partial = np.where(hidden, np.nan, self.rows[chosen])
@@ -90,7 +86,7 @@ class RepeatedRows:
             agree = (n_differing == 0) & np.append(usable, False)[n_shared]
             for row in np.flatnonzero(agree.any(axis=1)):
                 lenders = np.flatnonzero(agree[row])
-                nearest = np.argsort(-n_shared[row, lenders], kind="stable")[:_LENDERS]
+                nearest = np.argsort(-n_shared[row, lenders], kind="stable")[: self.lenders]
                 yield part[row], lenders[nearest], n_shared[row, lenders[nearest]]
 
 
@@ -100,9 +96,9 @@ def _matrix(codes: list[np.ndarray]) -> np.ndarray:
     return np.stack(columns).T
 
 
-def _parts(rows: np.ndarray, n_others: int) -> list[np.ndarray]:
+def _parts(rows: np.ndarray, n_others: int, n_pairs: int = 200_000) -> list[np.ndarray]:
     """Return the rows in parts of which each makes so many pairs that memory stays small."""
-    n_parts = -(-len(rows) * n_others // _PAIRS)
+    n_parts = -(-len(rows) * n_others // n_pairs)
     return np.array_split(rows, max(n_parts, 1))
 
 
@@ -142,12 +138,15 @@ def _tally(rows: np.ndarray, others: np.ndarray, own: np.ndarray) -> np.ndarray:
     return counts
 
 
-def _sureness(counts: np.ndarray) -> np.ndarray:
-    """Return t by column and k; more agreement never makes it less, and few pairs no more."""
+def _sureness(counts: np.ndarray, least: float = 0.5) -> np.ndarray:
+    """Return t by column and k; more agreement never makes it less, and few pairs no more.
+
+    Repeats that are less sure than ``least`` are left to the density.
+    """
     unequal, equal = np.moveaxis(counts, -1, 0)
     agree = equal[:, 0] / (equal[:, 0] + unequal[:, 0] + 1)
     chance = (equal[:, 1] + 0.5) / (equal[:, 1] + unequal[:, 1] + 1)
     sure = (agree - chance) / (1 - chance)
     sure[:, 0] = 0.0  # rows of which nothing is compared
     sure = np.maximum.accumulate(sure, axis=1)
-    return np.where(sure < _LEAST_SURE, 0.0, sure)
+    return np.where(sure < least, 0.0, sure)

@@ -61,7 +61,7 @@ def series_like(template: nw.Series[Any], kind: Kind, cells: np.ndarray) -> Any:
         native = library.to_native_namespace().Series(
             cells, name=template.name, dtype=object if cells.dtype == object else None
         )
-        if isinstance(kind, Dates) and kind.zone is not None:
+        if kind.zone is not None:
             native = native.dt.tz_localize("UTC")
         return native.astype(template.to_native().dtype)
     if cells.dtype == object:
@@ -71,7 +71,7 @@ def series_like(template: nw.Series[Any], kind: Kind, cells: np.ndarray) -> Any:
         )
         return series.to_native() if known else series.cast(dtype).to_native()
     series = nw.new_series(template.name, cells, backend=library)
-    if isinstance(kind, Dates) and kind.zone is not None:
+    if kind.zone is not None:
         series = series.dt.replace_time_zone("UTC")
     return series.cast(dtype).to_native()
 

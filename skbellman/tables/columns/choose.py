@@ -1,0 +1,172 @@
+"""Which kind of column values make: the one place where that is decided.
+
+A new kind is a file beside this one, and a line in `column_of_numbers`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from skbellman.tables.columns.atoms import AtomColumn
+from skbellman.tables.columns.base import Column, Values
+from skbellman.tables.columns.categorical import CategoricalColumn
+from skbellman.tables.columns.counted import CountedColumn
+from skbellman.tables.columns.numeric import NumericColumn
+from skbellman.tables.columns.tallied import TalliedColumn
+from skbellman.tables.ends import ends_at_once
+from skbellman.tables.grids import grid_step, mean_beside, tally
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The numbers of a column, and what of them is looked at.
+
+    Parameters
+    ----------
+    values : array of shape (n,)
+        Finite.
+    precision : float
+        Relative rounding error of the values.
+    bounds : tuple of float, default=(-inf, inf)
+        The least and the largest number that the dtype of the column holds.
+    dequantize : bool, default=True
+        Whether grids are looked for.
+    atom_share : float, default=0.05
+        Of the column that a value must hold to be an atom; with 1 no value is looked at by itself.
+    """
+
+    values: Values
+    precision: float
+    bounds: tuple[float, float] = (-np.inf, np.inf)
+    dequantize: bool = True
+    atom_share: float = 0.05
+
+    @property
+    def looks_at_values(self) -> bool:
+        """Whether values are looked at one by one."""
+        return self.dequantize and self.atom_share < 1
+
+    @cached_property
+    def step(self) -> float:
+        """The step of the grid, 0 without one or where values are not looked at."""
+        return grid_step(self.values, self.precision) if self.looks_at_values else 0.0
+
+    @cached_property
+    def atoms(self) -> Values:
+        """The values that stand out."""
+        return find_atoms(self.values, self.atom_share)
+
+    @cached_property
+    def rest(self) -> Numbers:
+        """The numbers that are no atoms."""
+        return replace(self, values=self.values[~np.isin(self.values, self.atoms)])
+
+
+def column_of_levels(levels: Values) -> Column:
+    """Return a column of a category."""
+    return CategoricalColumn(levels)
+
+
+def column_of_numbers(numbers: Numbers) -> Column:
+    """Return a column of numbers: the first kind that suits them."""
+    values = numbers.values
+    if are_equal(values):
+        return CategoricalColumn(values[:1])
+    if not len(numbers.rest.values):
+        return AtomColumn(numbers.atoms, None)
+    step = numbers.step
+    if are_few(values, step):
+        return CountedColumn(values, step)
+    if numbers.looks_at_values and are_scattered(values, step):
+        return AtomColumn(np.unique(values), None)
+    if len(numbers.atoms) and not (is_short(values, step) and stands_apart(values, step)):
+        return AtomColumn(numbers.atoms, column_on_the_line(numbers.rest))
+    return column_on_the_line(numbers)
+
+
+def column_on_the_line(numbers: Numbers) -> NumericColumn:
+    """Return a column of numbers without atoms: tallied where values stand apart, else smooth."""
+    if stands_apart(numbers.values, numbers.step):
+        return TalliedColumn(numbers.values, numbers.precision, numbers.bounds)
+    return NumericColumn(numbers.values, numbers.dequantize, numbers.precision, numbers.bounds)
+
+
+def are_equal(values: Values) -> bool:
+    """Return whether all values are one."""
+    return bool((values == values[0]).all())
+
+
+def find_atoms(values: Values, least_share: float, standing_out: float = 3) -> Values:
+    """Return the values that stand out of a column: its atoms, ascending.
+
+    They hold at least that share of the column, and three times as much as the values next to
+    them. Where fewer than two values would be left, and of two values, every one is an atom.
+    """
+    if least_share >= 1:
+        return values[:0]
+    levels, counts = np.unique(values, return_counts=True)
+    beside = np.maximum(np.append(counts[1:], 0), np.insert(counts[:-1], 0, 0))
+    stands_out = (counts >= least_share * len(values)) & (counts >= standing_out * beside)
+    if len(levels) == 2 or (~stands_out).sum() < 2:
+        return levels
+    return levels[stands_out]
+
+
+def are_few(values: Values, step: float) -> bool:
+    """Return whether a grid has so few values that each of them can be a level."""
+    if not step:
+        return False
+    return bool(np.ptp(values) / step + 1 <= _most_levels(values))
+
+
+def are_scattered(values: Values, step: float) -> bool:
+    """Return whether so few values lie on no grid, or too long a one."""
+    return not is_countable(values, step) and len(np.unique(values)) <= _most_levels(values)
+
+
+def is_short(values: Values, step: float, max_steps: int = 512) -> bool:
+    """Return whether the grid has few steps, with values or without."""
+    return bool(step and np.ptp(values) <= max_steps * step)
+
+
+def is_countable(values: Values, step: float) -> bool:
+    """Return whether the grid has no more steps than can be counted one by one."""
+    return is_short(values, step, max_steps=2**20)
+
+
+def stands_apart(values: Values, step: float) -> bool:
+    """Return whether a grid is no smooth shape's: some value or end of it stands apart.
+
+    Values that are more or less usual than those beside them, or an end that comes at once: adults
+    from 18 on, ages of 90 that stand for all above.
+    """
+    if not (is_short(values, step) or (_are_often(values) and is_countable(values, step))):
+        return False
+    counts = tally(values, step)
+    return ends_at_once(counts) or ends_at_once(counts[::-1]) or _are_uneven(counts)
+
+
+def _are_uneven(counts: np.ndarray, least_gain: float = 0.05) -> bool:
+    """Return whether the count of a value foretells it better than the counts beside it.
+
+    By that much in the mean log-likelihood of a row.
+    """
+    n_rows = counts.sum()
+    beside = mean_beside(counts) + 0.5
+    others = counts - 0.5
+    gain = np.log(others.clip(0.5) / (n_rows - 1 + 0.5 * len(counts)))
+    gain -= np.log(beside / beside.sum())
+    return bool((counts * gain).sum() > least_gain * n_rows)
+
+
+def _are_often(values: Values) -> bool:
+    """Return whether there are many rows for each value."""
+    return len(np.unique(values)) <= _most_levels(values, at_most=np.inf)
+
+
+def _most_levels(values: Values, at_most: float = 24, rows_for_each: int = 10) -> float:
+    """Return of how many levels the rows tell the shares."""
+    return min(at_most, len(values) / rows_for_each)

@@ -1,0 +1,190 @@
+"""Numbers with a density: their ends, their skewness and their tails are taken out."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from skbellman.tables.columns.base import Codes, Column, Coordinates, LogMeasure, Values
+from skbellman.tables.ends import End, Ends, end_at, ends_at_once, is_dense
+from skbellman.tables.grids import grid_points, grid_step
+from skbellman.tables.measures import Grid, Lebesgue, Reference
+from skbellman.tables.shaping import Shape, likeliest_shape, robust_unit
+
+
+class NumericColumn(Column):
+    r"""A number: its ends go to infinity, then skewness is taken out, then tails, then scale.
+
+    With u the value in robust units on the line of `Ends`, the coordinate is
+    :math:`z = (t - \bar t) / sd(t)`, :math:`t = c\,\mathrm{asinh}(y(u) / c)`, y the Yeo-Johnson
+    transform (2000; its power kept in [0, 2], where the map is onto the whole line) and c the width
+    beyond which tails grow as a logarithm; power and c by maximum likelihood of a normal
+    coordinate. Values are divided by a power of two where their squares are no numbers.
+
+    Where rows do not thin out towards an end (shares up to 1, adults from 18 on), the column has
+    a hard end there. It also ends at 0 if no value is negative, and at the bounds of its dtype.
+    Samples never pass an end.
+
+    Parameters
+    ----------
+    values : array of shape (n,)
+        Finite, not all equal.
+    dequantize : bool
+        Look for a grid; values on one are spread over a step while fitting, and drawn on it.
+    precision : float
+        Relative rounding error of the values.
+    bounds : tuple of float, default=(-inf, inf)
+        The least and the largest number that the dtype of the column holds.
+    """
+
+    n_dims, holds_numbers = 1, True
+    is_shaped = True
+    # Whether the ends are moved to infinity before the values are shaped.
+    ends_bend = True
+    # Share of a step that rounding may have moved the bound of a grid.
+    rounding = 1e-6
+
+    def __init__(
+        self,
+        values: np.ndarray,
+        dequantize: bool,
+        precision: float,
+        bounds: tuple[float, float] = (-np.inf, np.inf),
+    ) -> None:
+        self.low, self.high = float(values.min()), float(values.max())
+        self.step = grid_step(values, precision) if dequantize else 0.0
+        self.is_on_grid = self.step > 0
+        # Of values on a coarse grid, two say, the likeliest shape has no bounds: spread them.
+        spread = self.spread(values, _even_places(values))
+        self.exponent = _exponent(spread)
+        spread = np.ldexp(spread, -self.exponent)
+        self.drawn_within = least, most = self._grid_bounds(bounds)
+        self.ends = Ends(self._end(spread, least), self._end(-spread, -most))
+        self._set_shape(spread)
+        low_is_hard, high_is_hard = self._hard_ends(values, spread)
+        if low_is_hard:
+            self.ends = replace(self.ends, low=self._end(spread, self.low))
+        if high_is_hard:
+            self.ends = replace(self.ends, high=self._end(-spread, -self.high))
+        self._set_shape(spread)
+
+    @property
+    def measure(self) -> Reference:
+        return Grid(self.low, self.step) if self.is_on_grid else Lebesgue()
+
+    @property
+    def power(self) -> float:
+        """Of the transform of Yeo and Johnson."""
+        return self.shape.power
+
+    @property
+    def tail(self) -> float:
+        """Width beyond which tails grow as a logarithm."""
+        return self.shape.tail
+
+    def straight(self, values: Values) -> Column:
+        """Return the column without shaping: its ends, location and scale alone."""
+        column = copy.copy(self)
+        column.shape = Shape()
+        column._standardise(self.ends.inside(np.ldexp(values, -self.exponent))[0])
+        return column
+
+    def _encode(self, values: Values) -> tuple[Coordinates, LogMeasure]:
+        inside, log_share = self.ends.inside(np.ldexp(values, -self.exponent))
+        log_unit = np.log(self.scale) + self.exponent * np.log(2)
+        log_slope = self._unscaled(inside)[1] + log_share - log_unit
+        return self._coordinates(inside)[:, None], log_slope
+
+    def spread(self, values: Values, place: np.ndarray | float) -> Values:
+        return values + self.step * (place - 0.5)
+
+    def decode(self, coordinates: Coordinates) -> Codes:
+        u = self.shape.from_normal(coordinates[:, 0] * self.scale + self.mean)
+        line = u * self.unit + self.center
+        values = np.ldexp(self._line.to_values(line), self.exponent).clip(*self.drawn_within)
+        values = self._on_grid(values) if self.is_on_grid else values
+        # What rounding has put on 0 itself is none of a column that is positive.
+        return np.where(values > 0, values, self.low) if self.low > 0 else values
+
+    def _hard_ends(self, values: np.ndarray, spread: np.ndarray) -> tuple[bool, bool]:
+        """Return whether the rows end at once at the lower and at the upper end."""
+        shaped, _ = self._unscaled(self.ends.inside(spread)[0])
+        counts = np.histogram(shaped, math.ceil(math.sqrt(len(values))))[0]
+        return (
+            ends_at_once(counts) and is_dense(spread),
+            ends_at_once(counts[::-1]) and is_dense(-spread),
+        )
+
+    def _end(self, spread: np.ndarray, least: float) -> End:
+        """Return the lower end of spread values of which this is the least."""
+        with np.errstate(over="ignore"):  # so far that it is none
+            at = np.ldexp(least - self.step / 2, -self.exponent)
+        return end_at(spread, float(at), robust_unit(spread))
+
+    def _grid_bounds(self, bounds: tuple[float, float]) -> tuple[float, float]:
+        """Return the least and largest value that may be drawn, on the grid if there is one.
+
+        What was never negative is drawn no lower, and what was always positive stays so.
+        """
+        largest = float(np.finfo(float).max)
+        least = min(max(bounds[0], 0.0 if self.low >= 0 else -largest), self.low)
+        most = max(min(bounds[1], largest), self.high)
+        if not self.is_on_grid:
+            return least, most
+        n_below = np.floor((self.low - least) / self.step + self.rounding)
+        if self.low > 0 and least == 0:
+            n_below = max(np.ceil(self.low / self.step - self.rounding) - 1, 0.0)
+        n_above = np.floor((most - self.low) / self.step + self.rounding)
+        with np.errstate(over="ignore"):  # rounding may take the last step beyond all numbers
+            return float(self.low - n_below * self.step), float(self.low + n_above * self.step)
+
+    def _set_shape(self, spread: np.ndarray) -> None:
+        """Choose location, scale, power and tails of values within the ends."""
+        inside, _ = self.ends.inside(spread)
+        line, _ = self._line.to_line(inside)
+        self.center = float(np.median(line))
+        self.unit = robust_unit(line)
+        self.shape = likeliest_shape((line - self.center) / self.unit)
+        self._standardise(inside)
+
+    def _standardise(self, inside: np.ndarray) -> None:
+        t, _ = self._unscaled(inside)
+        self.mean, self.scale = float(t.mean()), float(t.std())
+
+    @property
+    def _line(self) -> Ends:
+        """The ends that the line of the values is without."""
+        return self.ends if self.ends_bend else Ends()
+
+    def _coordinates(self, inside: np.ndarray) -> np.ndarray:
+        return (self._unscaled(inside)[0] - self.mean) / self.scale
+
+    def _unscaled(self, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        line, log_end_slope = self._line.to_line(inside)
+        t, log_slope = self.shape.to_normal((line - self.center) / self.unit)
+        return t, log_slope + log_end_slope - np.log(self.unit)
+
+    def _on_grid(self, values: np.ndarray) -> np.ndarray:
+        ends = np.ldexp([self.ends.low.at, -self.ends.high.at], self.exponent)
+        first, last = (ends.clip(*self.drawn_within) - self.low) / self.step
+        n_steps = np.rint((values - self.low) / self.step)
+        n_steps = n_steps.clip(np.ceil(first), np.floor(last))
+        return grid_points(self.low, self.step, n_steps)
+
+
+def _even_places(values: np.ndarray) -> np.ndarray:
+    """Return for each value a place from 0 to 1, spread evenly over those that are equal."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    first = np.cumsum(counts) - counts
+    rank = np.empty(len(values))
+    rank[np.argsort(inverse, kind="stable")] = np.arange(len(values))
+    return (rank - first[inverse] + 0.5) / counts[inverse]
+
+
+def _exponent(values: np.ndarray, most: int = 400) -> int:
+    """Return the power of two that values are divided by so that their squares are numbers."""
+    exponent = int(np.frexp(np.abs(values).max())[1])
+    return exponent if abs(exponent) > most else 0

@@ -1,0 +1,32 @@
+"""Which columns a user declares to be categories."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def declared_categories(chosen: Any, names: list[Any]) -> np.ndarray | list[None]:
+    """Return whether each column is declared to be one of categories, None if dtypes say so.
+
+    Parameters
+    ----------
+    chosen : "from_dtype", None, or sequence of names, positions or booleans
+    names : list
+        Of the columns.
+    """
+    if isinstance(chosen, str) and chosen == "from_dtype":
+        return [None] * len(names)
+    features = [] if chosen is None else list(chosen)
+    if len(features) == len(names) and all(isinstance(f, bool | np.bool_) for f in features):
+        return np.array(features)
+    mask = np.zeros(len(names), dtype=bool)
+    for feature in features:
+        if feature in names:
+            mask[names.index(feature)] = True
+        elif isinstance(feature, int | np.integer) and -len(names) <= feature < len(names):
+            mask[feature] = True
+        else:
+            raise ValueError(f"categorical_features names {feature!r}, which is no column of X.")
+    return mask

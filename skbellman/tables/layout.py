@@ -1,0 +1,135 @@
+"""Which coordinate of a row belongs to which column: numbers first, categories last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from skbellman.tables.cells import even_places, nodes
+from skbellman.tables.columns.base import (
+    Codes,
+    Column,
+    Coordinates,
+    LogMeasure,
+    Values,
+    blocks_of,
+    side_by_side,
+)
+
+
+class Piece(NamedTuple):
+    """A part of a column: the position of the column, that of the part in it, and the part."""
+
+    column: int
+    position: int
+    part: Column
+
+
+class Layout:
+    """The coordinates of the columns of a table.
+
+    Parameters
+    ----------
+    columns : sequence of Column
+
+    Attributes
+    ----------
+    pieces : list of Piece
+        The parts of the columns in the order of their coordinates.
+    n_dims : int
+        How many coordinates.
+    n_numbers : int
+        How many of them, the first, are of numbers, one each.
+    blocks : array of int, shape (n_dims,)
+        The piece that each coordinate belongs to, counting those that have any.
+    column_of : array of int, shape (n_dims,)
+        The position of the column that each coordinate belongs to.
+    """
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self.columns = list(columns)
+        pieces = [
+            Piece(j, k, part) for j, c in enumerate(self.columns) for k, part in enumerate(c.parts)
+        ]
+        self.pieces = sorted(pieces, key=lambda piece: not piece.part.holds_numbers)
+        self.n_numbers = sum(piece.part.holds_numbers for piece in self.pieces)
+        held = [piece for piece in self.pieces if piece.part.n_dims]
+        widths = np.array([piece.part.n_dims for piece in held], dtype=np.int64)
+        self.n_dims = int(widths.sum())
+        self.blocks = np.repeat(np.arange(len(held)), widths)
+        self.column_of = np.array([piece.column for piece in held], dtype=np.int64).repeat(widths)
+
+    @property
+    def parts(self) -> list[Column]:
+        """The parts of the columns in the order of their coordinates."""
+        return [piece.part for piece in self.pieces]
+
+    @property
+    def is_on_grid(self) -> bool:
+        """Whether any column is."""
+        return any(part.is_on_grid for part in self.parts)
+
+    def corners(self) -> list[np.ndarray]:
+        """Return the points of each category that has coordinates, (K, its n_dims) each."""
+        corners = [part.corners for part in self.parts if part.n_dims]
+        return [points for points in corners if points is not None]
+
+    def floors(self, sigma_min: float) -> np.ndarray:
+        """Return the lowest noise level of each coordinate, (n_dims,): of numbers, sigma_min."""
+        floors = [sigma_min if part.floor is None else part.floor for part in self.parts]
+        return np.repeat(floors, [part.n_dims for part in self.parts])
+
+    def coordinates_of(self, columns: Sequence[int]) -> np.ndarray:
+        """Return which coordinates belong to the columns at these positions, (n_dims,)."""
+        return np.isin(self.column_of, columns)
+
+    def numbers_beside_atoms(self, values: list[Values]) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the coordinate of each number with atoms, and the rows in which an atom holds."""
+        for k, piece in enumerate(self.pieces[: self.n_numbers]):
+            atoms = self.columns[piece.column].atoms
+            if len(atoms):
+                yield k, np.isin(values[piece.column], atoms)
+
+    def encode(
+        self, values: list[Values], n_places: int
+    ) -> Iterator[tuple[Coordinates, LogMeasure]]:
+        """Iterate over coordinates and log-measures at places of each row's cell.
+
+        The places are spread evenly over the cell of the grid, its centre the first of them, and
+        the same for every row. Without a grid there is one.
+        """
+        places = even_places(n_places if self.is_on_grid else 1, len(self.pieces))
+        return self.encode_at(values, places)
+
+    def encode_at(
+        self, values: list[Values], places: Iterable[np.ndarray]
+    ) -> Iterator[tuple[Coordinates, LogMeasure]]:
+        """Encode values of columns, those on a grid moved to each place (or row to one)."""
+        parts = self._divided(values)
+        still = [None if part.is_on_grid else part.encode(v) for part, v in parts]
+        for place in places:
+            yield side_by_side(
+                [
+                    part.encode(part.spread(v, u)) if done is None else done
+                    for (part, v), u, done in zip(parts, place, still, strict=True)
+                ]
+            )
+
+    def nodes(
+        self, values: list[Values], held: np.ndarray | None
+    ) -> tuple[Coordinates, np.ndarray, LogMeasure]:
+        """Return where to evaluate a density for the rows: see `skbellman.tables.cells`."""
+        return nodes(self._divided(values), held)
+
+    def decode(self, matrix: Coordinates) -> list[Codes]:
+        """Return the codes of each column that coordinates stand for."""
+        parts: list[list[Codes]] = [[] for _ in self.columns]
+        for piece, block in zip(self.pieces, blocks_of(self.parts, matrix), strict=True):
+            parts[piece.column].append(piece.part.decode(block))
+        return [c.join(found) for c, found in zip(self.columns, parts, strict=True)]
+
+    def _divided(self, values: list[Values]) -> list[tuple[Column, Values]]:
+        divided = [c.divide(v) for c, v in zip(self.columns, values, strict=True)]
+        return [(part, divided[j][k]) for j, k, part in self.pieces]

@@ -1,0 +1,108 @@
+"""What is learned of each column of the fitted table by itself."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from skbellman.tables.columns.choose import (
+    Numbers,
+    are_equal,
+    column_of_levels,
+    column_of_numbers,
+)
+from skbellman.tables.containers import Container
+from skbellman.tables.fitted import FittedColumn
+from skbellman.tables.kinds import Cells
+from skbellman.tables.levels import exact_levels, levels_of
+from skbellman.tables.looks import what_text_looks_like
+from skbellman.tables.reading import check_finite
+
+
+@dataclass(frozen=True)
+class ColumnLearner:
+    """Learn columns of a table, one at a time.
+
+    Parameters
+    ----------
+    container : Container
+        Of the table.
+    max_categories : int
+    dequantize : bool
+    atom_share : float
+    largest : float, default=1e306
+        Of a column, so that a range and a step beyond an end are numbers.
+    """
+
+    container: Container
+    max_categories: int
+    dequantize: bool
+    atom_share: float
+    largest: float = 1e306
+
+    def learn(self, X: Any, j: int, declared: bool | None) -> tuple[FittedColumn, np.ndarray]:
+        """Return what column j is, and its values.
+
+        ``declared`` says whether it is one of categories, None if its dtype says so.
+        """
+        name = self.container.names[j]
+        cells = self.container.cells(X, j, bool(declared))
+        present = np.flatnonzero(~cells.missing)
+        if not len(present):
+            raise ValueError(f"Column {name!r} holds no value, every one is missing: drop it.")
+        if not cells.kind.is_categorical:
+            return self._of_numbers(name, j, cells, present)
+        if declared is False:
+            raise ValueError(
+                f"Column {name!r} holds categories but is not among "
+                'categorical_features: add it, or use categorical_features="from_dtype".'
+            )
+        levels, first = levels_of(cells.values[present])
+        self._check_levels(name, levels, cells.kind.is_text)
+        palette = self.container.palette(X, j, present[first])
+        column = column_of_levels(levels)
+        return FittedColumn(name, j, cells.kind, column, palette=palette), cells.values
+
+    def _of_numbers(
+        self, name: Any, j: int, cells: Cells, present: np.ndarray
+    ) -> tuple[FittedColumn, np.ndarray]:
+        kind = cells.kind
+        kind.learn(cells.values[present])
+        values = cells.numbers()
+        check_finite(name, cells)
+        numbers = values[present]
+        self._check_magnitude(name, numbers)
+        bounds = kind.number_bounds
+        looked_at = Numbers(numbers, kind.precision, bounds, self.dequantize, self.atom_share)
+        column = column_of_numbers(looked_at)
+        exact = exact_levels(column, kind, numbers, cells.values[present])
+        return FittedColumn(name, j, kind, column, exact=exact), values
+
+    def _check_magnitude(self, name: Any, numbers: np.ndarray) -> None:
+        extreme = numbers[np.abs(numbers).argmax()]
+        if abs(extreme) > self.largest and not are_equal(numbers):
+            raise ValueError(
+                f"Column {name!r} holds {extreme:g}, near which sums and steps are no "
+                "numbers: divide the column by a constant, or repair the value."
+            )
+
+    def _check_levels(self, name: Any, levels: np.ndarray, are_text: bool) -> None:
+        """Refuse too many levels, and warn of text that looks like something else."""
+        hint = what_text_looks_like(levels) if are_text else ""
+        if len(levels) > self.max_categories:
+            remedies = "drop it if it is an identifier, group rare categories, or raise"
+            remedies = f"it holds text that {hint}, {remedies}" if hint else remedies
+            raise ValueError(
+                f"Column {name!r} has {len(levels)} categories, more than "
+                f"max_categories={self.max_categories}: {remedies} max_categories."
+            )
+        if hint:
+            warnings.warn(
+                f"Column {name!r} holds text that {hint}, or declare it, with "
+                "astype('category'), if it is an identifier.",
+                UserWarning,
+                stacklevel=5,
+            )
