@@ -4,6 +4,7 @@ from skbellman.density import BellmanDiffusionDensity
 from skbellman.imputer import BellmanImputer
 from skbellman.paper_density import PaperDensity
 from skbellman.return_laws import MixtureOfReturns
+from skbellman.tables import TableEncoder
 from skbellman.training import TrainingDivergedError
 from skbellman.value import DistributionalValueEstimator
 
@@ -13,6 +14,7 @@ __all__ = [
     "DistributionalValueEstimator",
     "MixtureOfReturns",
     "PaperDensity",
+    "TableEncoder",
     "TrainingDivergedError",
 ]
 __version__ = "0.1.0"

@@ -67,8 +67,6 @@ class BellmanDiffusionDensity(TableDensity):
     sigma_min : float, default=0.01
         Lowest noise level of a numeric column, in its standard deviations: details below it
         are blurred. Categories have a floor of their own.
-    sigma_max : float, default=20.0
-        Highest noise level, at which every table is a Gaussian.
     n_nodes : int or "auto", default="auto"
         Nodes of the probability-flow integral. "auto" takes 64 for one or two coordinates and
         16 for more, and up to 128 for rows on the boundary between separated modes.
@@ -80,26 +78,14 @@ class BellmanDiffusionDensity(TableDensity):
         Noise levels that `sample` passes through.
     beta : float, default=0.0
         Strength of the Bellman dynamics at each level when sampling. 0 is the probability
-        flow; on Abalone 1 and 2 drew no better rows (see the architecture page).
-    n_bellman_steps : int, default=1
-        Steps of the Bellman dynamics at each level, if beta > 0.
+        flow; on Abalone 1 and 2 drew no better rows (doc/decisions/sampling-levels.md).
     categorical_features : "from_dtype", None, or array-like of int, str or bool, \
             default="from_dtype"
         Which columns are categories. "from_dtype" takes strings, booleans and categorical
-        dtypes of a frame.
-    max_categories : int, default=100
-        A column with more categories is an error.
-    handle_unknown : {"zero_density", "error"}, default="zero_density"
-        What a category, or a value of a constant column, that was not in the table does to
-        a score: log-density -inf, or an error that names it.
-    dequantize : bool, default=True
-        Whether numeric columns on a grid (integers, prices) are recognised. They are fitted
-        spread uniformly over a step, or value by value where there are up to 24, and sampled on
-        the grid; an integer's score is a log-probability per unit.
-    atom_share : float, default=0.05
-        Of a numeric column that a value must hold to be an atom, with a probability in place of
-        a density (the zeros of a capital gain); it must also be there three times as often as the
-        values next to it. 1 for no atoms.
+        dtypes of a frame. To be left alone where an encoder is given, which has its own.
+    encoder : TableEncoder, optional
+        How columns are read: by default ``TableEncoder(categorical_features)``. A fitted one is
+        used as it is, so that the densities of several tables are with respect to one measure.
     device : str, default="auto"
         "cpu", "cuda", ...; "auto" takes a GPU if there is one.
     verbose : int, default=0
@@ -169,17 +155,12 @@ class BellmanDiffusionDensity(TableDensity):
         "patience": [Interval(Integral, 1, None, closed="left")],
         "conditional_fraction": [Interval(Real, 0, 1, closed="both")],
         "sigma_min": [Interval(Real, 0, 1, closed="neither")],
-        "sigma_max": [Interval(Real, 1, None, closed="left")],
         "n_nodes": [StrOptions({"auto"}), Interval(Integral, 2, None, closed="left")],
         "divergence": [StrOptions({"auto", "exact", "hutchinson"})],
         "n_levels": [Interval(Integral, 1, None, closed="left")],
         "beta": [Interval(Real, 0, None, closed="left")],
-        "n_bellman_steps": [Interval(Integral, 0, None, closed="left")],
         "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
-        "max_categories": [Interval(Integral, 2, None, closed="left")],
-        "handle_unknown": [StrOptions({"zero_density", "error"})],
-        "dequantize": ["boolean"],
-        "atom_share": [Interval(Real, 0, 1, closed="right")],
+        "encoder": [TableEncoder, None],
         "device": [str],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
@@ -199,17 +180,12 @@ class BellmanDiffusionDensity(TableDensity):
         patience: int = 4,
         conditional_fraction: float = 0.5,
         sigma_min: float = 0.01,
-        sigma_max: float = 20.0,
         n_nodes: int | str = "auto",
         divergence: str = "auto",
         n_levels: int = 80,
         beta: float = 0.0,
-        n_bellman_steps: int = 1,
         categorical_features: Any = "from_dtype",
-        max_categories: int = 100,
-        handle_unknown: str = "zero_density",
-        dequantize: bool = True,
-        atom_share: float = 0.05,
+        encoder: TableEncoder | None = None,
         device: str = "auto",
         verbose: int = 0,
         random_state: Any = None,
@@ -225,29 +201,24 @@ class BellmanDiffusionDensity(TableDensity):
         self.patience = patience
         self.conditional_fraction = conditional_fraction
         self.sigma_min = sigma_min
-        self.sigma_max = sigma_max
         self.n_nodes = n_nodes
         self.divergence = divergence
         self.n_levels = n_levels
         self.beta = beta
-        self.n_bellman_steps = n_bellman_steps
         self.categorical_features = categorical_features
-        self.max_categories = max_categories
-        self.handle_unknown = handle_unknown
-        self.dequantize = dequantize
-        self.atom_share = atom_share
+        self.encoder = encoder
         self.device = device
         self.verbose = verbose
         self.random_state = random_state
 
     def _fitted_encoder(self, X: Any) -> TableEncoder:
-        return TableEncoder(
-            self.categorical_features,
-            self.max_categories,
-            self.handle_unknown,
-            self.dequantize,
-            self.atom_share,
-        ).fit(X)
+        if self.encoder is None:
+            return TableEncoder(self.categorical_features).fit(X)
+        if self.categorical_features is None or np.ndim(self.categorical_features):
+            raise ValueError(
+                "categorical_features is a parameter of the encoder that is given: set it there."
+            )
+        return self.encoder.fitted_to(X)
 
     def _fit_draft(self, draft: TableDensity, X: Any, y: Any, sample_weight: Any) -> Fit:
         fit = super()._fit_draft(draft, X, y, sample_weight)
@@ -293,4 +264,4 @@ class BellmanDiffusionDensity(TableDensity):
         )
 
     def _sampler(self) -> Annealing:
-        return Annealing(self.n_levels, self.beta, self.n_bellman_steps)
+        return Annealing(self.n_levels, self.beta)

@@ -23,6 +23,7 @@ from skbellman.settings import with_own_settings
 from skbellman.state import renewed
 from skbellman.table_model import TableModel, Values
 from skbellman.tables import TableEncoder, is_missing
+from skbellman.tables.measures import TableMeasure
 from skbellman.tables.parts import parts_of, rows_of
 from skbellman.training import Plan, Record
 from skbellman.validation import check_count, validate_table
@@ -42,9 +43,10 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
     """
 
     _portable: ClassVar[tuple[str, ...]] = ("field_", "schedule_")
-    # Noise levels of a numeric column, in its standard deviations.
+    # Noise levels of a numeric column, in its standard deviations: the highest is that at which
+    # every table is a Gaussian.
     sigma_min: float = 0.01
-    sigma_max: float = 20.0
+    _sigma_max: ClassVar[float] = 20.0
     validation_fraction: float
     n_steps: Any
     verbose: int
@@ -110,7 +112,7 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         device = resolve_device(self.device)
         rows = read_rows(encoder, X, self.validation_fraction, rng, device, origin)
         floor = torch.as_tensor(encoder.floors(self.sigma_min)).to(rows.draws)
-        schedule = NoiseSchedule(floor, torch.full_like(floor, self.sigma_max))
+        schedule = NoiseSchedule(floor, torch.full_like(floor, self._sigma_max))
         seed = int(rng.integers(2**62))
         # How many rounds there will be is not known before, unless the steps are given.
         n_evaluations = None if self.n_steps == "auto" else Plan.n_evaluations
@@ -324,6 +326,11 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         """Return numbers or codes of the columns of rows that were read, the gaps drawn."""
         self._check_learned_conditionals()
         return self._model.fill(values, self._sampler(), seed)
+
+    @property
+    def measure_(self) -> TableMeasure:
+        """What log-densities are with respect to, column by column."""
+        return self.encoder_.measure
 
     @property
     def _model(self) -> TableModel:

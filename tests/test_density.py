@@ -20,7 +20,12 @@ from sklearn.utils.estimator_checks import (
     parametrize_with_checks,
 )
 
-from skbellman import BellmanDiffusionDensity, PaperDensity, TrainingDivergedError
+from skbellman import (
+    BellmanDiffusionDensity,
+    PaperDensity,
+    TableEncoder,
+    TrainingDivergedError,
+)
 from skbellman.fields import Mixture
 
 QUICK = {"n_steps": 20, "width": 16, "random_state": 0}
@@ -269,7 +274,7 @@ def test_unknown_values_have_no_density(fitted):
             put(value, column) if column == "same" else FRAME.assign(c="z")
         )
         assert scores[3] == -np.inf
-    strict = clone(fitted).set_params(handle_unknown="error").fit(FRAME)
+    strict = clone(fitted).set_params(encoder=TableEncoder(handle_unknown="error")).fit(FRAME)
     with pytest.raises(ValueError, match="'c' holds 'z'"):
         strict.score_samples(FRAME.assign(c="z"))
 

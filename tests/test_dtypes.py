@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 from scipy import sparse
 
-from skbellman import BellmanDiffusionDensity, BellmanImputer
+from skbellman import BellmanDiffusionDensity, BellmanImputer, TableEncoder
 
 N = 60
 IS_GAP = np.isin(np.arange(N), (3, 17, 18, 40))
@@ -462,7 +462,7 @@ def test_text_that_looks_like_numbers_or_dates_is_named(texts, match):
     BellmanDiffusionDensity(**TINY).fit(frame.astype({"x": "category"}))
     BellmanDiffusionDensity(categorical_features=["x"], **TINY).fit(frame)
     with pytest.raises(ValueError, match=f"'x' has .* categories, more than .*{match[4:]}"):
-        BellmanDiffusionDensity(max_categories=14, **TINY).fit(frame)
+        BellmanDiffusionDensity(encoder=TableEncoder(max_categories=14), **TINY).fit(frame)
 
 
 def test_text_of_few_levels_is_categories():

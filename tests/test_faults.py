@@ -109,7 +109,7 @@ def attributes(estimator):
 
 # Stages before the gradient network has learned anything, and those after.
 BEFORE = [
-    "skbellman.density.validate_table",
+    "skbellman.table_density.validate_table",
     "skbellman.reading.parts_of",
     "skbellman.tables.encoder.TableEncoder.fit",
     "skbellman.fitting.fit_reference",

@@ -17,6 +17,7 @@ from skbellman import BellmanDiffusionDensity
 from skbellman.categories import pairwise_evidence, with_categories
 from skbellman.fields import GaussianMixtureField
 from skbellman.reading import read_rows
+from skbellman.table_model import TableModel
 from skbellman.tables import TableEncoder
 from skbellman.tables.parts import parts_of
 
@@ -62,9 +63,9 @@ def fitted(_few_nodes):
 
 
 def test_rows_that_are_scored_take_no_memory_but_that_of_their_scores(fitted, monkeypatch):
-    monkeypatch.setattr("skbellman.density._SCORE_CHUNK", 200)
+    monkeypatch.setattr("skbellman.table_density._SCORE_CHUNK", 200)
     few, many = mixed(400), mixed(2400)
-    monkeypatch.setattr(fitted, "_log_density", lambda f, v, *_: np.zeros(len(v[0])))
+    monkeypatch.setattr(TableModel, "log_density", lambda model, v, *_: np.zeros(len(v[0])))
     fitted.score_samples(few)
     extra = peak(lambda: fitted.score_samples(many)) - peak(lambda: fitted.score_samples(few))
     assert extra < 2000 * 60  # 8 bytes a score, twice while they are joined, and noise
@@ -84,20 +85,20 @@ def test_scores_in_parts_are_those_of_all_rows_at_once(library, monkeypatch):
     density = BellmanDiffusionDensity(**QUICK).fit(X)
     questions = [{}, {"columns": names[:1]}, {"given": names[1:]}]
     whole = [density.score_samples(X, **question) for question in questions]
-    monkeypatch.setattr("skbellman.density._SCORE_CHUNK", 5)
+    monkeypatch.setattr("skbellman.table_density._SCORE_CHUNK", 5)
     for question, expected in zip(questions, whole, strict=True):
         np.testing.assert_allclose(density.score_samples(X, **question), expected, atol=1e-9)
 
 
 def test_a_message_counts_the_rows_of_the_table_and_not_of_its_part(fitted, monkeypatch):
-    monkeypatch.setattr("skbellman.density._SCORE_CHUNK", 10)
+    monkeypatch.setattr("skbellman.table_density._SCORE_CHUNK", 10)
     table = mixed(40)
     table.loc[37, "x"] = np.inf
     with pytest.raises(ValueError, match="inf in row 37"):
         fitted.score_samples(table)
     table.loc[37, "x"] = 1e140
-    log_density = lambda field, values, *_: np.where(values[0] > 1e100, -np.inf, 0.0)  # noqa: E731
-    monkeypatch.setattr(fitted, "_log_density", log_density)
+    log_density = lambda model, v, i, given, _: np.where(given[0] > 1e100, np.nan, 0.0)  # noqa: E731
+    monkeypatch.setattr(TableModel, "log_density", log_density)
     with pytest.raises(ValueError, match=r"row 37 of X is so far out in \['x'\]"):
         fitted.score_samples(table, given=["x"])
 

@@ -6,7 +6,9 @@ import polars as pl
 import polars.testing
 import pytest
 from scipy.special import logsumexp
+from sklearn.base import clone
 
+from skbellman import BellmanDiffusionDensity
 from skbellman.tables import TableEncoder, is_missing
 from skbellman.tables.columns import CategoricalColumn, NumericColumn
 from skbellman.tables.grids import grid_step
@@ -329,3 +331,31 @@ def test_dates_are_not_read_as_numbers_nor_numbers_as_dates():
     numbers = TableEncoder().fit(pd.DataFrame({"day": RNG.normal(size=60)}))
     with pytest.raises(ValueError, match="'day' holds dates without a time zone, but held numbers"):
         numbers.read(DATES[["day"]])
+
+
+def test_a_fitted_encoder_is_used_as_it_is_and_survives_a_clone():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": rng.normal(size=60), "c": rng.choice(["a", "b"], 60)})
+    encoder = TableEncoder(atom_share=0.5).fit(frame)
+    density = BellmanDiffusionDensity(encoder=encoder, n_steps=2, width=8, random_state=0)
+    copied = clone(density)
+    assert copied.encoder.measure == encoder.measure
+    assert density.fit(frame[:40]).encoder_ is encoder
+    assert density.measure_ == copied.fit(frame[40:]).measure_
+    with pytest.raises(ValueError, match=r"columns of X are \['c', 'x'\]"):
+        density.fit(frame[["c", "x"]])
+    with pytest.raises(ValueError, match="'c' holds 'z'.*Fit the encoder to a table that holds it"):
+        density.fit(frame.assign(c="z"))
+    with pytest.raises(ValueError, match="categorical_features is a parameter of the encoder"):
+        clone(density).set_params(categorical_features=["c"]).fit(frame)
+
+
+def test_an_unfitted_encoder_has_parameters_to_search():
+    frame = pd.DataFrame({"k": np.arange(40) % 4, "x": np.random.default_rng(0).normal(size=40)})
+    density = BellmanDiffusionDensity(encoder=TableEncoder(), n_steps=2, width=8, random_state=0)
+    plain = clone(density).set_params(encoder__dequantize=False).fit(frame)
+    assert density.fit(frame).encoder_.has_grid()
+    assert not plain.encoder_.has_grid()
+    assert not hasattr(density.encoder, "layout_")
+    fitted = TableEncoder().fit(frame)
+    assert not hasattr(fitted.set_params(atom_share=1.0), "layout_")

@@ -2,41 +2,60 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, ClassVar
 
 import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import Interval, StrOptions
 
+from skbellman.state import renewed
 from skbellman.tables.collinearity import dependent_columns
 from skbellman.tables.columns.base import Codes, Column, Coordinates, LogMeasure, Values
 from skbellman.tables.containers import Container, container_of
 from skbellman.tables.declared import declared_categories
-from skbellman.tables.gaps import Gaps
+from skbellman.tables.gaps import Gaps, evenly
 from skbellman.tables.kinds import Cells, is_missing
 from skbellman.tables.layout import Layout, Piece
 from skbellman.tables.learning import ColumnLearner
 from skbellman.tables.measures import TableMeasure
+from skbellman.tables.parts import parts_of
 from skbellman.tables.reading import TableReader
 from skbellman.tables.straightening import straightened
+from skbellman.validation import validate_table
 
 
-class TableEncoder:
-    """Map a frame or array of n rows to a matrix of shape (n, n_dims), and back.
+class TableEncoder(BaseEstimator):
+    """How the columns of a table are read: which are categories, on a grid, or have atoms.
 
-    Coordinates of numbers come first, then those of categories. Missing values are NaN among the
-    coordinates, and have log-measure 0.
+    It maps a frame or array of n rows to a matrix of shape (n, n_dims), and back. Coordinates of
+    numbers come first, then those of categories. Missing values are NaN among the coordinates.
+    Densities of two tables can be compared or added up if they have one encoder.
 
     Parameters
     ----------
-    categorical_features : "from_dtype", None, or sequence of names, positions or booleans
-    max_categories : int
-    handle_unknown : {"zero_density", "error"}
-    dequantize : bool
-    atom_share : float
-        Of a numeric column that a value must hold to be an atom; 1 for no atoms, and no values on a
-        coarse grid that are modelled one by one.
+    categorical_features : "from_dtype", None, or array-like of int, str or bool, \
+            default="from_dtype"
+        Which columns are categories. "from_dtype" takes strings, booleans and categorical
+        dtypes of a frame.
+    max_categories : int, default=100
+        A column with more categories is an error.
+    handle_unknown : {"zero_density", "error"}, default="zero_density"
+        What a category, or a value of a constant column, that was not in the table does to
+        a score: log-density -inf, or an error that names it.
+    dequantize : bool, default=True
+        Whether numeric columns on a grid (integers, prices) are recognised. They are fitted
+        spread uniformly over a step, or value by value where there are up to 24, and sampled on
+        the grid; an integer's score is a log-probability per unit.
+    atom_share : float, default=0.05
+        Of a numeric column that a value must hold to be an atom, with a probability in place of
+        a density (the zeros of a capital gain); it must also be there three times as often as the
+        values next to it. 1 for no atoms, and no values on a coarse grid that are modelled one by
+        one.
 
     Attributes
     ----------
@@ -47,7 +66,27 @@ class TableEncoder:
     gaps : Gaps
         Which columns were missing together.
     is_categorical_ : array of bool, shape (n_features,)
+        Which columns are categories.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skbellman import BellmanDiffusionDensity, TableEncoder
+    >>> X = np.random.default_rng(0).normal(size=(90, 2))
+    >>> encoder = TableEncoder(dequantize=False).fit(X)
+    >>> first = BellmanDiffusionDensity(encoder=encoder, n_steps=5, random_state=0).fit(X[:50])
+    >>> second = BellmanDiffusionDensity(encoder=encoder, n_steps=5, random_state=0).fit(X[50:])
+    >>> first.measure_ == second.measure_
+    True
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
+        "max_categories": [Interval(Integral, 2, None, closed="left")],
+        "handle_unknown": [StrOptions({"zero_density", "error"})],
+        "dequantize": ["boolean"],
+        "atom_share": [Interval(Real, 0, 1, closed="right")],
+    }
 
     def __init__(
         self,
@@ -63,21 +102,53 @@ class TableEncoder:
         self.dequantize = dequantize
         self.atom_share = atom_share
 
-    def fit(self, X: Any) -> TableEncoder:
-        """Learn each column's map; warn of columns that are linear functions of others."""
+    def fit(self, X: Any, y: Any = None) -> TableEncoder:
+        """Learn each column's map; warn of columns that are linear functions of others.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            At least two rows.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : TableEncoder
+            The fitted encoder.
+
+        Raises
+        ------
+        ValueError
+            As `BellmanDiffusionDensity.fit` does, for what no density can be fitted to.
+
+        Examples
+        --------
+        >>> from skbellman import TableEncoder
+        >>> TableEncoder().fit([[0.1, 1.0], [0.4, 2.0], [0.2, 2.0]]).is_categorical_
+        array([False, False])
+        """
+        with renewed(self) as draft:
+            X = validate_table(draft, X, reset=True)
+            draft._learn(X)
+        return self
+
+    def _learn(self, X: Any) -> None:
         self.container_: Container = container_of(X)(X)
         learner = ColumnLearner(
             self.container_, self.max_categories, self.dequantize, self.atom_share
         )
-        fitted, values = [], []
+        fitted, values, missing = [], [], []
         for j, declared in enumerate(declared_categories(self.categorical_features, self.names)):
             column, found = learner.learn(X, j, None if declared is None else bool(declared))
             fitted.append(column)
-            values.append(found)
+            # The table is never there as a whole in double precision.
+            values.append(evenly(found))
+            missing.append(is_missing(found))
         kinds = [column.kind for column in fitted]
         self.reader_ = TableReader(self.container_, kinds)
         self.is_categorical_ = np.array([kind.is_categorical for kind in kinds])
-        self.gaps = Gaps.among(values)
+        self.gaps = Gaps.among(missing)
         columns = straightened([f.column for f in fitted], values)
         self.fitted_ = [
             replace(f, column=column) for f, column in zip(fitted, columns, strict=True)
@@ -86,7 +157,60 @@ class TableEncoder:
         self.layout_ = Layout(columns)
         if not self.layout_.n_dims:
             raise ValueError("Every column of X is constant: there is no density to fit.")
+
+    def fitted_to(self, X: Any) -> TableEncoder:
+        """Return a copy fitted to a table, or itself if it is fitted: then X has to suit it.
+
+        Raises
+        ------
+        ValueError
+            If X has other columns than the table that it is fitted to, or other categories.
+        """
+        if not hasattr(self, "layout_"):
+            self._validate_params()
+            return copy.deepcopy(self).fit(X)
+        if (names := container_of(X).names_of(X)) != self.names:
+            raise ValueError(
+                f"The columns of X are {names}, those of the encoder {self.names}: fit the encoder "
+                "to a table with the columns of X."
+            )
+        for _, part in parts_of(X, 2**16):
+            self.check_known(self.read(part), " Fit the encoder to a table that holds it.")
         return self
+
+    def set_params(self, **params: Any) -> TableEncoder:
+        """Set parameters; a fitted encoder is no longer fitted, if there are any.
+
+        Parameters
+        ----------
+        **params : dict
+            By name.
+
+        Returns
+        -------
+        self : TableEncoder
+            The encoder.
+
+        Raises
+        ------
+        ValueError
+            For a name that is no parameter.
+
+        Examples
+        --------
+        >>> from skbellman import TableEncoder
+        >>> TableEncoder().set_params(max_categories=20).max_categories
+        20
+        """
+        if params:
+            for name in [name for name in vars(self) if name not in self.get_params(deep=False)]:
+                delattr(self, name)
+        super().set_params(**params)
+        return self
+
+    def __sklearn_clone__(self) -> TableEncoder:
+        """Return a copy: what it is fitted to is part of what is asked for."""
+        return copy.deepcopy(self)
 
     @property
     def names(self) -> list[Any]:

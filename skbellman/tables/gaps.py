@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skbellman.tables.kinds import Cells, is_missing
+from skbellman.tables.kinds import Cells
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,10 @@ class Gaps:
     shares: np.ndarray
 
     @classmethod
-    def among(cls, values: list[np.ndarray]) -> Gaps:
-        """Return the gaps of columns."""
-        missing = np.column_stack([is_missing(v) for v in values])
-        patterns, counts = np.unique(missing, axis=0, return_counts=True)
-        return cls(patterns, counts / len(missing))
+    def among(cls, missing: list[np.ndarray]) -> Gaps:
+        """Return the gaps of columns, each of which says which of its values are missing, (n,)."""
+        patterns, counts = np.unique(np.column_stack(missing), axis=0, return_counts=True)
+        return cls(patterns, counts / counts.sum())
 
     def draw(self, n_rows: int, given: list[Cells] | None, rng: np.random.Generator) -> np.ndarray:
         """Return gaps, (n_rows, n_features), as often as they were, but where given."""
@@ -37,15 +36,14 @@ class Gaps:
         return gaps if given is None else gaps & np.column_stack([c.missing for c in given])
 
 
-def whole_rows(
-    values: list[np.ndarray], columns: list[int], most: int = 100_000
-) -> list[np.ndarray]:
-    """Return these columns, of numbers, in the rows in which none of them is missing.
+def evenly(values: np.ndarray, most: int = 100_000) -> np.ndarray:
+    """Return a column's values in about ``most`` rows at most, evenly chosen: a copy."""
+    return values[:: -(-len(values) // most)].copy()
 
-    Of more rows, about ``most`` are looked at, evenly.
-    """
+
+def whole_rows(values: list[np.ndarray], columns: list[int]) -> list[np.ndarray]:
+    """Return these columns, of numbers, in the rows in which none of them is missing."""
     if not columns:
         return []
-    every = -(-len(values[columns[0]]) // most)
-    matrix = np.column_stack([values[j][::every] for j in columns])
+    matrix = np.column_stack([values[j] for j in columns])
     return list(matrix[~np.isnan(matrix).any(1)].T)
