@@ -344,7 +344,9 @@ def test_a_fitted_encoder_is_used_as_it_is_and_survives_a_clone():
     assert density.measure_ == copied.fit(frame[40:]).measure_
     with pytest.raises(ValueError, match=r"columns of X are \['c', 'x'\]"):
         density.fit(frame[["c", "x"]])
-    with pytest.raises(ValueError, match="'c' holds 'z'.*Fit the encoder to a table that holds it"):
+    with pytest.raises(
+        ValueError, match=r"'c' holds 'z'.*Fit the encoder to a table that holds it"
+    ):
         density.fit(frame.assign(c="z"))
     with pytest.raises(ValueError, match="categorical_features is a parameter of the encoder"):
         clone(density).set_params(categorical_features=["c"]).fit(frame)
