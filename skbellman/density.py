@@ -31,7 +31,9 @@ from skbellman.schedule import NoiseSchedule
 from skbellman.settings import with_own_settings
 from skbellman.state import renewed
 from skbellman.tables import CategoricalColumn, Cells, TableEncoder, is_missing
+from skbellman.tables.containers import container_of
 from skbellman.tables.parts import parts_of
+from skbellman.tables.references import Measure, measure_of
 from skbellman.training import Plan, Record
 from skbellman.validation import check_count, validate_table
 
@@ -139,6 +141,11 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         Of a numeric column that a value must hold to be an atom, with a probability in place of
         a density (the zeros of a capital gain); it must also be there three times as often as the
         values next to it. 1 for no atoms.
+    encoder : TableEncoder, optional
+        Fitted, such as the `encoder_` of another density of the same columns. It is used as it
+        is, so that log-densities of both are relative to one measure. How columns are read is then
+        its own: categorical_features, max_categories, handle_unknown, dequantize and atom_share
+        are not looked at.
     device : str, default="auto"
         "cpu", "cuda", ...; "auto" takes a GPU if there is one.
     verbose : int, default=0
@@ -223,6 +230,7 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         "handle_unknown": [StrOptions({"zero_density", "error"})],
         "dequantize": ["boolean"],
         "atom_share": [Interval(Real, 0, 1, closed="right")],
+        "encoder": [TableEncoder, None],
         "device": [str],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
@@ -257,6 +265,7 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         handle_unknown: str = "zero_density",
         dequantize: bool = True,
         atom_share: float = 0.05,
+        encoder: TableEncoder | None = None,
         device: str = "auto",
         verbose: int = 0,
         random_state: Any = None,
@@ -287,6 +296,7 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         self.handle_unknown = handle_unknown
         self.dequantize = dequantize
         self.atom_share = atom_share
+        self.encoder = encoder
         self.device = device
         self.verbose = verbose
         self.random_state = random_state
@@ -339,14 +349,7 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         X = validate_table(draft, X, reset=True)
         random_state = check_random_state(self.random_state)
         rng = np.random.default_rng(random_state.randint(2**31))
-        encoder = TableEncoder(
-            self.categorical_features,
-            self.max_categories,
-            self.handle_unknown,
-            self.dequantize,
-            # The paper's objectives take numbers only.
-            self.atom_share if self.objective == "denoising" else 1.0,
-        ).fit(X)
+        encoder = self._encoder_for(X)
         if self.objective != "denoising":
             _check_for_paper(encoder, self.objective)
         device = resolve_device(self.device)
@@ -368,6 +371,24 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
         draft.history_ = _history(fit.record)
         draft.n_iter_, draft.stopped_ = fit.record.best_step, fit.record.ended
         return fit
+
+    def _encoder_for(self, X: Any) -> TableEncoder:
+        """Return the encoder of a table: the one that is given, or one that is fitted to it."""
+        if self.encoder is not None:
+            return _checked_encoder(self.encoder, X)
+        return TableEncoder(
+            self.categorical_features,
+            self.max_categories,
+            self.handle_unknown,
+            self.dequantize,
+            # The paper's objectives take numbers only.
+            self.atom_share if self.objective == "denoising" else 1.0,
+        ).fit(X)
+
+    @property
+    def measure_(self) -> Measure:
+        """What log-densities are relative to, column by column."""
+        return measure_of(self.encoder_)
 
     def score_samples(
         self, X: Any, *, columns: Sequence[Any] | None = None, given: Sequence[Any] | None = None
@@ -762,6 +783,24 @@ class BellmanDiffusionDensity(PortableMixin, CallbackSupportMixin, DensityMixin,
 
 def _chunk_sizes(n_rows: int) -> list[int]:
     return [min(_SAMPLE_CHUNK, n_rows - k) for k in range(0, n_rows, _SAMPLE_CHUNK)]
+
+
+def _checked_encoder(encoder: TableEncoder, X: Any) -> TableEncoder:
+    """Return a given encoder, which has to be fitted, and to the columns and levels of a table."""
+    if not hasattr(encoder, "blocks_"):
+        raise ValueError("encoder is not fitted: pass the encoder_ of a fitted density.")
+    names = container_of(X).names_of(X)
+    if names != encoder.names:
+        raise ValueError(
+            f"The columns of X are {names}, those of the encoder {encoder.names}: fit the encoder "
+            "to a table with the columns of X."
+        )
+    for _, rows in parts_of(X, _SAMPLE_CHUNK):
+        try:
+            encoder.check_known(encoder.read(rows))
+        except ValueError as error:
+            raise ValueError(f"{error} Fit the encoder to a table that holds it.") from error
+    return encoder
 
 
 def _check_for_paper(encoder: TableEncoder, objective: str) -> None:
