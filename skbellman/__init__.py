@@ -1,5 +1,6 @@
 """Densities of tables that one can do arithmetic with, as scikit-learn estimators."""
 
+from skbellman.algebra import ShardedDensity
 from skbellman.density import BellmanDiffusionDensity
 from skbellman.imputer import BellmanImputer
 from skbellman.training import TrainingDivergedError
@@ -10,6 +11,7 @@ __all__ = [
     "BellmanImputer",
     "DistributionalValueEstimator",
     "MixtureOfReturns",
+    "ShardedDensity",
     "TrainingDivergedError",
 ]
 __version__ = "0.1.0"

@@ -1,6 +1,25 @@
 """Arithmetic of fitted densities: each result is a density again."""
 
 from skbellman.algebra.base import Density, Estimate, check_same_measure
+from skbellman.algebra.comparison import Comparison, compare
+from skbellman.algebra.difference import DifferenceDensity, difference
 from skbellman.algebra.mixture import MixtureDensity, mixture
+from skbellman.algebra.rescaling import RescaledDensity, rescale
+from skbellman.algebra.reweighting import reweight
+from skbellman.algebra.sharded import ShardedDensity
 
-__all__ = ["Density", "Estimate", "MixtureDensity", "check_same_measure", "mixture"]
+__all__ = [
+    "Comparison",
+    "Density",
+    "DifferenceDensity",
+    "Estimate",
+    "MixtureDensity",
+    "RescaledDensity",
+    "ShardedDensity",
+    "check_same_measure",
+    "compare",
+    "difference",
+    "mixture",
+    "rescale",
+    "reweight",
+]

@@ -52,12 +52,13 @@ class MixtureDensity(Density):
 
     Examples
     --------
-    >>> from sklearn.datasets import load_iris
+    >>> import numpy as np
+    >>> from sklearn.base import clone
     >>> from skbellman import BellmanDiffusionDensity
     >>> from skbellman.algebra import MixtureDensity
-    >>> X = load_iris().data[:, :2]
-    >>> first = BellmanDiffusionDensity(n_steps=5, random_state=0).fit(X)
-    >>> second = BellmanDiffusionDensity(n_steps=5, random_state=1, encoder=first.encoder_).fit(X)
+    >>> X = np.random.default_rng(0).normal(size=(100, 2))
+    >>> first = BellmanDiffusionDensity(n_steps=5, n_nodes=8, random_state=0).fit(X)
+    >>> second = clone(first).set_params(encoder=first.encoder_).fit(X)
     >>> both = MixtureDensity([first, second], weights=[3, 1])
     >>> both.weights_
     array([0.75, 0.25])
@@ -213,14 +214,15 @@ def mixture(
 
     Examples
     --------
-    >>> from sklearn.datasets import load_iris
+    >>> import numpy as np
+    >>> from sklearn.base import clone
     >>> from skbellman import BellmanDiffusionDensity
     >>> from skbellman.algebra import mixture
-    >>> X = load_iris().data[:, :2]
-    >>> old = BellmanDiffusionDensity(n_steps=5, random_state=0).fit(X[:100])
-    >>> new = BellmanDiffusionDensity(n_steps=5, random_state=1, encoder=old.encoder_).fit(X[100:])
-    >>> mixture([old, new], weights=[100, 50]).score_samples(X).shape
-    (150,)
+    >>> X = np.random.default_rng(0).normal(size=(100, 2))
+    >>> old = BellmanDiffusionDensity(n_steps=5, n_nodes=8, random_state=0).fit(X[:50])
+    >>> new = clone(old).set_params(encoder=old.encoder_).fit(X[50:])
+    >>> mixture([old, new], weights=[50, 50]).score_samples(X).shape
+    (100,)
     """
     return MixtureDensity(densities, weights, n_jobs)
 
