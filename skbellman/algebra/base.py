@@ -22,7 +22,9 @@ class Estimate(NamedTuple):
     Parameters
     ----------
     value : float
+        The mean.
     standard_error : float
+        Of the mean; NaN where it is infinite.
 
     Examples
     --------

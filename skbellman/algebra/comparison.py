@@ -15,7 +15,7 @@ from skbellman.algebra.base import (
     measure_of_density,
     names_of,
 )
-from skbellman.algebra.rows import as_table, cells_of_column, position_of, with_values
+from skbellman.algebra.rows import as_table, numbers_of, position_of, with_values
 from skbellman.algebra.thinning import Thinning
 from skbellman.settings import with_own_settings
 from skbellman.tables.kinds import NUMBERS
@@ -225,7 +225,7 @@ class Comparison:
         return slope
 
     def _numbers(self, X: Any, name: Any) -> np.ndarray:
-        return cells_of_column(X, position_of(X, name, names_of(self.a)) or 0).numbers()
+        return numbers_of(X, position_of(X, name, names_of(self.a)))
 
 
 def compare(a: Any, b: Any) -> Comparison:

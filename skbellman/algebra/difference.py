@@ -33,7 +33,7 @@ class DifferenceDensity(Density):
     p, q : fitted densities
         Relative to the same measure.
     weight : float
-        w, above 0.
+        The w of the formula, above 0.
     n_samples : int, default=1000
         Draws by which the integral is estimated.
     random_state : int, RandomState instance or None, default=None
@@ -205,7 +205,7 @@ def difference(
     p, q : fitted densities
         Relative to the same measure: fitted with one encoder.
     weight : float
-        w, above 0.
+        The w of the formula, above 0.
     n_samples : int, default=1000
         Draws from p by which the constant is estimated.
     random_state : int, RandomState instance or None, default=None

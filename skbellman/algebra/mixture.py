@@ -182,7 +182,9 @@ class MixtureDensity(Density):
         parts = [(X, columns) for _ in self.densities]
         return np.stack(self._of_each(_score, parts), axis=1) + np.log(self.weights_)
 
-    def _of_each(self, function: Callable[..., Any], arguments: Sequence[tuple]) -> list[Any]:
+    def _of_each(
+        self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]
+    ) -> list[Any]:
         """Return what a function says of each part, with arguments of its own."""
         calls = zip(self.densities, arguments, strict=True)
         return Parallel(n_jobs=self.n_jobs)(delayed(function)(part, *args) for part, args in calls)

@@ -99,6 +99,7 @@ def reweight(density: Any, column: Any, probabilities: Mapping[Any, float]) -> M
     Parameters
     ----------
     density : fitted density
+        Of a table with that column.
     column : name, or position for an array
         A categorical column.
     probabilities : mapping of level to probability

@@ -73,6 +73,15 @@ def cells_of_column(X: Any, position: int, as_categories: bool = False) -> Cells
     return container_of(X).cells(X, position, as_categories)
 
 
+def numbers_of(X: Any, position: int | None) -> np.ndarray:
+    """Return the numbers of a column, NaN where they, or the whole column, are missing."""
+    if position is None:
+        return np.full(len(X), np.nan)
+    cells = cells_of_column(X, position)
+    # A column of gaps alone holds nothing of any kind.
+    return np.full(len(X), np.nan) if cells.missing.all() else cells.numbers()
+
+
 def with_values(X: Any, name: Any, position: int | None, values: np.ndarray) -> Any:
     """Return a table with other values in a column, which is added where it has no position."""
     if isinstance(X, np.ndarray):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from numbers import Integral
 from os import PathLike
 from typing import Any, ClassVar
@@ -19,12 +20,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from skbellman.algebra.base import Density, measure_of_density
 from skbellman.algebra.mixture import MixtureDensity
-from skbellman.algebra.rows import as_table, is_table, take
+from skbellman.algebra.rows import as_table, take
 from skbellman.density import BellmanDiffusionDensity
 from skbellman.settings import with_own_settings
 from skbellman.state import renewed
 from skbellman.tables.references import Measure
 from skbellman.validation import validate_table
+
+Shard = tuple[Any, Any, int]
 
 
 @with_own_settings
@@ -147,24 +150,17 @@ class ShardedDensity(Density, DensityMixin, BaseEstimator):
         ['north', 'south']
         """
         with renewed(self) as draft:
-            # That of a table that was fitted before says nothing about parts.
-            vars(draft).pop("row_keys_", None)
+            draft._forget_fit()
             rng = check_random_state(self.random_state)
             draft._seed = int(rng.randint(2**31))
-            parts = _parts_of(X)
-            first = validate_table(draft, X, reset=True) if parts is None else None
-            if parts is None:
-                parts = draft._divided(first, rng)
-            if not parts:
+            table = validate_table(draft, X, reset=True) if _is_rows(X) else None
+            parts = _parts_of(X) if table is None else draft._divided(table, rng)
+            first = next(parts, None)
+            if first is None:
                 raise ValueError("there is no part to fit a density to.")
-            draft._decide_encoder(first, parts)
-            draft.keys_ = list(parts)
-            fits = draft._fitted(parts)
-            draft.parts_, counts = [fit for fit, _ in fits], [n for _, n in fits]
-            draft._count(counts)
+            draft._decide_encoder(first[1] if table is None else table)
+            draft._keep(draft._fitted(chain([first], parts)))
             draft._name_columns()
-        if not hasattr(draft, "row_keys_"):
-            vars(self).pop("row_keys_", None)
         return self
 
     def add(self, X: Any, key: Any = None) -> ShardedDensity:
@@ -186,15 +182,23 @@ class ShardedDensity(Density, DensityMixin, BaseEstimator):
         ------
         ValueError
             If there is a shard of that name, or the encoder does not know a level of the part.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skbellman import BellmanDiffusionDensity, ShardedDensity
+        >>> X = np.random.default_rng(0).normal(size=(60, 2))
+        >>> estimator = BellmanDiffusionDensity(n_steps=1, n_nodes=4)
+        >>> density = ShardedDensity(estimator, n_shards=2, random_state=0).fit(X)
+        >>> density.add(X[:20], key="new").keys_
+        [0, 1, 'new']
         """
         check_is_fitted(self, "parts_")
         key = self._next_key() if key is None else key
         if key in self.keys_:
             raise ValueError(f"there is a shard {key!r} already: forget it, or give another key.")
-        [(part, n_rows)] = self._fitted({key: as_table(X) if _is_rows(X) else X})
         with renewed(self) as draft:
-            draft.parts_, draft.keys_ = [*self.parts_, part], [*self.keys_, key]
-            draft._count([*self.n_rows_, n_rows])
+            draft._keep([*self._shards(), *self._fitted([(key, X)])])
         return self
 
     def forget(self, key: Any) -> ShardedDensity:
@@ -214,17 +218,24 @@ class ShardedDensity(Density, DensityMixin, BaseEstimator):
         ------
         ValueError
             If there is no such shard, or no other.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skbellman import BellmanDiffusionDensity, ShardedDensity
+        >>> X = np.random.default_rng(0).normal(size=(60, 2))
+        >>> estimator = BellmanDiffusionDensity(n_steps=1, n_nodes=4)
+        >>> density = ShardedDensity(estimator, n_shards=2, random_state=0).fit(X)
+        >>> density.forget(0).keys_
+        [1]
         """
         check_is_fitted(self, "parts_")
         if key not in self.keys_:
             raise ValueError(f"there is no shard {key!r}: the shards are {self.keys_}.")
         if len(self.keys_) == 1:
             raise ValueError(f"{key!r} is the last shard: without it there is no density.")
-        kept = [k for k, name in enumerate(self.keys_) if name != key]
         with renewed(self) as draft:
-            draft.parts_ = [self.parts_[k] for k in kept]
-            draft.keys_ = [self.keys_[k] for k in kept]
-            draft._count(self.n_rows_[kept])
+            draft._keep(shard for shard in self._shards() if shard[0] != key)
         return self
 
     def score_samples(
@@ -246,6 +257,16 @@ class ShardedDensity(Density, DensityMixin, BaseEstimator):
         -------
         log_density : ndarray of shape (n_samples,)
             In the units of the columns, as the parts have it.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skbellman import BellmanDiffusionDensity, ShardedDensity
+        >>> X = np.random.default_rng(0).normal(size=(60, 2))
+        >>> estimator = BellmanDiffusionDensity(n_steps=1, n_nodes=4)
+        >>> density = ShardedDensity(estimator, n_shards=2, random_state=0).fit(X)
+        >>> density.score_samples(X, columns=[0], given=[1]).shape
+        (60,)
         """
         return self._mixture().score_samples(X, columns=columns, given=given)
 
@@ -264,7 +285,18 @@ class ShardedDensity(Density, DensityMixin, BaseEstimator):
         Returns
         -------
         X : DataFrame or ndarray
-            A table like the fitted one.
+            A table like the fitted one. With a table of m conditions, m * n_samples rows: those of
+            the first condition come first.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skbellman import BellmanDiffusionDensity, ShardedDensity
+        >>> X = np.random.default_rng(0).normal(size=(60, 2))
+        >>> estimator = BellmanDiffusionDensity(n_steps=1, n_nodes=4)
+        >>> density = ShardedDensity(estimator, n_shards=2, random_state=0).fit(X)
+        >>> density.sample(2, random_state=0, given={1: 0.5})[:, 1]
+        array([0.5, 0.5])
         """
         return self._mixture().sample(n_samples, random_state, given=given)
 
@@ -281,27 +313,32 @@ class ShardedDensity(Density, DensityMixin, BaseEstimator):
         check_is_fitted(self, "parts_")
         return MixtureDensity(self.parts_, self.n_rows_, self.n_jobs)
 
-    def _divided(self, X: Any, rng: np.random.RandomState) -> dict[Any, Any]:
-        """Return the shards of a table, whose rows are shuffled."""
-        n_shards = min(self.n_shards, len(X) // 2)
-        self.row_keys_ = rng.permutation(np.arange(len(X)) % n_shards)
-        return {k: take(X, np.flatnonzero(self.row_keys_ == k)) for k in range(n_shards)}
+    def _forget_fit(self) -> None:
+        """Drop what a fit need not set again."""
+        for name in ("row_keys_", "encoder_", "feature_names_in_"):
+            self.__dict__.pop(name, None)
 
-    def _decide_encoder(self, X: Any, parts: Mapping[Any, Any]) -> None:
-        """Decide the encoder by the whole table, or by the first part, if none is given."""
-        self._prototype = clone(self.estimator) if self.estimator is not None else _default()
+    def _divided(self, X: Any, rng: np.random.RandomState) -> Iterator[tuple[Any, Any]]:
+        """Iterate over the shards of a table, whose rows are shuffled."""
+        n_shards = min(self.n_shards, len(X) // 2)
+        self.row_keys_ = keys = rng.permutation(np.arange(len(X)) % n_shards)
+        return ((k, take(X, np.flatnonzero(keys == k))) for k in range(n_shards))
+
+    def _decide_encoder(self, part: Any) -> None:
+        """Decide the encoder by a table, or by one that has to be read, if none is given."""
+        default = BellmanDiffusionDensity()
+        self._prototype = default if self.estimator is None else clone(self.estimator)
         if not hasattr(self._prototype, "_encoder_for"):
             return
-        table = X
-        if table is None and self._prototype.encoder is None:
-            table = validate_table(clone(self._prototype), _read(next(iter(parts.values()))), True)
-        encoder = self._prototype.encoder
-        self.encoder_ = self._prototype._encoder_for(table) if encoder is None else encoder
-        self._prototype.set_params(encoder=self.encoder_)
+        self.encoder_ = self._prototype.encoder
+        if self.encoder_ is None:
+            table = validate_table(clone(self._prototype), _read(part), reset=True)
+            self.encoder_ = self._prototype._encoder_for(table)
+            self._prototype.set_params(encoder=self.encoder_)
 
-    def _fitted(self, parts: Mapping[Any, Any]) -> list[tuple[Any, int]]:
-        """Return a fitted density, and the number of rows, of each part."""
-        calls = [delayed(_fit_part)(self._seeded(key), part) for key, part in parts.items()]
+    def _fitted(self, parts: Iterable[tuple[Any, Any]]) -> list[Shard]:
+        """Return the fitted density, with its key and number of rows, of each part."""
+        calls = (delayed(_fit_part)(self._seeded(key), key, part) for key, part in parts)
         return Parallel(n_jobs=self.n_jobs)(calls)
 
     def _seeded(self, key: Any) -> Any:
@@ -313,8 +350,13 @@ class ShardedDensity(Density, DensityMixin, BaseEstimator):
             estimator.set_params(random_state=int(seed))
         return estimator
 
-    def _count(self, n_rows: Iterable[int]) -> None:
-        self.n_rows_ = np.array(list(n_rows))
+    def _shards(self) -> list[Shard]:
+        return list(zip(self.keys_, self.parts_, self.n_rows_.tolist(), strict=True))
+
+    def _keep(self, shards: Iterable[Shard]) -> None:
+        """Set the fitted attributes that speak of shards."""
+        keys, parts, n_rows = zip(*shards, strict=True)
+        self.keys_, self.parts_, self.n_rows_ = list(keys), list(parts), np.array(n_rows)
         self.weights_ = self.n_rows_ / self.n_rows_.sum()
 
     def _name_columns(self) -> None:
@@ -333,26 +375,25 @@ class ShardedDensity(Density, DensityMixin, BaseEstimator):
         return tags
 
 
-def _default() -> BellmanDiffusionDensity:
-    return BellmanDiffusionDensity()
-
-
-def _parts_of(X: Any) -> dict[Any, Any] | None:
-    """Return the parts of an iterable by their keys; None if it is a table."""
+def _parts_of(X: Any) -> Iterator[tuple[Any, Any]]:
+    """Iterate over keys and parts."""
     if isinstance(X, Mapping):
-        return dict(X)
-    if _is_rows(X):
-        return None
-    return dict(enumerate(X))
+        return iter(X.items())
+    return iter([(0, X)] if _is_to_be_read(X) else enumerate(X))
 
 
 def _is_rows(X: Any) -> bool:
     """Say whether X is a table, or looks like the rows of one, which other checks may refuse."""
-    if is_table(X) or hasattr(X, "shape") or not isinstance(X, Iterable):
-        return True
-    if isinstance(X, str | PathLike) or not isinstance(X, Sequence) or not len(X):
+    if _is_to_be_read(X) or isinstance(X, Mapping):
         return False
-    return not (_is_to_be_read(X[0]) or is_table(X[0]) and np.ndim(X[0]) == 2)
+    if hasattr(X, "shape") or not isinstance(X, Iterable):
+        return True
+    return isinstance(X, Sequence) and not any(map(_is_part, X[:1]))
+
+
+def _is_part(part: Any) -> bool:
+    """Say whether an item is a table, or stands for one, and is not a row."""
+    return _is_to_be_read(part) or len(getattr(part, "shape", ())) == 2
 
 
 def _is_to_be_read(part: Any) -> bool:
@@ -374,13 +415,14 @@ def _read(part: Any) -> Any:
 
 def _read_parquet(path: Any) -> Any:
     """Return the frame of a Parquet file, in the first library that is there."""
-    backends = [name for name in ("pandas", "polars", "pyarrow") if importlib.util.find_spec(name)]
+    libraries = ("pandas", "polars", "pyarrow")
+    backends: list[Any] = [name for name in libraries if importlib.util.find_spec(name)]
     if not backends:
         raise ImportError("Parquet files are read by pandas, polars or pyarrow: install one.")
     return nw.read_parquet(path, backend=backends[0]).to_native()
 
 
-def _fit_part(estimator: Any, part: Any) -> tuple[Any, int]:
-    """Return a density that is fitted to a part, and the number of its rows."""
+def _fit_part(estimator: Any, key: Any, part: Any) -> Shard:
+    """Return the key of a part, a density that is fitted to it, and the number of its rows."""
     table = as_table(_read(part))
-    return estimator.fit(table), len(table)
+    return key, estimator.fit(table), len(table)
