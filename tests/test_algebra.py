@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -28,6 +30,7 @@ from skbellman.algebra import (
 )
 from skbellman.algebra.base import Density
 from skbellman.fields import GaussianMixtureField, Mixture
+from skbellman.tables import TableEncoder
 from skbellman.tables.references import ColumnMeasure, measure_of
 
 EXACT = {"rtol": 0, "atol": 1e-12}
@@ -224,6 +227,13 @@ def test_reweighted_marginals_and_posteriors_follow():
     )
 
 
+def test_reweighted_row_without_its_category():
+    shifted, X = reweight(first(), "c", {"a": 0.1, "b": 0.9}), rows()
+    marginal = shifted.score_samples(X, columns=["x", "y"])
+    X.loc[2, "c"] = None
+    np.testing.assert_allclose(shifted.score_samples(X)[2], marginal[2], **EXACT)
+
+
 def test_reweighted_draws_have_the_new_shares():
     shifted = reweight(first(), "c", {"a": 0.1, "b": 0.9})
     drawn = shifted.sample(600, random_state=0)
@@ -294,17 +304,29 @@ def test_rescale_and_back_is_the_density_itself():
 
 def test_conditions_are_read_and_kept_in_the_new_unit():
     scaled = rescale(first(), {"x": (0.1, 0.3)})
-    value = 0.7123456789
+    values = np.random.default_rng(0).random(50)
+    assert (0.1 * ((values - 0.3) / 0.1) + 0.3 != values).any()  # rounding would show
+    drawn = scaled.sample(2, random_state=0, given=pd.DataFrame({"x": values}))
+    np.testing.assert_array_equal(drawn["x"], values.repeat(2))
+    for value in values[:10]:
+        assert scaled.sample(1, random_state=0, given={"x": value})["x"][0] == value
+    value = 0.7
     for given in ({"x": value}, pd.DataFrame({"x": [value]})):
         drawn = scaled.sample(400, random_state=0, given=given)
-        assert (drawn["x"] == value).all()  # bit for bit
         row = pd.DataFrame({"x": [(value - 0.3) / 0.1], "c": ["b"]})
         assert_frequency(
             drawn["c"] == "b", np.exp(first().score_samples(row, columns=["c"], given=["x"]))[0]
         )
-    # A mixture asks for the row of a condition in its own unit.
-    mixed = mixture([scaled, scaled])
-    assert (mixed.sample(3, random_state=0, given={"x": value})["x"] == value).all()
+
+
+def test_mixture_asks_for_the_row_of_a_condition_in_its_own_unit():
+    parts = [rescale(normal(mean), {"x": (2.0, 100.0)}) for mean in (0.0, 5.0)]
+    mixed, given = mixture(parts, [1, 3]), pd.DataFrame({"x": [104.0], "c": ["a"]})
+    shares = [0.25 * norm.pdf(2.0), 0.75 * norm.pdf(2.0, 5.0)]
+    moved = [rescale(p, {"y": (1.0, 10.0 * k)}) for k, p in enumerate(parts)]
+    drawn = mixture(moved, [1, 3]).sample(400, random_state=0, given={"x": 104.0})
+    assert_frequency(drawn["y"] > 5.0, shares[1] / sum(shares))
+    assert np.isfinite(mixed.score_samples(given, columns=["c"], given=["x"])).all()
 
 
 def test_an_atom_keeps_its_probability():
@@ -389,6 +411,7 @@ def test_difference_draws_where_it_is_positive():
     given = rest.sample(250, random_state=0, given=pd.DataFrame({"c": ["a", "b"]}))
     assert given["c"].tolist() == ["a"] * 250 + ["b"] * 250
     assert_frequency(given["x"] < -0.5, probability)
+    assert np.isfinite(rest.score_samples(given)).all()
 
 
 def test_small_difference_is_exact():
@@ -614,6 +637,19 @@ def test_shards_know_scikit_learn(estimator, sharded):
     assert few.n_rows_.tolist() == [3, 2]
 
 
+def test_refit_forgets_the_division_of_the_rows(estimator):
+    density = ShardedDensity(estimator, n_shards=2, random_state=0).fit(table(20))
+    assert density.row_keys_.shape == (20,)
+    assert not hasattr(density.fit([table(20)]), "row_keys_")
+
+
+def test_encoder_that_does_not_fit_is_refused(estimator):
+    with pytest.raises(ValueError, match=r"columns of X are \['z', 'c'\], those of the encoder"):
+        clone(estimator).fit(table(20).rename(columns={"x": "z"}))
+    with pytest.raises(ValueError, match="encoder is not fitted"):
+        clone(estimator).set_params(encoder=TableEncoder()).fit(table(20))
+
+
 def test_shards_are_refused_by_name(sharded):
     with pytest.raises(ValueError, match=r"no shard 7: the shards are \[0, 1, 2\]"):
         sharded.forget(7)
@@ -647,3 +683,25 @@ def test_docstring_is_complete(name):
 def test_algebra_has_the_words_of_a_density():
     for name in ("MixtureDensity", "RescaledDensity", "DifferenceDensity", "ShardedDensity"):
         assert issubclass(getattr(skbellman.algebra, name), Density)
+
+
+@pytest.fixture(scope="module")
+def page():
+    return (Path(__file__).parent.parent / "doc" / "arithmetic.md").read_text()
+
+
+def test_page_runs(page):
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    names: dict = {}
+    for block in blocks:
+        # Few steps, nodes and levels: what is tested is that the page runs.
+        quick = block.replace("n_steps=20", "n_steps=1, n_nodes=2, n_levels=5")
+        exec(quick.replace("(100, random", "(20, random").replace("=100", "=20"), names)
+    assert len(blocks) == 7
+    assert names["sharded"].keys_ == [0, 1]
+
+
+def test_sentences_of_the_page_are_short(page):
+    prose = re.sub(r"```.*?```", "", page, flags=re.DOTALL)
+    sentences = re.split(r"(?<=[.:;!?])\s+", prose)
+    assert max(len(sentence.split()) for sentence in sentences) < 30
