@@ -355,6 +355,9 @@ def test_values_of_a_grid_keep_their_probabilities():
     assert scaled.measure_[0].step == 0.05
     drawn = scaled.sample(5, random_state=0, given={"n": 0.75})
     assert (drawn["n"] == 0.75).all()
+    # Whole numbers of the old unit would refuse it.
+    drawn = mixture([scaled, scaled]).sample(2, random_state=0, given={"n": 0.75})
+    assert (drawn["n"] == 0.75).all()
     doubled = rescale(p, {"n": (2, 1)}).sample(20, random_state=0)["n"]
     assert doubled.dtype == np.int64
     assert (doubled % 2 == 1).all()
