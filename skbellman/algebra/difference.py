@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from skbellman.algebra.base import Density, check_same_measure, names_of
-from skbellman.algebra.rows import as_table, cells_of_column, is_table, position_of, take
+from skbellman.algebra.rows import as_table, cells_of_column, holds_rows, position_of, take
 from skbellman.algebra.thinning import Thinning
 from skbellman.settings import with_own_settings
 from skbellman.validation import check_count
@@ -153,7 +153,7 @@ class DifferenceDensity(Density):
             If nearly nothing is accepted.
         """
         n_samples, rng = check_count("n_samples", n_samples), check_random_state(random_state)
-        if given is not None and (is_table(given) or not hasattr(given, "keys")):
+        if holds_rows(given):
             table = as_table(given)
             rows = np.arange(len(table)).repeat(n_samples)
             return self._thinning.fill(take(table, rows), rng)

@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
 from skbellman.algebra.base import Density, check_same_measure, names_of
-from skbellman.algebra.rows import as_table, held_names, is_table, stack, take
+from skbellman.algebra.rows import as_table, held_names, holds_rows, stack, take
 from skbellman.settings import with_own_settings
 from skbellman.tables.kinds import is_gap
 from skbellman.validation import check_count
@@ -135,7 +135,7 @@ class MixtureDensity(Density):
             As the parts do; for conditions under which no part has any density.
         """
         n_samples, rng = check_count("n_samples", n_samples), check_random_state(random_state)
-        if given is not None and (is_table(given) or not hasattr(given, "keys")):
+        if holds_rows(given):
             return self._fill(as_table(given), n_samples, rng)
         shares = self.weights_ if given is None else self._shares_given(given)
         counts = rng.multinomial(n_samples, shares / shares.sum())

@@ -14,7 +14,7 @@ from skbellman.algebra.reweighting import column_measure
 from skbellman.algebra.rows import (
     as_table,
     cells_of_column,
-    is_table,
+    holds_rows,
     numbers_of,
     position_of,
     with_values,
@@ -145,7 +145,7 @@ class RescaledDensity(Density):
             else the column has floats.
         """
         rng = check_random_state(random_state)
-        if given is not None and (is_table(given) or not hasattr(given, "keys")):
+        if holds_rows(given):
             table = as_table(given)
             drawn = self.density.sample(n_samples, random_state=rng, given=self._back(table))
             kept = {name: self._numbers(table, name) for name in self.units}

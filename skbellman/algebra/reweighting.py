@@ -13,7 +13,7 @@ from skbellman.algebra.mixture import MixtureDensity
 from skbellman.algebra.rows import (
     as_table,
     cells_of_column,
-    is_table,
+    holds_rows,
     position_of,
     take,
     with_values,
@@ -67,7 +67,7 @@ class DensityGivenLevel(Density):
 
     def sample(self, n_samples: int = 1, random_state: Any = None, *, given: Any = None) -> Any:
         """Draw rows that have the level, and the given values beside it."""
-        if given is not None and (is_table(given) or not hasattr(given, "keys")):
+        if holds_rows(given):
             given = self._with_level(as_table(given))
         else:
             given = {**(given or {}), self.column: self.level}

@@ -17,9 +17,11 @@ def as_table(X: Any) -> Any:
     return X if nw.dependencies.is_into_dataframe(X) else np.asarray(X)
 
 
-def is_table(X: Any) -> bool:
-    """Say whether X is a frame or an array."""
-    return isinstance(X, np.ndarray) or nw.dependencies.is_into_dataframe(X)
+def holds_rows(given: Any) -> bool:
+    """Say whether conditions are a table with a row for each, and not one mapping or none."""
+    return given is not None and (
+        nw.dependencies.is_into_dataframe(given) or not hasattr(given, "keys")
+    )
 
 
 def take(X: Any, rows: np.ndarray) -> Any:

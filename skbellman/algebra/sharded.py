@@ -384,9 +384,9 @@ def _parts_of(X: Any) -> Iterator[tuple[Any, Any]]:
 
 def _is_rows(X: Any) -> bool:
     """Say whether X is a table, or looks like the rows of one, which other checks may refuse."""
-    if _is_to_be_read(X) or isinstance(X, Mapping):
+    if _is_to_be_read(X):
         return False
-    if hasattr(X, "shape") or not isinstance(X, Iterable):
+    if hasattr(X, "shape") or not isinstance(X, Iterable):  # some sparse matrices are mappings
         return True
     return isinstance(X, Sequence) and not any(map(_is_part, X[:1]))
 
