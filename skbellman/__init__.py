@@ -1,5 +1,6 @@
 """Densities of tables that one can do arithmetic with, as scikit-learn estimators."""
 
+from skbellman.algebra import ShardedDensity
 from skbellman.density import BellmanDiffusionDensity
 from skbellman.imputer import BellmanImputer
 from skbellman.paper_density import PaperDensity
@@ -14,6 +15,7 @@ __all__ = [
     "DistributionalValueEstimator",
     "MixtureOfReturns",
     "PaperDensity",
+    "ShardedDensity",
     "TableEncoder",
     "TrainingDivergedError",
 ]

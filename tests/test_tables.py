@@ -353,7 +353,7 @@ def test_a_fitted_encoder_is_used_as_it_is_and_survives_a_clone():
 
 
 def test_an_unfitted_encoder_has_parameters_to_search():
-    frame = pd.DataFrame({"k": np.arange(40) % 4, "x": np.random.default_rng(0).normal(size=40)})
+    frame = pd.DataFrame({"k": np.arange(40), "x": np.random.default_rng(0).normal(size=40)})
     density = BellmanDiffusionDensity(encoder=TableEncoder(), n_steps=2, width=8, random_state=0)
     plain = clone(density).set_params(encoder__dequantize=False).fit(frame)
     assert density.fit(frame).encoder_.has_grid()

@@ -47,7 +47,7 @@ class FittedColumn:
         reference = self.column.measure
         # Length is the same from wherever it is counted.
         unit = self.kind.held if reference == Lebesgue() else self.kind.number_unit
-        return ColumnMeasure(self.name, reference, unit)
+        return ColumnMeasure(self.name, reference, unit, self.kind.held)
 
     def check_known(self, values: Values, remedy: str = "", n_shown: int = 8) -> None:
         """Refuse values that were not there in fit, if the column takes no others."""

@@ -8,12 +8,44 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
+
+import numpy as np
 
 
 @dataclass(frozen=True)
-class Lebesgue:
+class Reference:
+    """What the score of a column is a density with respect to, in the numbers of the column."""
+
+    @property
+    def step(self) -> float:
+        """The step of a grid; 0 without one."""
+        return 0.0
+
+    @property
+    def levels(self) -> tuple[Any, ...] | None:
+        """The only values that the column takes, each with a probability; None if others."""
+        return None
+
+    @property
+    def atoms(self) -> tuple[float, ...]:
+        """Values with a probability in a column that has a density elsewhere."""
+        return ()
+
+    def snapped(self, values: np.ndarray) -> np.ndarray:
+        """Return numbers, those that are points of the measure but for rounding moved onto them."""
+        for point in (*self.atoms, *(self.levels or ())):
+            values = np.where(np.isclose(values, point, rtol=1e-9, atol=0.0), point, values)
+        return values
+
+    def rescaled(self, scale: float, shift: float) -> Reference:
+        """Return the measure of scale * x + shift."""
+        return self
+
+
+@dataclass(frozen=True)
+class Lebesgue(Reference):
     """Length: every value of an interval is possible, none has a probability."""
 
     def __str__(self) -> str:
@@ -21,7 +53,7 @@ class Lebesgue:
 
 
 @dataclass(frozen=True, eq=False)
-class Grid:
+class Grid(Reference):
     """The points of a grid, each with the mass of a step, so that scores are per unit.
 
     Equal to another if the points are the same, up to rounding: any of them may be the origin.
@@ -38,8 +70,8 @@ class Grid:
     (True, False)
     """
 
-    origin: float
-    step: float
+    origin: float = 0.0
+    step: float = 1.0
     # Shares of a step that steps and origins may differ by.
     step_rounding: ClassVar[float] = 1e-6
     origin_rounding: ClassVar[float] = 1e-3
@@ -54,12 +86,22 @@ class Grid:
             and off <= self.origin_rounding * self.step
         )
 
+    def snapped(self, values: np.ndarray) -> np.ndarray:
+        """Return numbers, those on the grid but for rounding moved onto it."""
+        n_steps = (values - self.origin) / self.step
+        nearest = self.origin + np.rint(n_steps) * self.step
+        return np.where(np.abs(n_steps - np.rint(n_steps)) < self.step_rounding, nearest, values)
+
+    def rescaled(self, scale: float, shift: float) -> Reference:
+        """Return the measure of scale * x + shift."""
+        return Grid(scale * self.origin + shift, _rounded(abs(scale) * self.step))
+
     def __str__(self) -> str:
         return f"a grid of step {self.step:g} through {self.origin:g}"
 
 
 @dataclass(frozen=True)
-class Levels:
+class Levels(Reference):
     """Counts of levels, in the order of their codes: each has a probability.
 
     Parameters
@@ -67,14 +109,18 @@ class Levels:
     levels : tuple
     """
 
-    levels: tuple[Any, ...]
+    levels: tuple[Any, ...] = ()
+
+    def rescaled(self, scale: float, shift: float) -> Reference:
+        """Return the measure of scale * x + shift."""
+        return Levels(_moved(self.levels, scale, shift))
 
     def __str__(self) -> str:
         return f"the levels {_listed(self.levels)}"
 
 
 @dataclass(frozen=True)
-class AtomsBeside:
+class AtomsBeside(Reference):
     """Atoms, each of mass 1, beside the measure of all other values.
 
     Parameters
@@ -83,14 +129,24 @@ class AtomsBeside:
     rest : Lebesgue or Grid
     """
 
-    atoms: tuple[float, ...]
-    rest: Reference
+    atoms: tuple[float, ...] = ()
+    rest: Reference = Lebesgue()
+
+    @property
+    def step(self) -> float:
+        """The step of the grid of the other values; 0 without one."""
+        return self.rest.step
+
+    def snapped(self, values: np.ndarray) -> np.ndarray:
+        """Return numbers, those on atoms or the grid but for rounding moved onto them."""
+        return super().snapped(self.rest.snapped(values))
+
+    def rescaled(self, scale: float, shift: float) -> Reference:
+        """Return the measure of scale * x + shift."""
+        return AtomsBeside(_moved(self.atoms, scale, shift), self.rest.rescaled(scale, shift))
 
     def __str__(self) -> str:
         return f"atoms at {_listed(self.atoms)} beside {self.rest}"
-
-
-Reference = Lebesgue | Grid | Levels | AtomsBeside
 
 
 @dataclass(frozen=True)
@@ -104,11 +160,24 @@ class ColumnMeasure:
     reference : Reference
     unit : str
         What the numbers of the column count, and from where.
+    held : str
+        What the column holds: "numbers", "categories", dates or times.
     """
 
     name: Any
     reference: Reference
     unit: str
+    held: str = "numbers"
+
+    def is_per_unit(self, values: np.ndarray) -> np.ndarray:
+        """Return which numbers have a density per unit, and not a probability."""
+        if self.reference.levels is not None:
+            return np.zeros(len(values), dtype=bool)
+        return ~np.isin(values, self.reference.atoms)
+
+    def rescaled(self, scale: float, shift: float) -> ColumnMeasure:
+        """Return the measure of scale * x + shift."""
+        return replace(self, reference=self.reference.rescaled(scale, shift))
 
 
 TableMeasure = tuple[ColumnMeasure, ...]
@@ -156,6 +225,15 @@ def _difference(a: ColumnMeasure, b: ColumnMeasure) -> str:
 def _without_partner(a: TableMeasure, b: TableMeasure) -> str:
     longer, shorter = (a, b) if len(a) > len(b) else (b, a)
     return f"Column {longer[len(shorter)].name!r} is in one table and not in the other"
+
+
+def _moved(points: Sequence[float], scale: float, shift: float) -> tuple[float, ...]:
+    return tuple(sorted(_rounded(scale * point + shift) for point in points))
+
+
+def _rounded(value: float) -> float:
+    """Return a number to twelve digits, so that equal units compare equal."""
+    return float(f"{value:.12g}")
 
 
 def _listed(values: Sequence[Any], most: int = 8) -> str:

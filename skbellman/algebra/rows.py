@@ -1,0 +1,97 @@
+"""Rows of frames and arrays: taken, stacked, and with a column replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import narwhals.stable.v2 as nw
+import numpy as np
+
+from skbellman.tables.containers import container_of
+from skbellman.tables.kinds import Cells
+
+
+def as_table(X: Any) -> Any:
+    """Return a frame as it is, anything else as an array."""
+    return X if nw.dependencies.is_into_dataframe(X) else np.asarray(X)
+
+
+def holds_rows(given: Any) -> bool:
+    """Say whether conditions are a table with a row for each, and not one mapping or none."""
+    return given is not None and (
+        nw.dependencies.is_into_dataframe(given) or not hasattr(given, "keys")
+    )
+
+
+def take(X: Any, rows: np.ndarray) -> Any:
+    """Return some rows of a table, with a fresh index.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skbellman.algebra.rows import take
+    >>> take(np.arange(6).reshape(3, 2), np.array([2, 0]))
+    array([[4, 5],
+           [0, 1]])
+    """
+    if isinstance(X, np.ndarray):
+        return X[rows]
+    return nw.maybe_reset_index(nw.from_native(X)[rows.tolist()]).to_native()
+
+
+def stack(tables: Sequence[Any]) -> Any:
+    """Return the rows of tables of the same columns in one table, with a fresh index."""
+    if isinstance(tables[0], np.ndarray):
+        return np.concatenate(tables)
+    frames = [nw.from_native(table) for table in tables]
+    return nw.maybe_reset_index(nw.concat(frames)).to_native()
+
+
+def position_of(X: Any, name: Any, names: Sequence[Any]) -> int | None:
+    """Return where X has the column of a fitted table with these names; None if it lacks it.
+
+    An array has the columns by position, and so has a frame beside a fitted array.
+    """
+    found = container_of(X).names_of(X)
+    if isinstance(X, np.ndarray) or _goes_by_position(found, names):
+        return names.index(name)
+    return found.index(name) if name in found else None
+
+
+def _goes_by_position(found: Sequence[Any], names: Sequence[Any]) -> bool:
+    return list(names) == list(range(len(names))) and not set(found) <= set(names)
+
+
+def held_names(X: Any, names: Sequence[Any]) -> list[Any]:
+    """Return the names of the columns that X holds, those of a fitted table where X has none."""
+    found = container_of(X).names_of(X)
+    by_position = isinstance(X, np.ndarray) or _goes_by_position(found, names)
+    return list(names) if by_position else found
+
+
+def cells_of_column(X: Any, position: int, as_categories: bool = False) -> Cells:
+    """Return the cells of a column of a table."""
+    return container_of(X).cells(X, position, as_categories)
+
+
+def numbers_of(X: Any, position: int | None) -> np.ndarray:
+    """Return the numbers of a column, NaN where they, or the whole column, are missing."""
+    if position is None:
+        return np.full(len(X), np.nan)
+    cells = cells_of_column(X, position)
+    # A column of gaps alone holds nothing of any kind.
+    return np.full(len(X), np.nan) if cells.missing.all() else cells.numbers()
+
+
+def with_values(X: Any, name: Any, position: int | None, values: np.ndarray) -> Any:
+    """Return a table with other values in a column, which is added where it has no position."""
+    if isinstance(X, np.ndarray):
+        changed = X.astype(np.result_type(X, values))
+        changed[:, position] = values
+        return changed
+    frame = nw.from_native(X, eager_only=True)
+    label = name if position is None else frame.columns[position]
+    # Of frames without an index of their own the new column is simply the next.
+    column = nw.new_series(label, values.tolist(), backend=frame.implementation)
+    return frame.with_columns(column).to_native()

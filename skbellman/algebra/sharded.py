@@ -1,0 +1,425 @@
+"""ShardedDensity: one table in shards, each with a density of its own, added up."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from numbers import Integral
+from os import PathLike
+from typing import Any, ClassVar
+
+import narwhals.stable.v2 as nw
+import numpy as np
+from sklearn.base import BaseEstimator, DensityMixin, _fit_context, clone
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import HasMethods, Interval
+from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import check_is_fitted
+
+from skbellman.algebra.base import Density
+from skbellman.algebra.mixture import MixtureDensity
+from skbellman.algebra.rows import as_table, take
+from skbellman.density import BellmanDiffusionDensity
+from skbellman.settings import with_own_settings
+from skbellman.state import renewed
+from skbellman.tables.measures import TableMeasure
+from skbellman.validation import validate_table
+
+Shard = tuple[Any, Any, int]
+
+
+@with_own_settings
+class ShardedDensity(Density, DensityMixin, BaseEstimator):
+    r"""Density of a table that is fitted shard by shard: :math:`\sum_k (n_k / n) p_k`.
+
+    Each shard of rows is fitted alone, in parallel, perhaps where its rows are; nothing but fitted
+    densities moves. All are fitted with one encoder, so that they can be added up. A shard can be
+    added later, and one can be forgotten exactly: what is left is, bit for bit, what fitting the
+    other shards with that encoder gives.
+
+    The encoder knows the rows that it was decided by: their categories, and the range of their
+    numbers. Where a shard has to be forgotten completely, give the estimator an encoder that was
+    decided by other rows.
+
+    Parameters
+    ----------
+    estimator : estimator of a density, optional
+        Unfitted. By default a `BellmanDiffusionDensity`. Where it has a parameter ``encoder``,
+        that of all shards is set; where it has a ``random_state``, each shard has its own.
+    n_shards : int, default=8
+        Of a table that `fit` divides. No shard has fewer than two rows.
+    n_jobs : int, optional
+        Shards that are fitted and asked at once, as joblib counts them; its
+        ``parallel_config(backend=...)`` says where.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the division of the rows and the fits. The seed of a shard depends on this and its
+        key alone.
+
+    Attributes
+    ----------
+    parts_ : list of fitted densities
+        One for each shard.
+    keys_ : list
+        The name of each shard: counted from 0, or the keys of the mapping that was fitted.
+    n_rows_ : ndarray of int, shape (n_parts,)
+        Rows of each shard.
+    weights_ : ndarray of shape (n_parts,)
+        The share of each shard in all rows.
+    row_keys_ : ndarray of shape (n_samples,)
+        The shard of each row, if `fit` divided a table.
+    encoder_ : TableEncoder
+        That of all parts, if the estimator takes one.
+    n_features_in_ : int
+        Number of columns of the table.
+    feature_names_in_ : ndarray of str, shape (n_features_in_,)
+        Names of the columns, if the table has any.
+
+    See Also
+    --------
+    skbellman.algebra.mixture : The mixture of any densities.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skbellman import BellmanDiffusionDensity, ShardedDensity
+    >>> X = np.random.default_rng(0).normal(size=(60, 2))
+    >>> estimator = BellmanDiffusionDensity(n_steps=5, n_nodes=8)
+    >>> density = ShardedDensity(estimator, n_shards=2, random_state=0).fit(X)
+    >>> density.add(X[:20] + 1.0).keys_, density.n_rows_
+    ([0, 1, 2], array([30, 30, 20]))
+    >>> density.forget(1).keys_, density.weights_
+    ([0, 2], array([0.6, 0.4]))
+    >>> density.sample(5, random_state=0).shape
+    (5, 2)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "estimator": [HasMethods(["fit", "score_samples", "sample"]), None],
+        "n_shards": [Interval(Integral, 1, None, closed="left")],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        n_shards: int = 8,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.estimator = estimator
+        self.n_shards = n_shards
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any = None) -> ShardedDensity:
+        """Fit a density to each shard.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features), or iterable of parts
+            A table is shuffled and divided. Parts are shards as they are: each a table, the path of
+            a Parquet file, a lazy or delayed frame, or a function without arguments that returns
+            a table. What is no table yet is read by the worker that fits it. The encoder is
+            then decided by the first part, unless the estimator has one. A mapping of keys to
+            parts names the shards.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : ShardedDensity
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            As the estimator does for a shard; if there is no part.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skbellman import BellmanDiffusionDensity, ShardedDensity
+        >>> X = np.random.default_rng(0).normal(size=(60, 2))
+        >>> density = ShardedDensity(BellmanDiffusionDensity(n_steps=5), random_state=0)
+        >>> density.fit({"north": X[:30], "south": X[30:]}).keys_
+        ['north', 'south']
+        """
+        with renewed(self) as draft:
+            draft._forget_fit()
+            rng = check_random_state(self.random_state)
+            draft._seed = int(rng.randint(2**31))
+            table = validate_table(draft, X, reset=True) if _is_rows(X) else None
+            parts = _parts_of(X) if table is None else draft._divided(table, rng)
+            first = next(parts, None)
+            if first is None:
+                raise ValueError("there is no part to fit a density to.")
+            draft._decide_encoder(first[1] if table is None else table)
+            draft._keep(draft._fitted(chain([first], parts)))
+            draft._name_columns()
+        return self
+
+    def add(self, X: Any, key: Any = None) -> ShardedDensity:
+        """Fit one more shard, with the encoder of the others.
+
+        Parameters
+        ----------
+        X : table, path, or function that returns a table
+            A part, as `fit` takes them.
+        key : hashable, optional
+            Its name. By default the number after the largest of the others.
+
+        Returns
+        -------
+        self : ShardedDensity
+            With one part more.
+
+        Raises
+        ------
+        ValueError
+            If there is a shard of that name, or the encoder does not know a level of the part.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skbellman import BellmanDiffusionDensity, ShardedDensity
+        >>> X = np.random.default_rng(0).normal(size=(60, 2))
+        >>> estimator = BellmanDiffusionDensity(n_steps=1, n_nodes=4)
+        >>> density = ShardedDensity(estimator, n_shards=2, random_state=0).fit(X)
+        >>> density.add(X[:20], key="new").keys_
+        [0, 1, 'new']
+        """
+        check_is_fitted(self, "parts_")
+        key = self._next_key() if key is None else key
+        if key in self.keys_:
+            raise ValueError(f"there is a shard {key!r} already: forget it, or give another key.")
+        with renewed(self) as draft:
+            draft._keep([*self._shards(), *self._fitted([(key, X)])])
+        return self
+
+    def forget(self, key: Any) -> ShardedDensity:
+        """Drop a shard, as if its rows had never been fitted to.
+
+        Parameters
+        ----------
+        key : hashable
+            One of ``keys_``.
+
+        Returns
+        -------
+        self : ShardedDensity
+            With one part less.
+
+        Raises
+        ------
+        ValueError
+            If there is no such shard, or no other.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skbellman import BellmanDiffusionDensity, ShardedDensity
+        >>> X = np.random.default_rng(0).normal(size=(60, 2))
+        >>> estimator = BellmanDiffusionDensity(n_steps=1, n_nodes=4)
+        >>> density = ShardedDensity(estimator, n_shards=2, random_state=0).fit(X)
+        >>> density.forget(0).keys_
+        [1]
+        """
+        check_is_fitted(self, "parts_")
+        if key not in self.keys_:
+            raise ValueError(f"there is no shard {key!r}: the shards are {self.keys_}.")
+        if len(self.keys_) == 1:
+            raise ValueError(f"{key!r} is the last shard: without it there is no density.")
+        with renewed(self) as draft:
+            draft._keep(shard for shard in self._shards() if shard[0] != key)
+        return self
+
+    def score_samples(
+        self, X: Any, *, columns: Sequence[Any] | None = None, given: Sequence[Any] | None = None
+    ) -> np.ndarray:
+        """Return the log-density of each row, of some of its columns, or given some.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            With the columns of the fitted table. What is missing in a row is integrated out.
+        columns : sequence of names, or of positions for an array, optional
+            Columns whose density is asked, the others integrated out. By default all that
+            are not in ``given``.
+        given : sequence of names or positions, optional
+            Columns that are conditions.
+
+        Returns
+        -------
+        log_density : ndarray of shape (n_samples,)
+            In the units of the columns, as the parts have it.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skbellman import BellmanDiffusionDensity, ShardedDensity
+        >>> X = np.random.default_rng(0).normal(size=(60, 2))
+        >>> estimator = BellmanDiffusionDensity(n_steps=1, n_nodes=4)
+        >>> density = ShardedDensity(estimator, n_shards=2, random_state=0).fit(X)
+        >>> density.score_samples(X, columns=[0], given=[1]).shape
+        (60,)
+        """
+        return self._mixture().score_samples(X, columns=columns, given=given)
+
+    def sample(self, n_samples: int = 1, random_state: Any = None, *, given: Any = None) -> Any:
+        """Draw rows, or fill rows given some of their values.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            At least 1. With a table of conditions, so many rows for each of its rows.
+        random_state : int, RandomState instance or None, default=None
+            Seeds the draws.
+        given : mapping, DataFrame or array-like, optional
+            Values that the rows are to have.
+
+        Returns
+        -------
+        X : DataFrame or ndarray
+            A table like the fitted one. With a table of m conditions, m * n_samples rows: those of
+            the first condition come first.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skbellman import BellmanDiffusionDensity, ShardedDensity
+        >>> X = np.random.default_rng(0).normal(size=(60, 2))
+        >>> estimator = BellmanDiffusionDensity(n_steps=1, n_nodes=4)
+        >>> density = ShardedDensity(estimator, n_shards=2, random_state=0).fit(X)
+        >>> density.sample(2, random_state=0, given={1: 0.5})[:, 1]
+        array([0.5, 0.5])
+        """
+        return self._mixture().sample(n_samples, random_state, given=given)
+
+    @property
+    def measure_(self) -> TableMeasure:  # type: ignore[override]
+        """What log-densities are relative to, column by column."""
+        check_is_fitted(self, "parts_")
+        return self.parts_[0].measure_
+
+    def _row_given(self, given: Mapping[Any, Any]) -> Any:
+        return self._mixture()._row_given(given)
+
+    def _mixture(self) -> MixtureDensity:
+        check_is_fitted(self, "parts_")
+        return MixtureDensity(self.parts_, self.n_rows_, self.n_jobs)
+
+    def _forget_fit(self) -> None:
+        """Drop what a fit need not set again."""
+        for name in ("row_keys_", "encoder_", "feature_names_in_"):
+            self.__dict__.pop(name, None)
+
+    def _divided(self, X: Any, rng: np.random.RandomState) -> Iterator[tuple[Any, Any]]:
+        """Iterate over the shards of a table, whose rows are shuffled."""
+        n_shards = min(self.n_shards, len(X) // 2)
+        self.row_keys_ = keys = rng.permutation(np.arange(len(X)) % n_shards)
+        return ((k, take(X, np.flatnonzero(keys == k))) for k in range(n_shards))
+
+    def _decide_encoder(self, part: Any) -> None:
+        """Decide the encoder by a table, or by one that has to be read, if none is given."""
+        default = BellmanDiffusionDensity()
+        self._prototype = default if self.estimator is None else clone(self.estimator)
+        if "encoder" in self._prototype.get_params(deep=False):
+            table = validate_table(clone(self._prototype), _read(part), reset=True)
+            self.encoder_ = self._prototype._fitted_encoder(table)
+            self._prototype.set_params(encoder=self.encoder_, categorical_features="from_dtype")
+
+    def _fitted(self, parts: Iterable[tuple[Any, Any]]) -> list[Shard]:
+        """Return the fitted density, with its key and number of rows, of each part."""
+        calls = (delayed(_fit_part)(self._seeded(key), key, part) for key, part in parts)
+        return Parallel(n_jobs=self.n_jobs)(calls)
+
+    def _seeded(self, key: Any) -> Any:
+        """Return an unfitted estimator with the seed of a shard."""
+        estimator = clone(self._prototype)
+        if "random_state" in estimator.get_params(deep=False):
+            words = np.frombuffer(hashlib.sha256(repr(key).encode()).digest(), np.uint32)
+            seed = np.random.SeedSequence([self._seed, *words.tolist()]).generate_state(1)[0]
+            estimator.set_params(random_state=int(seed))
+        return estimator
+
+    def _shards(self) -> list[Shard]:
+        return list(zip(self.keys_, self.parts_, self.n_rows_.tolist(), strict=True))
+
+    def _keep(self, shards: Iterable[Shard]) -> None:
+        """Set the fitted attributes that speak of shards."""
+        keys, parts, n_rows = zip(*shards, strict=True)
+        self.keys_, self.parts_, self.n_rows_ = list(keys), list(parts), np.array(n_rows)
+        self.weights_ = self.n_rows_ / self.n_rows_.sum()
+
+    def _name_columns(self) -> None:
+        first = self.parts_[0]
+        self.n_features_in_ = first.n_features_in_
+        if hasattr(first, "feature_names_in_"):
+            self.feature_names_in_ = first.feature_names_in_
+
+    def _next_key(self) -> int:
+        return max((key for key in self.keys_ if type(key) is int), default=-1) + 1
+
+    def __sklearn_tags__(self) -> Any:
+        """Return scikit-learn's tags: missing values are welcome."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+
+def _parts_of(X: Any) -> Iterator[tuple[Any, Any]]:
+    """Iterate over keys and parts."""
+    if isinstance(X, Mapping):
+        return iter(X.items())
+    return iter([(0, X)] if _is_to_be_read(X) else enumerate(X))
+
+
+def _is_rows(X: Any) -> bool:
+    """Say whether X is a table, or looks like the rows of one, which other checks may refuse."""
+    if _is_to_be_read(X):
+        return False
+    if hasattr(X, "shape") or not isinstance(X, Iterable):  # some sparse matrices are mappings
+        return True
+    return isinstance(X, Sequence) and not any(map(_is_part, X[:1]))
+
+
+def _is_part(part: Any) -> bool:
+    """Say whether an item is a table, or stands for one, and is not a row."""
+    return _is_to_be_read(part) or len(getattr(part, "shape", ())) == 2
+
+
+def _is_to_be_read(part: Any) -> bool:
+    """Say whether a part is no table yet."""
+    is_lazy = hasattr(part, "compute") or hasattr(part, "collect")
+    return is_lazy or callable(part) or isinstance(part, str | PathLike)
+
+
+def _read(part: Any) -> Any:
+    """Return the table that a part stands for."""
+    # Delayed objects of dask can be called, which would delay them more.
+    for word in ("compute", "collect"):
+        if hasattr(part, word):
+            return getattr(part, word)()
+    if isinstance(part, str | PathLike):
+        return _read_parquet(part)
+    return part() if callable(part) else part
+
+
+def _read_parquet(path: Any) -> Any:
+    """Return the frame of a Parquet file, in the first library that is there."""
+    libraries = ("pandas", "polars", "pyarrow")
+    backends: list[Any] = [name for name in libraries if importlib.util.find_spec(name)]
+    if not backends:
+        raise ImportError("Parquet files are read by pandas, polars or pyarrow: install one.")
+    return nw.read_parquet(path, backend=backends[0]).to_native()
+
+
+def _fit_part(estimator: Any, key: Any, part: Any) -> Shard:
+    """Return the key of a part, a density that is fitted to it, and the number of its rows."""
+    table = as_table(_read(part))
+    return key, estimator.fit(table), len(table)

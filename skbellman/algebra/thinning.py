@@ -1,0 +1,78 @@
+"""Rows of one density, accepted by how far another stays below it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from skbellman.algebra.rows import stack, take
+
+# Rows that are drawn at once, times in which rows are drawn, and the share of them that has to be
+# accepted: below it nearly all of the work is lost.
+_MOST_AT_ONCE, _MOST_ROUNDS, _LEAST_SHARE = 4096, 1000, 1e-3
+_ASKED_BEFORE_REFUSAL = 4000
+
+
+class Thinning:
+    """Rows of p, accepted with probability max(1 - exp(log_factor) q / p, 0).
+
+    Parameters
+    ----------
+    p, q : fitted densities
+    log_factor : float
+    """
+
+    def __init__(self, p: Any, q: Any, log_factor: float) -> None:
+        self.p, self.q, self.log_factor = p, q, log_factor
+
+    def acceptance(self, X: Any) -> np.ndarray:
+        """Return the probability that each row is accepted."""
+        log_p, log_q = (density.score_samples(X) for density in (self.p, self.q))
+        # A row with no density under either is none that p draws.
+        with np.errstate(invalid="ignore"):
+            log_share = self.log_factor + log_q - log_p
+        return np.nan_to_num(-np.expm1(np.minimum(log_share, 0.0)), nan=0.0)
+
+    def sample(self, n_samples: int, rng: np.random.RandomState, given: Any = None) -> Any:
+        """Return accepted rows; ``given`` holds the conditions of all of them, a mapping."""
+        kept: list[Any] = []
+        n_drawn = n_kept = 0
+        while n_kept < n_samples:
+            _check_share(n_kept, n_drawn)
+            rate = max(n_kept, 1) / max(n_drawn, 1)
+            n_asked = int(min(1.2 * (n_samples - n_kept) / rate + 8, _MOST_AT_ONCE))
+            drawn = self.p.sample(n_asked, random_state=_seed(rng), given=given)
+            accepted = np.flatnonzero(rng.random_sample(n_asked) < self.acceptance(drawn))
+            kept.append(take(drawn, accepted))
+            n_drawn, n_kept = n_drawn + n_asked, n_kept + len(accepted)
+        return take(stack(kept), np.arange(n_samples))
+
+    def fill(self, given: Any, rng: np.random.RandomState) -> Any:
+        """Return an accepted row for each row of a table of conditions."""
+        n_rows, n_drawn = len(given), 0
+        pending, rows, places = np.arange(n_rows), [], []
+        for _ in range(_MOST_ROUNDS):
+            drawn = self.p.sample(1, random_state=_seed(rng), given=take(given, pending))
+            accepted = rng.random_sample(len(pending)) < self.acceptance(drawn)
+            rows.append(take(drawn, np.flatnonzero(accepted)))
+            places.append(pending[accepted])
+            n_drawn, pending = n_drawn + len(pending), pending[~accepted]
+            if not len(pending):
+                return take(stack(rows), np.argsort(np.concatenate(places)))
+        raise ValueError(
+            f"row {pending[0]} of given is where nearly nothing of the difference is: "
+            f"{_MOST_ROUNDS} draws were refused. Leave it out, or lower the weight."
+        )
+
+
+def _check_share(n_kept: int, n_drawn: int) -> None:
+    if n_drawn >= _ASKED_BEFORE_REFUSAL and n_kept < _LEAST_SHARE * n_drawn:
+        raise ValueError(
+            f"{n_kept} of {n_drawn} draws were accepted: the second density is at least as high as "
+            "the first nearly everywhere. Lower the weight, or exchange the two."
+        )
+
+
+def _seed(rng: np.random.RandomState) -> int:
+    return int(rng.randint(2**31))
