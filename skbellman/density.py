@@ -7,15 +7,22 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
+from sklearn.base import clone
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
 
 from skbellman.dynamics import Annealing
+from skbellman.fields import Mixture
 from skbellman.fitting import FieldSettings, Fit, Rows, fit_field
 from skbellman.likelihood import N_PROBES, FlowIntegral
 from skbellman.schedule import NoiseSchedule
+from skbellman.settings import with_own_settings
+from skbellman.state import renewed
 from skbellman.table_density import TableDensity
 from skbellman.tables import TableEncoder
 from skbellman.training import Plan
+from skbellman.validation import check_count
 
 # Numbers of rows from which width="auto" is 128, 192 and 256.
 _WIDER_FROM = (100, 500, 20_000)
@@ -27,6 +34,7 @@ _WEIGHT_DECAY, _DECAY_ROWS = 0.3, 4000
 _DOUBT = 0.06
 
 
+@with_own_settings
 class BellmanDiffusionDensity(TableDensity):
     r"""Density of a table, as a gradient field and a scalar field learned from its rows.
 
@@ -116,6 +124,8 @@ class BellmanDiffusionDensity(TableDensity):
         Where the fields are.
     is_categorical_ : ndarray of bool, shape (n_features_in_,)
         Which columns are categories.
+    n_samples_seen_ : int
+        Rows that were fitted to, by `fit` and `partial_fit`.
     n_features_in_ : int
         Number of columns of the table.
     feature_names_in_ : ndarray of str, shape (n_features_in_,)
@@ -211,6 +221,113 @@ class BellmanDiffusionDensity(TableDensity):
         self.verbose = verbose
         self.random_state = random_state
 
+    def partial_fit(
+        self, X: Any, y: Any = None, sample_weight: Any = None
+    ) -> BellmanDiffusionDensity:
+        """Add rows: the density becomes the mixture of what is known and a fit of the new rows.
+
+        Of n rows seen before and m new ones it is (n p + m q) / (n + m), with q fitted to the new
+        rows alone. Nothing is replayed, and nothing forgotten. A score takes as long as one of each
+        part; `consolidated` makes one of them.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            With the columns of the rows before, and no other categories. The first call is `fit`.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), optional
+            As for `fit`.
+
+        Returns
+        -------
+        self : BellmanDiffusionDensity
+            The fitted estimator; ``history_`` and the like are of the new rows.
+
+        Raises
+        ------
+        ValueError
+            As `fit` does; for a category that was not there in the first rows; if ``sigma_min`` has
+            changed since.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skbellman import BellmanDiffusionDensity
+        >>> X = np.random.default_rng(0).normal(size=(90, 2))
+        >>> density = BellmanDiffusionDensity(n_steps=5, random_state=0)
+        >>> density.partial_fit(X[:60]).partial_fit(X[60:]).n_samples_seen_
+        90
+        >>> density.field_.weights
+        tensor([0.6667, 0.3333])
+        """
+        if not hasattr(self, "field_"):
+            return self.fit(X, y, sample_weight=sample_weight)
+        floor = self.encoder_.floors(self.sigma_min)
+        if not np.allclose(floor, self.schedule_.floor.cpu().numpy()):
+            raise ValueError(
+                f"sigma_min={self.sigma_min} is not that of the first rows: set it as it was."
+            )
+        with renewed(self) as draft:
+            new = self._like_this().fit(X, sample_weight=sample_weight)
+            n_rows = torch.tensor([self.n_samples_seen_, new.n_samples_seen_], dtype=torch.float64)
+            parts = [self.field_, new.field_.to(self.device_)]
+            draft.field_ = Mixture(parts, n_rows.to(self.schedule_.floor))
+            draft.n_samples_seen_ = self.n_samples_seen_ + new.n_samples_seen_
+            for name in ("history_", "n_iter_", "stopped_", "scalar_error_"):
+                setattr(draft, name, getattr(new, name))
+        return self
+
+    def consolidated(
+        self, n_samples: int | None = None, random_state: Any = None
+    ) -> BellmanDiffusionDensity:
+        """Return a density of one network that learns the fields of this one: no data are needed.
+
+        Where a fit has the noise of single rows to learn from, this has the fields themselves, at
+        draws of theirs with noise of every level.
+
+        Parameters
+        ----------
+        n_samples : int, optional
+            Draws; by default one for each row seen, and at most 100,000.
+        random_state : int, RandomState instance or None, default=None
+            Seeds the draws; the fit has the random_state of this density.
+
+        Returns
+        -------
+        density : BellmanDiffusionDensity
+            Fitted with the encoder of this one, so that both have one measure.
+
+        Raises
+        ------
+        ValueError
+            If n_samples is no whole number of at least 2.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skbellman import BellmanDiffusionDensity
+        >>> X = np.random.default_rng(0).normal(size=(90, 2))
+        >>> density = BellmanDiffusionDensity(n_steps=5, random_state=0).partial_fit(X[:60])
+        >>> one = density.partial_fit(X[60:]).consolidated(100, random_state=0)
+        >>> one.measure_ == density.measure_
+        True
+        """
+        check_is_fitted(self, "field_")
+        if n_samples is None:
+            n_samples = min(self.n_samples_seen_, 100_000)
+        drawn = self.sample(check_count("n_samples", n_samples, 2), random_state)
+        one = self._like_this()
+        with renewed(one) as draft:
+            fit = one._fit_draft(draft, drawn, teacher=self.field_)
+        fit.warn_or_raise()
+        return one
+
+    def _like_this(self) -> BellmanDiffusionDensity:
+        """Return an unfitted density of the same parameters, with the fitted encoder."""
+        like: BellmanDiffusionDensity = clone(self)
+        return like.set_params(encoder=self.encoder_, categorical_features="from_dtype")
+
     def _fitted_encoder(self, X: Any) -> TableEncoder:
         if self.encoder is None:
             return TableEncoder(self.categorical_features).fit(X)
@@ -220,8 +337,8 @@ class BellmanDiffusionDensity(TableDensity):
             )
         return self.encoder.fitted_to(X)
 
-    def _fit_draft(self, draft: TableDensity, X: Any, y: Any, sample_weight: Any) -> Fit:
-        fit = super()._fit_draft(draft, X, y, sample_weight)
+    def _fit_draft(self, draft: TableDensity, *table: Any, **options: Any) -> Fit:
+        fit = super()._fit_draft(draft, *table, **options)
         draft.scalar_error_ = fit.scalar_error
         return fit
 

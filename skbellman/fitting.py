@@ -16,6 +16,7 @@ from skbellman.categories import pairwise_evidence, with_categories
 from skbellman.fields import (
     ClosedFormField,
     ColumnShapes,
+    DensityField,
     GaussianMixtureField,
     Mixture,
     NeuralField,
@@ -24,6 +25,7 @@ from skbellman.likelihood import FlowIntegral
 from skbellman.matching import (
     antithetic_noise,
     denoising_loss,
+    distillation_loss,
     mixed_levels,
     regression_loss,
     shared_levels,
@@ -85,6 +87,8 @@ class Rows:
         The table's column that each coordinate belongs to.
     corners : list of tensor of shape (K, d)
         Points of the categories, whose coordinates are the last ones.
+    teacher : DensityField, optional
+        The field that the rows were drawn from, to learn from in place of their noise.
     """
 
     draws: Tensor
@@ -92,6 +96,7 @@ class Rows:
     validation_log_measure: Tensor
     blocks: Tensor
     corners: list[Tensor]
+    teacher: DensityField | None = None
 
     @property
     def n_numbers(self) -> int:
@@ -348,7 +353,10 @@ def fit_gradient(
     judged, judged_levels = without_gaps(validation.unsqueeze(1), levels.unsqueeze(1))
 
     def loss(_: nn.Module) -> Tensor:
-        return denoising_loss(field, *draw_batch(rows, schedule, settings, generator))
+        batch = draw_batch(rows, schedule, settings, generator)
+        if rows.teacher is None:
+            return denoising_loss(field, *batch)
+        return distillation_loss(field, rows.teacher, *batch)
 
     @torch.no_grad()
     def evaluate(network: nn.Module) -> dict[str, float]:

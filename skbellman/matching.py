@@ -34,12 +34,45 @@ def denoising_loss(field: DensityField, clean: Tensor, sigma: Tensor, noise: Ten
     -------
     tensor of shape ()
     """  # noqa: E501 - one formula
+    noisy, finite = _with_noise(clean, sigma, noise)
+    return _weighted_mean(finite * field.log_gradient(noisy, sigma) + noise, sigma)
+
+
+def distillation_loss(
+    field: DensityField, teacher: DensityField, clean: Tensor, sigma: Tensor, noise: Tensor
+) -> Tensor:
+    r"""Return the distance to a known field: :math:`E\,(1 + \sigma^2)\,|\sigma (h - h_t)|^2`.
+
+    It is the `denoising_loss` with the teacher's h in place of the noise. Its minimiser is that h,
+    at rows of any law: a regression without the noise of single rows. A mixture, too, is a teacher,
+    so that what was added up becomes one network.
+
+    Parameters
+    ----------
+    field, teacher : DensityField
+    clean, sigma, noise
+        As for `denoising_loss`.
+    """
+    noisy, finite = _with_noise(clean, sigma, noise)
+    with torch.no_grad():
+        target = teacher.log_gradient(noisy, sigma)
+    return _weighted_mean(finite * (field.log_gradient(noisy, sigma) - target), sigma)
+
+
+def _with_noise(clean: Tensor, sigma: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Return rows with noise, and levels, both 0 in columns that are not seen."""
     seen = is_seen(sigma)
     finite = torch.where(seen, sigma, 0.0)
-    h = field.log_gradient(torch.where(seen, clean + finite * noise, 0.0), sigma)
-    error = torch.where(seen, (finite * h + noise).square(), 0.0)
-    weighted = ((1 + finite.square()) * error).sum((-1, -2))
-    return (weighted / seen.expand_as(error).sum((-1, -2)).clamp(min=1)).mean()
+    return torch.where(seen, clean + finite * noise, 0.0), finite
+
+
+def _weighted_mean(error: Tensor, sigma: Tensor) -> Tensor:
+    """Return the mean of (1 + sigma^2) error^2 over the columns that are seen."""
+    seen = is_seen(sigma)
+    finite = torch.where(seen, sigma, 0.0)
+    squares = torch.where(seen, error.square(), 0.0)
+    weighted = ((1 + finite.square()) * squares).sum((-1, -2))
+    return (weighted / seen.expand_as(squares).sum((-1, -2)).clamp(min=1)).mean()
 
 
 def regression_loss(field: NeuralField, x: Tensor, sigma: Tensor, log_ratio: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skbellman.devices import PortableMixin, resolve_device
-from skbellman.fields.base import Integral, Sampler
+from skbellman.fields.base import DensityField, Integral, Sampler
 from skbellman.fitting import Fit, Rows
 from skbellman.questions import asked_columns, given_cells
 from skbellman.reading import read_rows
@@ -99,8 +100,18 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         fit.warn_or_raise()
         return self
 
-    def _fit_draft(self, draft: TableDensity, X: Any, y: Any, sample_weight: Any) -> Fit:
-        """Fit, and set the fitted attributes of a draft of the estimator."""
+    def _fit_draft(
+        self,
+        draft: TableDensity,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        teacher: DensityField | None = None,
+    ) -> Fit:
+        """Fit, and set the fitted attributes of a draft of the estimator.
+
+        The teacher is the field that the rows were drawn from, if it is known.
+        """
         X = validate_table(draft, X, reset=True)
         random_state = check_random_state(self.random_state)
         rng = np.random.default_rng(random_state.randint(2**31))
@@ -111,6 +122,7 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         encoder = self._fitted_encoder(X)
         device = resolve_device(self.device)
         rows = read_rows(encoder, X, self.validation_fraction, rng, device, origin)
+        rows = replace(rows, teacher=teacher)
         floor = torch.as_tensor(encoder.floors(self.sigma_min)).to(rows.draws)
         schedule = NoiseSchedule(floor, torch.full_like(floor, self._sigma_max))
         seed = int(rng.integers(2**62))
@@ -126,6 +138,7 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         draft.device_, draft.is_categorical_ = device, encoder.is_categorical_
         draft.history_ = _history(fit.record)
         draft.n_iter_, draft.stopped_ = fit.record.best_step, fit.record.ended
+        draft.n_samples_seen_ = len(X)
         return fit
 
     @abstractmethod

@@ -50,10 +50,10 @@ def validate_table(estimator: Any, X: Any, reset: bool) -> Any:
     return X
 
 
-def check_count(name: str, value: Any) -> int:
-    """Return a parameter that says how many: a whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
+def check_count(name: str, value: Any, least: int = 1) -> int:
+    """Return a parameter that says how many: a whole number of at least 1, or so many."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}.")
     return int(value)
 
 
