@@ -686,7 +686,7 @@ def test_page_runs(page):
         # Few steps, nodes and levels: what is tested is that the page runs.
         quick = block.replace("n_steps=20", "n_steps=1, n_nodes=2, n_levels=5")
         exec(quick.replace("(100, random", "(20, random").replace("=100", "=20"), names)
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     assert names["sharded"].keys_ == [0, 1]
 
 
