@@ -679,6 +679,7 @@ def page():
     return (Path(__file__).parent.parent / "doc" / "arithmetic.md").read_text()
 
 
+@pytest.mark.slow
 def test_page_runs(page):
     blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     names: dict = {}
