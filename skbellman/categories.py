@@ -16,7 +16,7 @@ from skbellman.fields import (
     LatentClassField,
     PairwiseEvidence,
 )
-from skbellman.fields.latent import Corners
+from skbellman.fields.corners import Corners
 
 # Rows that are worked on at once.
 _CHUNK = 2**16

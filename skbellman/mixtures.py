@@ -97,8 +97,8 @@ def normal_moments(rows: np.ndarray, n_steps: int = 30) -> tuple[np.ndarray, np.
     """Return mean and covariance of rows, (n, D), in which NaN is missing.
 
     Without gaps they are those of the rows, with gaps the most likely ones of a Gaussian, by
-    ``n_steps`` of expectation maximisation on the first 10,000 rows. A column without a value has mean 0 and
-    variance 1.
+    ``n_steps`` of expectation maximisation on the first 10,000 rows. A column without a value has
+    mean 0 and variance 1.
     """
     missing = np.isnan(rows)
     if not missing.any():

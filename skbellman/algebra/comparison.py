@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import narwhals.stable.v2 as nw
 import numpy as np
 from sklearn.utils import check_random_state
 
@@ -16,6 +15,7 @@ from skbellman.algebra.base import (
 from skbellman.algebra.rows import as_table, numbers_of, position_of, with_values
 from skbellman.algebra.thinning import Thinning
 from skbellman.settings import with_own_settings
+from skbellman.tables.containers import container_of
 from skbellman.tables.kinds import NUMBERS
 from skbellman.tables.measures import same_measure
 from skbellman.validation import check_count
@@ -105,9 +105,7 @@ class Comparison:
         ]
         steps = {**self._steps(numeric), **(step or {})}
         slopes = {name: self._slope(X, name, steps[name]) for name in numeric}
-        if isinstance(X, np.ndarray):
-            return np.column_stack(list(slopes.values()))
-        return nw.from_dict(slopes, backend=nw.from_native(X).implementation).to_native()
+        return container_of(X).of_numbers(X, slopes)
 
     def total_variation(self, n_samples: int = 1000, random_state: Any = None) -> Estimate:
         r"""Estimate the total variation distance, half the integral of abs(a - b).

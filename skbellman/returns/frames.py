@@ -320,6 +320,10 @@ class FramedReturnField(BasisReturnField):
         other._begin()
         return other.requires_grad_()
 
+    def by_frames(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the expected returns, (n, n_actions), and scales, (n,), of the frames."""
+        return self.frames.means(states), self.frames(states)[1]
+
     def frame(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """Return the centre and the scale of each state's frame, (n,) each, in float64."""
         return self.frames.reaching(states)

@@ -271,13 +271,12 @@ def _warn(fault: str) -> None:
 
 def _means_of(field: ReturnField, rows: Batch, gamma: float) -> tuple[Tensor, Tensor, Tensor]:
     """Return expected returns of rows by the laws, those solved for, and scales of the frames."""
-    if isinstance(field, FramedReturnField):
-        frames = field.frames
-    else:
+    found = field.by_frames(rows.state)
+    if found is None:
         generator = torch.Generator(rows.state.device).manual_seed(0)
         frames = new_frames(rows, field.n_actions, gamma, generator, field.trunk)
+        found = frames.means(rows.state), frames(rows.state)[1]
     with torch.no_grad():
         means = field.means(rows.state).double()
-    at = rows.action.unsqueeze(1)
-    solved, scale = frames.means(rows.state), frames(rows.state)[1]
+    at, (solved, scale) = rows.action.unsqueeze(1), found
     return means.gather(1, at).squeeze(1), solved.gather(1, at).squeeze(1), scale
