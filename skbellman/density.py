@@ -19,8 +19,6 @@ from skbellman.training import Plan
 
 # Of n_steps="auto": in the first round, and in all; three rounds of a table of a thousand rows.
 _MAX_FIRST_STEPS, _MAX_STEPS = 8000, 12_600
-# Of weight_decay="auto", and the rows up to which it is so much.
-_WEIGHT_DECAY, _DECAY_ROWS = 0.3, 4000
 
 
 class BellmanDiffusionDensity(TableDensity):
@@ -241,12 +239,13 @@ class BellmanDiffusionDensity(TableDensity):
             n_steps = min(round(48 * math.sqrt(n_rows) * (1 + n_columns / 40)), _MAX_FIRST_STEPS)
         else:
             n_steps = int(self.n_steps)
-        auto_decay = _WEIGHT_DECAY * min(1.0, _DECAY_ROWS / n_rows) ** 2
         return Plan(
             n_steps=n_steps,
             max_steps=_MAX_STEPS if self.n_steps == "auto" else 0,
             learning_rate=self.learning_rate,
-            weight_decay=auto_decay if self.weight_decay == "auto" else float(self.weight_decay),
+            weight_decay=(
+                _auto_decay(n_rows) if self.weight_decay == "auto" else float(self.weight_decay)
+            ),
             patience=self.patience,
         )
 
@@ -274,3 +273,11 @@ def _auto_width(n_rows: int, wider_from: tuple[int, ...] = (100, 500, 20_000)) -
     Measured in doc/decisions/noise-levels-in-training.md.
     """
     return 64 * (1 + int(np.searchsorted(wider_from, n_rows, "right")))
+
+
+def _auto_decay(n_rows: int, largest: float = 0.3, up_to: int = 4000) -> float:
+    """Return the weight decay: so much up to some rows, and less by the square of more.
+
+    Measured in doc/decisions/weight-decay.md.
+    """
+    return largest * min(1.0, up_to / n_rows) ** 2

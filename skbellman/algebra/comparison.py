@@ -20,9 +20,6 @@ from skbellman.tables.kinds import NUMBERS
 from skbellman.tables.measures import same_measure
 from skbellman.validation import check_count
 
-# Rows that are drawn to learn the spread of the columns, and the share of it that is a step.
-_SPREAD_ROWS, _STEP = 200, 0.01
-
 
 @with_own_settings
 class Comparison:
@@ -198,13 +195,15 @@ class Comparison:
             raise ValueError("n_samples must be at least 2: one draw has no standard error.")
         return [self.log_ratio(d.sample(n_samples, random_state=rng)) for d in densities]
 
-    def _steps(self, numeric: list[Any]) -> dict[Any, float]:
-        """Return the step of each numeric column."""
+    def _steps(
+        self, numeric: list[Any], n_draws: int = 200, part: float = 0.01
+    ) -> dict[Any, float]:
+        """Return the step of each numeric column: of its grid, or a part of its spread in draws."""
         measures = {c.name: c for c in self.a.measure_}
-        drawn = self.a.sample(_SPREAD_ROWS, random_state=0)
+        drawn = self.a.sample(n_draws, random_state=0)
         spreads = [self._numbers(drawn, name).std() for name in numeric]
         return {
-            name: measures[name].reference.step or _STEP * max(float(spread), np.finfo(float).tiny)
+            name: measures[name].reference.step or part * max(float(spread), np.finfo(float).tiny)
             for name, spread in zip(numeric, spreads, strict=True)
         }
 
