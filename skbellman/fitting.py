@@ -58,8 +58,7 @@ class FieldSettings:
     Attributes
     ----------
     group_size : int
-        Rows of a batch that share their levels: one factorisation for all of them, see
-        doc/decisions/missing-values.md.
+        Rows of a batch that share their levels: one factorisation for all of them.
     """
 
     width: int
@@ -294,8 +293,7 @@ def fit_reference(
 ) -> ClosedFormField:
     """Return the Gaussian with the moments of the numbers, beside the shares of the levels.
 
-    The ridge on the covariance is the one under which the validation rows are likeliest, see
-    doc/decisions/gaussian-reference.md.
+    The ridge on the covariance is the one under which the validation rows are likeliest.
     """
     numbers = rows.draws.flatten(0, 1)[:most_rows, : rows.n_numbers].double()
     mean, covariance = (torch.as_tensor(m) for m in normal_moments(numbers.cpu().numpy()))
