@@ -16,15 +16,10 @@ from skbellman.fields import (
     LatentClassField,
     PairwiseEvidence,
 )
-from skbellman.fields.latent import Corners
+from skbellman.fields.corners import Corners
 
-# Of the evidence on a category: the sources that tell most, none with a larger table of pairs.
-_MOST_SOURCES = 4
-_MOST_PAIRS = 2**18
 # Rows that are worked on at once.
 _CHUNK = 2**16
-# Deviations above what independent categories would show.
-_LEAST_SIGNIFICANCE = 3.0
 
 
 def with_categories(
@@ -69,21 +64,38 @@ def _by_class(codes: Tensor, n_levels: int, responsibilities: Tensor) -> tuple[T
     return counts[:-1], counts[-1]
 
 
-def pairwise_evidence(x: Tensor, points: Sequence[Tensor]) -> PairwiseEvidence:
+def pairwise_evidence(
+    x: Tensor,
+    points: Sequence[Tensor],
+    most_sources: int = 4,
+    most_pairs: int = 2**18,
+    significance: float = 3.0,
+) -> PairwiseEvidence:
     """Return what each category is told by those that tell most about it.
 
     Two categories are compared by the G statistic of their table of pairs, less what it is expected
-    to be where they are independent. ``x`` and ``points`` are as for `with_categories`.
+    to be where they are independent. See doc/decisions/category-pairs.md.
+
+    Parameters
+    ----------
+    x, points
+        As for `with_categories`.
+    most_sources : int
+        That tell of one category.
+    most_pairs : int
+        Of levels: two categories with a larger table are not compared.
+    significance : float
+        Deviations of the statistic above what independent categories would show.
     """
     codes, found = _codes(x, points), [list[_Source]() for _ in points]
     for a, b in combinations(range(len(points)), 2):
-        if len(points[a]) * len(points[b]) > _MOST_PAIRS:
+        if len(points[a]) * len(points[b]) > most_pairs:
             continue
         pairs = _count_pairs(codes[a], codes[b], len(points[a]), len(points[b]))
-        if (excess := _excess(pairs)) > 0:
+        if (excess := _excess(pairs, significance)) > 0:
             found[a].append(_Source(excess, b, pairs.T))
             found[b].append(_Source(excess, a, pairs))
-    best = [sorted(of_b, key=lambda f: -f.excess)[:_MOST_SOURCES] for of_b in found]
+    best = [sorted(of_b, key=lambda f: -f.excess)[:most_sources] for of_b in found]
     return PairwiseEvidence([{f.source: _ratio(f.pairs).to(x) for f in of_b} for of_b in best])
 
 
@@ -119,13 +131,13 @@ def _count_pairs(a: Tensor, b: Tensor, n_a: int, n_b: int) -> Tensor:
     return counts.view(n_a, n_b).double()
 
 
-def _excess(pairs: Tensor) -> float:
+def _excess(pairs: Tensor, significance: float) -> float:
     """Return by how much G is above what it is, at most, where the two are independent."""
     rows, columns = pairs.sum(1), pairs.sum(0)
     expected = rows.unsqueeze(1) * columns / pairs.sum().clamp(min=1)
     statistic = 2 * torch.xlogy(pairs, pairs / expected.clamp(min=1e-300)).sum()
     freedom = float(((rows > 0).sum() - 1).clamp(min=0) * ((columns > 0).sum() - 1).clamp(min=0))
-    return float(statistic) - freedom - _LEAST_SIGNIFICANCE * (2 * freedom) ** 0.5
+    return float(statistic) - freedom - significance * (2 * freedom) ** 0.5
 
 
 def _ratio(pairs: Tensor) -> Tensor:

@@ -24,14 +24,8 @@ from skbellman.tables import TableEncoder
 from skbellman.training import Plan
 from skbellman.validation import check_count
 
-# Numbers of rows from which width="auto" is 128, 192 and 256.
-_WIDER_FROM = (100, 500, 20_000)
 # Of n_steps="auto": in the first round, and in all; three rounds of a table of a thousand rows.
 _MAX_FIRST_STEPS, _MAX_STEPS = 8000, 12_600
-# Of weight_decay="auto", and the rows up to which it is so much.
-_WEIGHT_DECAY, _DECAY_ROWS = 0.3, 4000
-# Of a step of the flow, in units of the noise: 99% of Abalone's rows stay below it.
-_DOUBT = 0.06
 
 
 @with_own_settings
@@ -347,9 +341,9 @@ class BellmanDiffusionDensity(TableDensity):
         return fit_field(rows, schedule, settings, plan, seed, self._report)
 
     def _settings(self, rows: Rows) -> FieldSettings:
-        auto_width = 64 * (1 + int(np.searchsorted(_WIDER_FROM, rows.draws.shape[1], "right")))
+        n_rows = rows.draws.shape[1]
         return FieldSettings(
-            width=auto_width if self.width == "auto" else int(self.width),
+            width=_auto_width(n_rows) if self.width == "auto" else int(self.width),
             depth=self.depth,
             dropout=self.dropout,
             batch_size=self.batch_size,
@@ -362,23 +356,45 @@ class BellmanDiffusionDensity(TableDensity):
             n_steps = min(round(48 * math.sqrt(n_rows) * (1 + n_columns / 40)), _MAX_FIRST_STEPS)
         else:
             n_steps = int(self.n_steps)
-        auto_decay = _WEIGHT_DECAY * min(1.0, _DECAY_ROWS / n_rows) ** 2
         return Plan(
             n_steps=n_steps,
             max_steps=_MAX_STEPS if self.n_steps == "auto" else 0,
             learning_rate=self.learning_rate,
-            weight_decay=auto_decay if self.weight_decay == "auto" else float(self.weight_decay),
+            weight_decay=(
+                _auto_decay(n_rows) if self.weight_decay == "auto" else float(self.weight_decay)
+            ),
             patience=self.patience,
         )
 
-    def _integral(self) -> FlowIntegral:
+    def _integral(self, doubt: float = 0.06) -> FlowIntegral:
+        """Return the integral, which with "auto" has nodes added above a doubt of a step.
+
+        It is in units of the noise: 99% of Abalone's rows stay below it, see
+        doc/decisions/flow-integral.md.
+        """
         auto, few = self.n_nodes == "auto", len(self.encoder_.blocks_) <= 2
         probes: dict[str, Any] = {"auto": "auto", "exact": None, "hutchinson": N_PROBES}
         return FlowIntegral(
             n_nodes=(64 if few else 16) if auto else int(self.n_nodes),
             n_probes=probes[self.divergence],
-            tolerance=_DOUBT if auto else math.inf,
+            tolerance=doubt if auto else math.inf,
         )
 
     def _sampler(self) -> Annealing:
         return Annealing(self.n_levels, self.beta)
+
+
+def _auto_width(n_rows: int, wider_from: tuple[int, ...] = (100, 500, 20_000)) -> int:
+    """Return 64, and from some numbers of rows on 128, 192 and 256.
+
+    Measured in doc/decisions/noise-levels-in-training.md.
+    """
+    return 64 * (1 + int(np.searchsorted(wider_from, n_rows, "right")))
+
+
+def _auto_decay(n_rows: int, largest: float = 0.3, up_to: int = 4000) -> float:
+    """Return the weight decay: so much up to some rows, and less by the square of more.
+
+    Measured in doc/decisions/weight-decay.md.
+    """
+    return largest * min(1.0, up_to / n_rows) ** 2

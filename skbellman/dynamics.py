@@ -30,15 +30,6 @@ from skbellman.fields.base import Levels
 from skbellman.likelihood import FlowIntegral, velocity
 from skbellman.schedule import NoiseSchedule, masked
 
-# a(x) varies over the typical set by exp(+-2 sqrt(D/2)); beyond this it is held constant.
-_MAX_DIFFUSION = 2.0
-# Of max s / max |g|^2, the square of the length over which s changes, over max s.
-_SAFE_STEP = 0.05
-_LARGEST_STEP = 1.0
-_CHECK_EVERY = 50
-_LEAST_ROWS = 256
-_CONDITION_NODES = 16
-
 
 @dataclass(frozen=True)
 class Annealing:
@@ -54,17 +45,20 @@ class Annealing:
         Bellman steps at each level.
     n_steps_at_one_level : int
         Steps of a field that has one level alone.
+    n_nodes : int
+        Of the flow integral that takes the densities of conditions.
     """
 
     n_levels: int
     beta: float = 0.0
     n_steps: int = 1
     n_steps_at_one_level: int = 2000
+    n_nodes: int = 16
 
     @property
     def integral(self) -> FlowIntegral:
         """What takes the densities of conditions, by which parts of a mixture are drawn."""
-        return FlowIntegral(_CONDITION_NODES, "auto")
+        return FlowIntegral(self.n_nodes, "auto")
 
     def along(
         self,
@@ -224,21 +218,37 @@ def _while_it_falls(
 
 
 class _Stepper:
-    """Steps of the dynamics, of a size that suits the largest s and g met at the level."""
+    """Steps of the dynamics, of a size that suits the largest s and g met at the level.
+
+    The safe size is a part of max s / max |g|^2: the square of the length over which s changes,
+    over max s.
+    """
 
     def __init__(
-        self, field: DensityField, generator: torch.Generator, dt: float | None, beta: float
+        self,
+        field: DensityField,
+        generator: torch.Generator,
+        dt: float | None,
+        beta: float,
+        safe_part: float = 0.05,
     ) -> None:
         self.field, self.generator, self.dt, self.beta = field, generator, dt, beta
+        self.safe_part = safe_part
         self.time = torch.zeros((), device=generator.device, dtype=torch.float64)
         self.n_negative = torch.zeros((), device=generator.device)
 
     def steps(
-        self, x: Tensor, n_steps: int, sigma: Levels, moving: Tensor | None = None
+        self,
+        x: Tensor,
+        n_steps: int,
+        sigma: Levels,
+        moving: Tensor | None = None,
+        check_every: int = 50,
     ) -> Iterator[Tensor]:
         """Yield the rows after each step.
 
-        With a mask of columns that move, steps are in units of the noise and parts of it.
+        With a mask of columns that move, steps are in units of the noise and parts of it; without
+        one their size is checked now and then, as that waits for the device.
         """
         shortest = 0.0 if moving is None else 1.0
         unit = x.new_ones(()) if moving is None else torch.where(moving, sigma, 0.0)
@@ -251,12 +261,25 @@ class _Stepper:
             scale = 1 / torch.maximum(largest_g / largest_s, shortest * largest_s)
             if moving is not None:  # where the density is 0 in all rows, they stay
                 scale = torch.where(torch.isfinite(scale), scale, 0.0)
-            elif step % _CHECK_EVERY == 1 or step == n_steps:
-                _check_step(self.dt, float(scale))  # now and then: it waits for the device
-            dt = _SAFE_STEP * self.beta * scale if self.dt is None else x.new_tensor(self.dt)
+            elif step % check_every == 1 or step == n_steps:
+                self._check_step(float(scale))
+            dt = self.safe_part * self.beta * scale if self.dt is None else x.new_tensor(self.dt)
             x = x + unit * euler_maruyama_increment(g, s.clamp(min=0), dt, self.generator)
             self.time = self.time + dt.double()
             yield x
+
+    def _check_step(self, scale: float, largest_part: float = 1.0) -> None:
+        if self.dt is None and not 0 < scale < math.inf:
+            raise ValueError(
+                "no length is known over which the density changes, as its gradient is 0 (or its "
+                "values are not positive) at every row: start nearer to it, or set dt."
+            )
+        if self.dt is not None and self.dt > largest_part * scale:
+            raise ValueError(
+                f"dt={self.dt:g} is too large for this field: rows would jump over the length on "
+                f"which its density changes. Use at most {self.safe_part * scale:.2g}, or leave "
+                "dt out."
+            )
 
 
 def euler_maruyama_increment(
@@ -288,19 +311,6 @@ def _check_numbers(
         raise ValueError(f"dt must be positive, got {dt}.")
     if not beta > 0:
         raise ValueError(f"beta must be positive, got {beta}; for the flow alone set n_steps=0.")
-
-
-def _check_step(dt: float | None, scale: float) -> None:
-    if dt is None and not 0 < scale < math.inf:
-        raise ValueError(
-            "no length is known over which the density changes, as its gradient is 0 (or its "
-            "values are not positive) at every row: start nearer to it, or set dt."
-        )
-    if dt is not None and dt > _LARGEST_STEP * scale:
-        raise ValueError(
-            f"dt={dt:g} is too large for this field: rows would jump over the length on which its "
-            f"density changes. Use at most {_SAFE_STEP * scale:.2g}, or leave dt out."
-        )
 
 
 @torch.no_grad()
@@ -378,11 +388,18 @@ def draw_given(
 
 
 def _from_normal(
-    field: DensityField, n_rows: int, like: Tensor, annealing: Annealing, generator: torch.Generator
+    field: DensityField,
+    n_rows: int,
+    like: Tensor,
+    annealing: Annealing,
+    generator: torch.Generator,
+    least_rows: int = 256,
 ) -> Tensor:
-    """Return rows, (n_rows, D), moved at level 0 from a standard normal start."""
-    # Enough rows to tell a safe step: of a few, all may lie where s is not positive.
-    start = _normal(like[:1].expand(max(n_rows, _LEAST_ROWS), -1), generator)
+    """Return rows, (n_rows, D), moved at level 0 from a standard normal start.
+
+    Enough are moved to tell a safe step: of a few, all may lie where s is not positive.
+    """
+    start = _normal(like[:1].expand(max(n_rows, least_rows), -1), generator)
     if not bool((field.scalar(start, 0.0) > 0).any()):
         raise ValueError(
             "the scalar network is positive at no row of a standard normal start, so that the "
@@ -441,16 +458,18 @@ class _Bounded(DensityField):
 
     As s it gives a = s / typical s, up to a bound; as g, (grad a + a h) / 2, which is grad a
     where the two networks agree, and keeps p invariant where they do not.
+
+    a varies over the typical set by exp(+-2 sqrt(D/2)); above ``largest`` it is held constant.
     """
 
-    def __init__(self, field: DensityField) -> None:
+    def __init__(self, field: DensityField, largest: float = 2.0) -> None:
         super().__init__()
-        self.field, self.n_columns = field, field.n_columns
+        self.field, self.n_columns, self.largest = field, field.n_columns, largest
 
     def scalar(self, x: Tensor, sigma: Levels) -> Tensor:
         excess = self.field.log_scalar(x, sigma) - typical_log_scalar(self.field, sigma)
         # Bounded before it is a power: beyond the bound it has a slope of 0, not of 0 times inf.
-        return excess.nan_to_num(-math.inf).clamp(max=math.log(_MAX_DIFFUSION)).exp()
+        return excess.nan_to_num(-math.inf).clamp(max=math.log(self.largest)).exp()
 
     def gradient(self, x: Tensor, sigma: Levels) -> Tensor:
         with torch.enable_grad():

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import torch
@@ -50,26 +51,24 @@ from skbellman.training import (
 
 # Rows that closed forms are fitted to, at most, and that are worked on at once.
 WHOLE_ROWS, _CHUNK = 100_000, 2**14
-_MOMENT_ROWS = 2**18
-_GROUP = 8  # rows of a batch that share their levels: one factorisation for all of them
-_VALIDATION_ROWS, _STACKING_ROWS, _RIDGE_ROWS = 400, 1600, 10_000
-_TRAJECTORY_ROWS = 4096
-_TRAJECTORY_PROBES = 2
-_VALIDATION_NODES = 16
-_WEIGHING_BATCHES = 16
-_SCALAR_STAGE = "the training of the scalar network"
-_RIDGES = (0.0, 1e-4, 1e-3, 1e-2, 0.1, 0.3)
 
 
 @dataclass(frozen=True)
 class FieldSettings:
-    """Shape of the networks and of a batch; see `BellmanDiffusionDensity`."""
+    """Shape of the networks and of a batch; see `BellmanDiffusionDensity`.
+
+    Attributes
+    ----------
+    group_size : int
+        Rows of a batch that share their levels: one factorisation for all of them.
+    """
 
     width: int
     depth: int
     dropout: float
     batch_size: int
     conditional_fraction: float
+    group_size: int = 8
 
 
 @dataclass(frozen=True)
@@ -116,12 +115,14 @@ class Rows:
 
     @property
     def judges(self) -> Tensor:
-        """The validation rows that are scored again and again, (n, D)."""
-        return self.validation[:_VALIDATION_ROWS]
+        """The validation rows that are scored again and again, (n, D): the first 400."""
+        return self.validation[:400]
 
-    def integral(self) -> FlowIntegral:
+    def integral(
+        self, n_probes: int | Literal["auto"] | None = "auto", n_nodes: int = 16
+    ) -> FlowIntegral:
         """Return the flow integral that scores them."""
-        return FlowIntegral(_VALIDATION_NODES, "auto")
+        return FlowIntegral(n_nodes, n_probes)
 
 
 @dataclass(frozen=True)
@@ -196,6 +197,7 @@ def train_networks(
 ) -> Fit:
     """Train the gradient network, then the scalar network, and return the field alone."""
     record, failure, scalar_error, interrupted = Record(), None, math.nan, ""
+    of_scalar = "the training of the scalar network"
     try:
         record = fit_gradient(field, rows, schedule, settings, plan, generator, report)
         if record.ended == INTERRUPTED:
@@ -203,13 +205,13 @@ def train_networks(
         else:
             scalar = fit_scalar(field, rows, schedule, settings.batch_size, plan, generator)
             scalar_error = -max((f["score"] for f in scalar.scores), default=math.nan)
-            interrupted = _SCALAR_STAGE if scalar.ended == INTERRUPTED else ""
+            interrupted = of_scalar if scalar.ended == INTERRUPTED else ""
     except TrainingDivergedError as error:
         failure, record = error, record if record.step else error.record
     except KeyboardInterrupt:
         if not record.step:
             raise
-        interrupted = _SCALAR_STAGE
+        interrupted = of_scalar
     alone = Mixture([field], torch.ones(1).to(rows.draws)).eval()
     return Fit(alone, record, scalar_error, failure, interrupted)
 
@@ -222,10 +224,16 @@ def with_mixture(field: NeuralField, rows: Rows, schedule: NoiseSchedule, seed: 
 
 @torch.no_grad()
 def stacked(
-    fields: list[NeuralField | ClosedFormField], rows: Rows, schedule: NoiseSchedule
+    fields: list[NeuralField | ClosedFormField],
+    rows: Rows,
+    schedule: NoiseSchedule,
+    n_judges: int = 1600,
 ) -> Mixture:
-    """Return the mixture of the fields under which the validation rows are likeliest."""
-    judges = rows.validation[:_STACKING_ROWS]
+    """Return the mixture of the fields under which the validation rows are likeliest.
+
+    By so many of them: see doc/decisions/closed-form-mixture.md.
+    """
+    judges = rows.validation[:n_judges]
     scores = [rows.integral().log_density(field, judges, schedule) for field in fields]
     weights = stacking_weights(torch.stack(scores, -1).double().cpu().numpy())
     return Mixture(fields, torch.as_tensor(weights).to(rows.draws))
@@ -281,18 +289,24 @@ def initial_field(
     return field.to(rows.draws)
 
 
-def fit_reference(rows: Rows, schedule: NoiseSchedule) -> ClosedFormField:
+def fit_reference(
+    rows: Rows,
+    schedule: NoiseSchedule,
+    ridges: Sequence[float] = (0.0, 1e-4, 1e-3, 1e-2, 0.1, 0.3),
+    most_rows: int = 2**18,
+    n_judges: int = 10_000,
+) -> ClosedFormField:
     """Return the Gaussian with the moments of the numbers, beside the shares of the levels.
 
     The ridge on the covariance is the one under which the validation rows are likeliest.
     """
-    numbers = rows.draws.flatten(0, 1)[:_MOMENT_ROWS, : rows.n_numbers].double()
+    numbers = rows.draws.flatten(0, 1)[:most_rows, : rows.n_numbers].double()
     mean, covariance = (torch.as_tensor(m) for m in normal_moments(numbers.cpu().numpy()))
     eye = torch.eye(len(mean), dtype=numbers.dtype)
     candidates = [
-        GaussianMixtureField.normal(mean, covariance + ridge * eye).to(numbers) for ridge in _RIDGES
+        GaussianMixtureField.normal(mean, covariance + ridge * eye).to(numbers) for ridge in ridges
     ]
-    path, judges = masked(schedule, rows.validation[:_RIDGE_ROWS].double())
+    path, judges = masked(schedule, rows.validation[:n_judges].double())
     floor = path(0.0).double()[..., : rows.n_numbers]
     scores = [c.log_scalar(judges[:, : rows.n_numbers], floor).mean() for c in candidates]
     best = candidates[int(torch.stack(scores).argmax())].to(rows.draws)
@@ -315,6 +329,7 @@ def weigh_shapes(
     schedule: NoiseSchedule,
     settings: FieldSettings,
     generator: torch.Generator,
+    n_batches: int = 16,
 ) -> None:
     """Give the columns' laws of an untrained field the weights, from 0 to 1, of least loss.
 
@@ -324,7 +339,7 @@ def weigh_shapes(
         return
     weights, joint = field.first_shape_weights, replace(settings, conditional_fraction=0.0)
     slopes = torch.zeros(2, *weights.shape).to(weights)
-    for _ in range(_WEIGHING_BATCHES):
+    for _ in range(n_batches):
         batch = draw_batch(rows, schedule, joint, generator)
         for k in (0, 1):
             with torch.no_grad():
@@ -379,15 +394,11 @@ def fit_scalar(
     """Train the scalar network on the log-densities that the flow passes through.
 
     It takes a quarter of the steps of the gradient network's plan. Its "score" is minus the mean
-    absolute error, in nats, on held-out trajectories. The training trajectories make do with a
-    noisy divergence, whose error a regression averages.
+    absolute error, in nats, on held-out trajectories.
     """
     plan = Plan(max(plan.n_steps // 4, 1), plan.learning_rate)
-    n_columns = rows.validation.shape[1]
-    noisy = FlowIntegral(_VALIDATION_NODES, _TRAJECTORY_PROBES if n_columns > 2 else None)
-    sample = rows.whole[_choose(len(rows.whole), _TRAJECTORY_ROWS, generator)]
     with torch.no_grad():
-        levels, x, ratio = noisy.log_ratios(field, sample, schedule)
+        levels, x, ratio = trajectories(field, rows, schedule, generator)
         held_out = rows.integral().log_ratios(field, rows.judges, schedule)
 
     def loss(_: nn.Module) -> Tensor:
@@ -404,23 +415,41 @@ def fit_scalar(
     return train(field.scalar_network, loss, plan, evaluate)
 
 
+def trajectories(
+    field: NeuralField,
+    rows: Rows,
+    schedule: NoiseSchedule,
+    generator: torch.Generator,
+    n_rows: int = 4096,
+    n_probes: int = 2,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return levels, positions and log-ratios along the flow of some training rows.
+
+    They make do with a noisy divergence, whose error a regression averages: see
+    doc/decisions/scalar-network.md.
+    """
+    sample = rows.whole[_choose(len(rows.whole), n_rows, generator)]
+    integral = rows.integral(n_probes if rows.validation.shape[1] > 2 else None)
+    return integral.log_ratios(field, sample, schedule)
+
+
 def draw_batch(
     rows: Rows, schedule: NoiseSchedule, settings: FieldSettings, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return clean rows, levels and noise: (n_groups, 8, D), (n_groups, 1, D), (n_groups, 8, D).
 
     Each row is there twice, with opposite noise. Where values are missing each row has levels of
-    its own, (n_groups, 8, D).
+    its own, (n_groups, 8, D). 8 is the size of a group in the settings.
     """
     n_draws, n_rows, n_columns = rows.draws.shape
-    n_groups = max(settings.batch_size // _GROUP, 2)
+    n_groups = max(settings.batch_size // settings.group_size, 2)
     n_mixed = round(settings.conditional_fraction * n_groups)
     levels = []
     if n_mixed < n_groups:
         levels.append(shared_levels(schedule, n_groups - n_mixed, generator))
     if n_mixed:
         levels.append(mixed_levels(schedule, rows.blocks, n_mixed, generator))
-    half = _GROUP // 2
+    half = settings.group_size // 2
     picked = _integers(n_draws * n_rows, n_groups * half, generator)
     clean = rows.draws.view(-1, n_columns)[picked].view(n_groups, half, n_columns).repeat(1, 2, 1)
     noise = antithetic_noise(clean, generator)

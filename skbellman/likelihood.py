@@ -35,9 +35,7 @@ from skbellman.schedule import NoiseSchedule, masked
 # Rows times directions that are worked on at once: memory stays flat in the number of rows. A
 # GPU is idle unless it has many.
 _CHUNK, _GPU_CHUNK = 4096, 2**15
-# Columns up to which the exact divergence is affordable, and the probes to take above.
-_MAX_EXACT_COLUMNS = 64
-_MAX_NODES = 128
+# Random signs to take in columns in which the exact divergence is not affordable.
 N_PROBES = 8
 
 
@@ -52,16 +50,22 @@ class FlowIntegral:
     n_probes : int, None or "auto"
         None takes the exact divergence, one directional derivative per column. A number
         takes Hutchinson's estimate with that many random signs, drawn from each row's
-        own values: the same row always gets the same value. "auto" is exact up to 64 columns, and
-        takes 8 signs above.
+        own values: the same row always gets the same value. "auto" is exact up to some columns,
+        and takes 8 signs above.
     tolerance : float
         Rows where a step's doubt (see `runge_kutta_step`) exceeds it are done again with
-        twice the nodes, up to 128. inf takes every row as it comes.
+        twice the nodes. inf takes every row as it comes.
+    most_nodes : int
+        From which on they are not doubled, see doc/decisions/flow-integral.md.
+    most_exact_columns : int
+        In which "auto" is exact.
     """
 
     n_nodes: int
     n_probes: int | Literal["auto"] | None = None
     tolerance: float = math.inf
+    most_nodes: int = 128
+    most_exact_columns: int = 64
 
     def log_density(
         self,
@@ -93,7 +97,7 @@ class FlowIntegral:
         log_density = torch.cat([part for part, _ in pairs])
         doubt = torch.cat([part for _, part in pairs])
         turning = doubt > self.tolerance
-        if bool(turning.any()) and self.n_nodes < _MAX_NODES:
+        if bool(turning.any()) and self.n_nodes < self.most_nodes:
             finer = replace(self, n_nodes=2 * self.n_nodes)
             log_density[turning] = finer.along(field, x[turning], path.rows(turning))
         return log_density
@@ -138,7 +142,7 @@ class FlowIntegral:
     def _n_probes(self, x: Tensor) -> int | None:
         if self.n_probes != "auto":
             return self.n_probes
-        return None if x.shape[1] <= _MAX_EXACT_COLUMNS else N_PROBES
+        return None if x.shape[1] <= self.most_exact_columns else N_PROBES
 
     def _pieces(self, field: DensityField, x: Tensor, schedule: NoiseSchedule) -> Iterator[_Node]:
         """Yield the nodes from the floor to the ceiling."""

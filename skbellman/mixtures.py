@@ -10,22 +10,17 @@ from scipy.special import softmax
 from sklearn import config_context
 from sklearn.mixture import GaussianMixture
 
-_MAX_COMPONENTS = 16
 _MAX_ROWS, _MOST_ROWS = 10_000, 100_000
 _RIDGE = 1e-4
-# Of a coordinate, by which places of rows are told apart.
-_DECIMALS = 6
-_REFINING_STEPS = 200
-# Rows given to each density that is weighed.
-_LENT = 0.01
-# Of the mean log-density, per step: what is left is about ten times that, and errors its root.
-_REFINED_GAIN = 1e-5
-# The same for columns, of which there may be many.
-_COLUMN_GAIN = 1e-4
-_GAP_STEPS = 30
 
 
-def best_mixture(rows: np.ndarray, seed: int, persistent: bool = False) -> GaussianMixture:
+def best_mixture(
+    rows: np.ndarray,
+    seed: int,
+    persistent: bool = False,
+    max_components: int = 16,
+    n_decimals: int = 6,
+) -> GaussianMixture:
     """Return the Gaussian mixture of least BIC, its number of components doubled while that falls.
 
     Parameters
@@ -35,7 +30,10 @@ def best_mixture(rows: np.ndarray, seed: int, persistent: bool = False) -> Gauss
     seed : int
     persistent : bool, default=False
         Whether to go on where twice the components are no better: four Gaussians may be where two
-        are not (Adult's fnlwgt).
+        are not (Adult's fnlwgt, see doc/decisions/column-laws.md).
+    max_components : int, default=16
+    n_decimals : int, default=6
+        Of a coordinate, by which places of rows are told apart: there are no more components.
 
     Returns
     -------
@@ -43,8 +41,8 @@ def best_mixture(rows: np.ndarray, seed: int, persistent: bool = False) -> Gauss
     """
     rows = rows[:_MAX_ROWS] if len(rows) > 1 else np.repeat(rows, 2, axis=0)
     best, n_components = _fit(rows, 1, seed), 2
-    n_places = len(np.unique(rows.round(_DECIMALS), axis=0))
-    while n_components <= min(_MAX_COMPONENTS, len(rows) // 4, n_places):
+    n_places = len(np.unique(rows.round(n_decimals), axis=0))
+    while n_components <= min(max_components, len(rows) // 4, n_places):
         larger = _fit(rows, n_components, seed)
         if larger.bic(rows) < best.bic(rows):
             best = larger
@@ -54,27 +52,32 @@ def best_mixture(rows: np.ndarray, seed: int, persistent: bool = False) -> Gauss
     return best
 
 
-def column_mixtures(rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def column_mixtures(
+    rows: np.ndarray, seed: int, max_components: int = 16, least_gain: float = 1e-4
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return weights, means and variances of a mixture of each column, (D, K) each.
 
-    ``rows``, of shape (n, D), may have NaN; a column without a value is a standard Gaussian.
+    ``rows``, of shape (n, D), may have NaN; a column without a value is a standard Gaussian. As
+    there may be many columns, each is `refined` less than a mixture of all is.
     """
-    parts = np.zeros((3, rows.shape[1], _MAX_COMPONENTS))
+    parts = np.zeros((3, rows.shape[1], max_components))
     parts[0, :, 0] = parts[2] = 1.0
     for c in np.flatnonzero(~np.isnan(rows).all(0)):
         seen = rows[~np.isnan(rows[:, c]), c, None]
-        mixture = refined(best_mixture(seen, seed, persistent=True), seen, _COLUMN_GAIN)
+        mixture = best_mixture(seen, seed, persistent=True, max_components=max_components)
+        mixture = refined(mixture, seen, least_gain)
         found = mixture.weights_, mixture.means_[:, 0], mixture.covariances_[:, 0, 0]
         parts[:, c, : mixture.n_components] = found
     return parts[0], parts[1], parts[2]
 
 
 def refined(
-    mixture: GaussianMixture, rows: np.ndarray, least_gain: float = _REFINED_GAIN
+    mixture: GaussianMixture, rows: np.ndarray, least_gain: float = 1e-5, max_steps: int = 200
 ) -> GaussianMixture:
     """Return the `best_mixture` of rows, (n, D), brought on by the first 100,000 of them.
 
-    Until a step gains less than ``least_gain``, in nats a row.
+    Until a step gains less than ``least_gain``, in nats a row: what is left is about ten times
+    that, and errors its root (doc/decisions/closed-form-mixture.md).
     """
     if len(rows) <= _MAX_ROWS:
         return mixture
@@ -84,18 +87,18 @@ def refined(
         rows[:_MOST_ROWS],
         mixture.n_components,
         mixture.random_state,
-        max_iter=_REFINING_STEPS,
+        max_iter=max_steps,
         tol=least_gain,
         **first,
     )
 
 
-def normal_moments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def normal_moments(rows: np.ndarray, n_steps: int = 30) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and covariance of rows, (n, D), in which NaN is missing.
 
     Without gaps they are those of the rows, with gaps the most likely ones of a Gaussian, by
-    expectation maximisation on the first 10,000 rows. A column without a value has mean 0 and
-    variance 1.
+    ``n_steps`` of expectation maximisation on the first 10,000 rows. A column without a value has
+    mean 0 and variance 1.
     """
     missing = np.isnan(rows)
     if not missing.any():
@@ -106,7 +109,7 @@ def normal_moments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mean = zeros.sum(0) / np.maximum(seen, 1)
     squares = np.where(missing, 0.0, (zeros - mean) ** 2).sum(0)
     covariance = np.diag(np.where(seen > 1, squares / np.maximum(seen, 1), 1.0) + _RIDGE)
-    for _ in range(_GAP_STEPS):
+    for _ in range(n_steps):
         filled, uncertainty = _expected(zeros, missing, mean, covariance)
         mean = filled.mean(0)
         centred = filled - mean
@@ -152,7 +155,7 @@ def _fit(rows: np.ndarray, n_components: int, seed: int, **settings: Any) -> Gau
         return model.fit(rows)
 
 
-def stacking_weights(log_densities: np.ndarray) -> np.ndarray:
+def stacking_weights(log_densities: np.ndarray, n_lent: float = 0.01) -> np.ndarray:
     r"""Return the weights under which a mixture of given densities is likeliest.
 
     The greatest :math:`\sum_i \log \sum_k w_k p_k(x_i)`, with a hundredth of a row given to each
@@ -164,6 +167,8 @@ def stacking_weights(log_densities: np.ndarray) -> np.ndarray:
     ----------
     log_densities : array of shape (n, K)
         Of n rows that no density was fitted to.
+    n_lent : float, default=0.01
+        Rows given to each density, see doc/decisions/closed-form-mixture.md.
 
     Returns
     -------
@@ -175,9 +180,9 @@ def stacking_weights(log_densities: np.ndarray) -> np.ndarray:
     def minus_log_posterior(logits: np.ndarray) -> tuple[float, np.ndarray]:
         weights = softmax(logits)
         total = densities @ weights
-        value = np.log(total).sum() + _LENT * np.log(weights).sum()
-        slope = weights * (densities.T @ (1 / total)) + _LENT
-        return -value, (n_rows + _LENT * n_densities) * weights - slope
+        value = np.log(total).sum() + n_lent * np.log(weights).sum()
+        slope = weights * (densities.T @ (1 / total)) + n_lent
+        return -value, (n_rows + n_lent * n_densities) * weights - slope
 
     found = minimize(minus_log_posterior, np.zeros(n_densities), jac=True, tol=1e-12)
     return softmax(found.x)

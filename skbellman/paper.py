@@ -24,10 +24,6 @@ from skbellman.matching import (
 from skbellman.settings import Seeded
 from skbellman.training import INTERRUPTED, Plan, Record, TrainingDivergedError, train
 
-_MAX_OTHERS = 4096  # rows that a batch is compared with
-_BANDWIDTH_ROWS = 1000
-_VALIDATION_SLICES = 16
-
 
 @dataclass(frozen=True)
 class Matching:
@@ -42,12 +38,21 @@ class Matching:
         Law of the directions of the sliced objective.
     n_slices : int
         Directions of a step.
+    n_others : int
+        Rows that a batch is compared with, at most.
+    n_bandwidth_rows : int
+        Rows under which the bandwidth is the likeliest, at most.
+    n_validation_slices : int
+        Directions by which held-out rows are matched.
     """
 
     kind: str
     eps: float | None = None
     slices: str = "sphere"
     n_slices: int = 16
+    n_others: int = 4096
+    n_bandwidth_rows: int = 1000
+    n_validation_slices: int = 16
 
 
 def fit_direct(
@@ -65,17 +70,18 @@ def fit_direct(
     """
     generator = torch.Generator(rows.draws.device).manual_seed(seed)
     data = rows.draws.flatten(0, 1)
-    picked = data[_order(len(data), generator)[:_BANDWIDTH_ROWS]]
+    picked = data[_order(len(data), generator)[: matching.n_bandwidth_rows]]
     eps = matching.eps or likeliest_bandwidth(picked)
     unit = _typical_density(picked, matching, eps, generator)
     width, depth = settings.width, settings.depth
     with Seeded(seed):
         field = DirectField(data.shape[1], unit, width, depth).to(rows.draws)
-    held_out = data[_order(len(data), generator)[:_MAX_OTHERS]]
-    directions = _directions(matching, _VALIDATION_SLICES, data, generator)
+    held_out = data[_order(len(data), generator)[: matching.n_others]]
+    directions = _directions(matching, matching.n_validation_slices, data, generator)
 
     # A step of the sliced objective sees as many pairs as one of the pairwise objective.
-    n_others = _MAX_OTHERS if directions is None else max(_MAX_OTHERS // matching.n_slices, 1)
+    n_pairs = matching.n_others
+    n_others = n_pairs if directions is None else max(n_pairs // matching.n_slices, 1)
 
     def loss(_: nn.Module) -> Tensor:
         order = _order(len(data), generator)
@@ -123,7 +129,7 @@ def _typical_density(
 ) -> float:
     """Return the mean of what the scalar network has to learn."""
     half, other = x.tensor_split(2)
-    directions = _directions(matching, _VALIDATION_SLICES, x, generator)
+    directions = _directions(matching, matching.n_validation_slices, x, generator)
     if directions is None:
         typical = float(kernel_density(half, other, eps).mean())
     else:

@@ -12,12 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-_EMA_DECAY = 0.999
-_WARM_UP = 100
-_MAX_GRADIENT_NORM = 1.0
 ALL_DONE, INTERRUPTED = "all steps done", "interrupted"
-# Of the score, nats a row, in the second half of a round that calls for another.
-_RISE = 0.1
 
 
 class TrainingDivergedError(RuntimeError):
@@ -69,6 +64,15 @@ class Plan:
         Stop after so many evaluations without a better score.
     max_steps : int
         Of all rounds together, see `train_in_rounds`; 0 is one round.
+    least_rise : float
+        Of the score, nats a row, in the second half of a round that calls for another, see
+        doc/decisions/training-rounds.md.
+    warm_up : int
+        Steps in which the learning rate rises to its height.
+    largest_decay : float
+        Of the moving average of the weights.
+    largest_gradient : float
+        Norm to which a longer gradient is cut.
     """
 
     n_steps: int
@@ -77,6 +81,10 @@ class Plan:
     n_evaluations: int = 10
     patience: int = 4
     max_steps: int = 0
+    least_rise: float = 0.1
+    warm_up: int = 100
+    largest_decay: float = 0.999
+    largest_gradient: float = 1.0
 
 
 @dataclass
@@ -137,7 +145,7 @@ def _still_rises(record: Record, plan: Plan) -> bool:
     """Return whether the second half of the last round raised the score."""
     scores = [figures["score"] for figures in record.scores[-plan.n_evaluations :]]
     half = len(scores) // 2
-    return max(scores[half:]) - max(scores[:half], default=math.inf) > _RISE
+    return max(scores[half:]) - max(scores[:half], default=math.inf) > plan.least_rise
 
 
 def train(
@@ -182,7 +190,7 @@ def train(
     record, run = record or Record(), None
     try:
         run = _Run(module, loss, plan, evaluate, record)
-        run.advance(plan, report)
+        run.advance(report)
     except KeyboardInterrupt:
         if run is not None:
             run.score_once_more()
@@ -220,12 +228,12 @@ class _Run:
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
             self.optimiser, lambda step: _cosine(step, plan)
         )
-        self.begun, self.step = record.n_steps, 0
+        self.plan, self.begun, self.step = plan, record.n_steps, 0
         self.losses: list[Tensor] = []
 
-    def advance(self, plan: Plan, report: Callable[[Record], bool]) -> None:
+    def advance(self, report: Callable[[Record], bool]) -> None:
         """Take the steps of the plan, unless something ends the training before."""
-        evaluation_steps = _evaluation_steps(plan)
+        plan, evaluation_steps = self.plan, _evaluation_steps(self.plan)
         while self.step < plan.n_steps:
             self._take_step()
             if self.step not in evaluation_steps:
@@ -254,24 +262,21 @@ class _Run:
                 self.score()
 
     def _take_step(self) -> None:
-        self.losses.append(_optimise(self.module, self.loss, self.optimiser))
+        self.losses.append(self._optimise())
         self.step += 1
         self.scheduler.step()
-        self.averaged.multi_avg_fn = get_ema_multi_avg_fn(_warm_decay(self.step))
+        self.averaged.multi_avg_fn = get_ema_multi_avg_fn(_warm_decay(self.step, self.plan))
         self.averaged.update_parameters(self.module)
 
-
-def _optimise(
-    module: nn.Module, loss: Callable[[nn.Module], Tensor], optimiser: torch.optim.Optimizer
-) -> Tensor:
-    """Take one step; return the loss without waiting for the device."""
-    module.train()
-    value = loss(module)
-    optimiser.zero_grad()
-    value.backward()
-    nn.utils.clip_grad_norm_(module.parameters(), _MAX_GRADIENT_NORM)
-    optimiser.step()
-    return value.detach()
+    def _optimise(self) -> Tensor:
+        """Change the weights once; return the loss without waiting for the device."""
+        self.module.train()
+        value = self.loss(self.module)
+        self.optimiser.zero_grad()
+        value.backward()
+        nn.utils.clip_grad_norm_(self.module.parameters(), self.plan.largest_gradient)
+        self.optimiser.step()
+        return value.detach()
 
 
 class _Best:
@@ -307,10 +312,10 @@ def _evaluation_steps(plan: Plan) -> set[int]:
 
 def _cosine(step: int, plan: Plan) -> float:
     """Return the factor of the learning rate: linear warm-up, then a cosine to 0."""
-    warm = min(1.0, (step + 1) / min(_WARM_UP, plan.n_steps))
+    warm = min(1.0, (step + 1) / min(plan.warm_up, plan.n_steps))
     return warm * 0.5 * (1 + math.cos(math.pi * step / plan.n_steps))
 
 
-def _warm_decay(step: int) -> float:
+def _warm_decay(step: int, plan: Plan) -> float:
     """Return the decay of a moving average whose memory grows with the steps, up to a limit."""
-    return min(step / (step + 9), _EMA_DECAY)
+    return min(step / (step + 9), plan.largest_decay)

@@ -23,6 +23,7 @@ from skbellman import (
     DistributionalValueEstimator,
     PaperDensity,
     TrainingDivergedError,
+    fitting,
 )
 
 QUICK = {"n_steps": 2, "width": 8, "depth": 1, "n_levels": 5, "n_nodes": 4, "random_state": 0}
@@ -75,8 +76,10 @@ def interrupt_at_call(function, count):
 @pytest.fixture(autouse=True)
 def _few_nodes(monkeypatch):
     """Make fits quick: what they are judged by does not matter here."""
-    monkeypatch.setattr("skbellman.fitting._VALIDATION_NODES", 3)
-    monkeypatch.setattr("skbellman.fitting._WEIGHING_BATCHES", 2)
+    few_nodes = functools.partialmethod(fitting.Rows.integral, n_nodes=3)
+    monkeypatch.setattr(fitting.Rows, "integral", few_nodes)
+    few_batches = functools.partial(fitting.weigh_shapes, n_batches=2)
+    monkeypatch.setattr(fitting, "weigh_shapes", few_batches)
 
 
 @functools.cache
@@ -176,14 +179,13 @@ def test_steps_since_the_last_evaluation_are_kept(monkeypatch):
 def test_an_interrupt_between_rounds_keeps_the_rounds_before(monkeypatch):
     from skbellman import training
 
-    monkeypatch.setattr(training, "_RISE", -np.inf)
     averaged = interrupt_at_call(training.AveragedModel, 2)
     monkeypatch.setattr(training, "AveragedModel", averaged)
     scores = itertools.count()
     record = training.train_in_rounds(
         torch.nn.Linear(1, 1),
         lambda m: m(torch.ones(5, 1)).square().mean(),
-        training.Plan(20, 0.01, max_steps=1000),
+        training.Plan(20, 0.01, max_steps=1000, least_rise=-np.inf),
         lambda m: {"score": float(next(scores))},
     )
     assert record.ended == "interrupted"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
-from skbellman import BellmanDiffusionDensity
+from skbellman import BellmanDiffusionDensity, fitting
 from skbellman.categories import pairwise_evidence, with_categories
 from skbellman.fields import GaussianMixtureField
 from skbellman.reading import read_rows
@@ -52,8 +53,10 @@ def peak(work) -> int:
 def _few_nodes():
     """Make fits quick: what they are judged by does not matter here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("skbellman.fitting._VALIDATION_NODES", 3)
-        patch.setattr("skbellman.fitting._WEIGHING_BATCHES", 2)
+        few_nodes = functools.partialmethod(fitting.Rows.integral, n_nodes=3)
+        patch.setattr(fitting.Rows, "integral", few_nodes)
+        few_batches = functools.partial(fitting.weigh_shapes, n_batches=2)
+        patch.setattr(fitting, "weigh_shapes", few_batches)
         yield
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import narwhals.stable.v2 as nw
 import numpy as np
 from sklearn.utils import check_random_state
 
@@ -16,12 +15,10 @@ from skbellman.algebra.base import (
 from skbellman.algebra.rows import as_table, numbers_of, position_of, with_values
 from skbellman.algebra.thinning import Thinning
 from skbellman.settings import with_own_settings
+from skbellman.tables.containers import container_of
 from skbellman.tables.kinds import NUMBERS
 from skbellman.tables.measures import same_measure
 from skbellman.validation import check_count
-
-# Rows that are drawn to learn the spread of the columns, and the share of it that is a step.
-_SPREAD_ROWS, _STEP = 200, 0.01
 
 
 @with_own_settings
@@ -105,9 +102,7 @@ class Comparison:
         ]
         steps = {**self._steps(numeric), **(step or {})}
         slopes = {name: self._slope(X, name, steps[name]) for name in numeric}
-        if isinstance(X, np.ndarray):
-            return np.column_stack(list(slopes.values()))
-        return nw.from_dict(slopes, backend=nw.from_native(X).implementation).to_native()
+        return container_of(X).of_numbers(X, slopes)
 
     def total_variation(self, n_samples: int = 1000, random_state: Any = None) -> Estimate:
         r"""Estimate the total variation distance, half the integral of abs(a - b).
@@ -200,13 +195,15 @@ class Comparison:
             raise ValueError("n_samples must be at least 2: one draw has no standard error.")
         return [self.log_ratio(d.sample(n_samples, random_state=rng)) for d in densities]
 
-    def _steps(self, numeric: list[Any]) -> dict[Any, float]:
-        """Return the step of each numeric column."""
+    def _steps(
+        self, numeric: list[Any], n_draws: int = 200, part: float = 0.01
+    ) -> dict[Any, float]:
+        """Return the step of each numeric column: of its grid, or a part of its spread in draws."""
         measures = {c.name: c for c in self.a.measure_}
-        drawn = self.a.sample(_SPREAD_ROWS, random_state=0)
+        drawn = self.a.sample(n_draws, random_state=0)
         spreads = [self._numbers(drawn, name).std() for name in numeric]
         return {
-            name: measures[name].reference.step or _STEP * max(float(spread), np.finfo(float).tiny)
+            name: measures[name].reference.step or part * max(float(spread), np.finfo(float).tiny)
             for name, spread in zip(numeric, spreads, strict=True)
         }
 

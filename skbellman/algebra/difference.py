@@ -15,9 +15,6 @@ from skbellman.settings import with_own_settings
 from skbellman.tables.measures import same_measure
 from skbellman.validation import check_count
 
-# Of the draws, that have to be accepted: fewer leave the constant unknown.
-_LEAST_ACCEPTED = 10
-
 
 @with_own_settings
 class DifferenceDensity(Density):
@@ -164,10 +161,13 @@ class DifferenceDensity(Density):
     def _thinning(self) -> Thinning:
         return Thinning(self.p, self.q, np.log(self.weight) - np.log1p(self.weight))
 
-    def _estimate_normaliser(self, n_samples: int, random_state: Any) -> None:
+    def _estimate_normaliser(
+        self, n_samples: int, random_state: Any, least_accepted: int = 10
+    ) -> None:
+        """Estimate the constant by draws; where fewer are accepted it would not be known."""
         drawn = self.p.sample(n_samples, random_state=check_random_state(random_state))
         share = self._thinning.acceptance(drawn)
-        if share.sum() < min(_LEAST_ACCEPTED, 0.1 * n_samples):
+        if share.sum() < min(least_accepted, 0.1 * n_samples):
             raise ValueError(
                 f"of {n_samples} draws {share.sum():.1f} are accepted, too few to know the "
                 "difference: lower the weight, raise n_samples, or exchange the two densities."

@@ -84,8 +84,7 @@ class DensityGivenLevel(Density):
     def _with_level(self, X: Any) -> Any:
         levels = as_objects([self.level] * len(X))
         position = position_of(X, self.column, names_of(self))
-        dtype = X.dtype if isinstance(X, np.ndarray) else object
-        return with_values(X, self.column, position, levels.astype(dtype))
+        return with_values(X, self.column, position, levels)
 
 
 def reweight(density: Any, column: Any, probabilities: Mapping[Any, float]) -> MixtureDensity:

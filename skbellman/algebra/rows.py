@@ -35,17 +35,12 @@ def take(X: Any, rows: np.ndarray) -> Any:
     array([[4, 5],
            [0, 1]])
     """
-    if isinstance(X, np.ndarray):
-        return X[rows]
-    return nw.maybe_reset_index(nw.from_native(X)[rows.tolist()]).to_native()
+    return container_of(X).taken(X, rows)
 
 
 def stack(tables: Sequence[Any]) -> Any:
     """Return the rows of tables of the same columns in one table, with a fresh index."""
-    if isinstance(tables[0], np.ndarray):
-        return np.concatenate(tables)
-    frames = [nw.from_native(table) for table in tables]
-    return nw.maybe_reset_index(nw.concat(frames)).to_native()
+    return container_of(tables[0]).stacked(tables)
 
 
 def position_of(X: Any, name: Any, names: Sequence[Any]) -> int | None:
@@ -53,20 +48,16 @@ def position_of(X: Any, name: Any, names: Sequence[Any]) -> int | None:
 
     An array has the columns by position, and so has a frame beside a fitted array.
     """
-    found = container_of(X).names_of(X)
-    if isinstance(X, np.ndarray) or _goes_by_position(found, names):
-        return names.index(name)
+    found = held_names(X, names)
     return found.index(name) if name in found else None
-
-
-def _goes_by_position(found: Sequence[Any], names: Sequence[Any]) -> bool:
-    return list(names) == list(range(len(names))) and not set(found) <= set(names)
 
 
 def held_names(X: Any, names: Sequence[Any]) -> list[Any]:
     """Return the names of the columns that X holds, those of a fitted table where X has none."""
-    found = container_of(X).names_of(X)
-    by_position = isinstance(X, np.ndarray) or _goes_by_position(found, names)
+    container = container_of(X)
+    found = container.names_of(X)
+    fitted_array = list(names) == list(range(len(names)))
+    by_position = not container.has_names or (fitted_array and not set(found) <= set(names))
     return list(names) if by_position else found
 
 
@@ -86,12 +77,4 @@ def numbers_of(X: Any, position: int | None) -> np.ndarray:
 
 def with_values(X: Any, name: Any, position: int | None, values: np.ndarray) -> Any:
     """Return a table with other values in a column, which is added where it has no position."""
-    if isinstance(X, np.ndarray):
-        changed = X.astype(np.result_type(X, values))
-        changed[:, position] = values
-        return changed
-    frame = nw.from_native(X, eager_only=True)
-    label = name if position is None else frame.columns[position]
-    # Of frames without an index of their own the new column is simply the next.
-    column = nw.new_series(label, values.tolist(), backend=frame.implementation)
-    return frame.with_columns(column).to_native()
+    return container_of(X).with_values(X, name, position, values)

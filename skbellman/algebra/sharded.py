@@ -396,7 +396,11 @@ def _is_part(part: Any) -> bool:
 def _is_to_be_read(part: Any) -> bool:
     """Say whether a part is no table yet."""
     is_lazy = hasattr(part, "compute") or hasattr(part, "collect")
-    return is_lazy or callable(part) or isinstance(part, str | PathLike)
+    return is_lazy or callable(part) or _is_path(part)
+
+
+def _is_path(part: Any) -> bool:
+    return isinstance(part, str | PathLike)
 
 
 def _read(part: Any) -> Any:
@@ -405,7 +409,7 @@ def _read(part: Any) -> Any:
     for word in ("compute", "collect"):
         if hasattr(part, word):
             return getattr(part, word)()
-    if isinstance(part, str | PathLike):
+    if _is_path(part):
         return _read_parquet(part)
     return part() if callable(part) else part
 

@@ -8,11 +8,6 @@ import numpy as np
 
 from skbellman.algebra.rows import stack, take
 
-# Rows that are drawn at once, times in which rows are drawn, and the share of them that has to be
-# accepted: below it nearly all of the work is lost.
-_MOST_AT_ONCE, _MOST_ROUNDS, _LEAST_SHARE = 4096, 1000, 1e-3
-_ASKED_BEFORE_REFUSAL = 4000
-
 
 class Thinning:
     """Rows of p, accepted with probability max(1 - exp(log_factor) q / p, 0).
@@ -21,10 +16,17 @@ class Thinning:
     ----------
     p, q : fitted densities
     log_factor : float
+    most_at_once : int
+        Rows that are drawn at once.
+    most_rounds : int
+        Times in which rows are drawn for one that is given.
     """
 
-    def __init__(self, p: Any, q: Any, log_factor: float) -> None:
+    def __init__(
+        self, p: Any, q: Any, log_factor: float, most_at_once: int = 4096, most_rounds: int = 1000
+    ) -> None:
         self.p, self.q, self.log_factor = p, q, log_factor
+        self.most_at_once, self.most_rounds = most_at_once, most_rounds
 
     def acceptance(self, X: Any) -> np.ndarray:
         """Return the probability that each row is accepted."""
@@ -41,7 +43,7 @@ class Thinning:
         while n_kept < n_samples:
             _check_share(n_kept, n_drawn)
             rate = max(n_kept, 1) / max(n_drawn, 1)
-            n_asked = int(min(1.2 * (n_samples - n_kept) / rate + 8, _MOST_AT_ONCE))
+            n_asked = int(min(1.2 * (n_samples - n_kept) / rate + 8, self.most_at_once))
             drawn = self.p.sample(n_asked, random_state=_seed(rng), given=given)
             accepted = np.flatnonzero(rng.random_sample(n_asked) < self.acceptance(drawn))
             kept.append(take(drawn, accepted))
@@ -52,7 +54,7 @@ class Thinning:
         """Return an accepted row for each row of a table of conditions."""
         n_rows, n_drawn = len(given), 0
         pending, rows, places = np.arange(n_rows), [], []
-        for _ in range(_MOST_ROUNDS):
+        for _ in range(self.most_rounds):
             drawn = self.p.sample(1, random_state=_seed(rng), given=take(given, pending))
             accepted = rng.random_sample(len(pending)) < self.acceptance(drawn)
             rows.append(take(drawn, np.flatnonzero(accepted)))
@@ -62,12 +64,15 @@ class Thinning:
                 return take(stack(rows), np.argsort(np.concatenate(places)))
         raise ValueError(
             f"row {pending[0]} of given is where nearly nothing of the difference is: "
-            f"{_MOST_ROUNDS} draws were refused. Leave it out, or lower the weight."
+            f"{self.most_rounds} draws were refused. Leave it out, or lower the weight."
         )
 
 
-def _check_share(n_kept: int, n_drawn: int) -> None:
-    if n_drawn >= _ASKED_BEFORE_REFUSAL and n_kept < _LEAST_SHARE * n_drawn:
+def _check_share(
+    n_kept: int, n_drawn: int, least_share: float = 1e-3, not_before: int = 4000
+) -> None:
+    """Refuse to go on where nearly all of the work is lost."""
+    if n_drawn >= not_before and n_kept < least_share * n_drawn:
         raise ValueError(
             f"{n_kept} of {n_drawn} draws were accepted: the second density is at least as high as "
             "the first nearly everywhere. Lower the weight, or exchange the two."

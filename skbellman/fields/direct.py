@@ -40,12 +40,12 @@ class DirectField(DensityField):
 
     def scalar(self, x: Tensor, sigma: Levels) -> Tensor:
         """Return s(x), shape (..., n), which may be negative."""
-        _check_level(sigma)
+        check_one_level(sigma)
         return self.unit * self.scalar_network(x).squeeze(-1)
 
     def gradient(self, x: Tensor, sigma: Levels) -> Tensor:
         """Return g(x), shape (..., n, D)."""
-        _check_level(sigma)
+        check_one_level(sigma)
         return self.unit * self.gradient_network(x)
 
     def log_scalar(self, x: Tensor, sigma: Levels) -> Tensor:
@@ -76,6 +76,7 @@ class DirectField(DensityField):
         return sampler.at_one_level(self, len(given), given, generator)
 
 
-def _check_level(sigma: Levels) -> None:
+def check_one_level(sigma: Levels, field: str = "A DirectField") -> None:
+    """Refuse another level than 0.0, of a field that has no other."""
     if not (isinstance(sigma, float) and sigma == 0.0):
-        raise ValueError(f"A DirectField has one level, which is called 0.0; got sigma={sigma}.")
+        raise ValueError(f"{field} has one level, which is called 0.0; got sigma={sigma}.")

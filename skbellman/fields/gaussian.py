@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import softmax
 
 from skbellman.fields.base import (
@@ -18,6 +20,7 @@ from skbellman.fields.base import (
     as_levels,
     is_seen,
 )
+from skbellman.fields.corners import Corners
 from skbellman.schedule import NoiseSchedule
 
 # Rows whose conditional covariances are worked on at once.
@@ -25,9 +28,25 @@ _CHUNK = 2048
 
 
 class ClosedFormField(DensityField):
-    """A mixture of components whose fields are known in closed form."""
+    """A mixture of components whose fields are known in closed form.
+
+    Attributes
+    ----------
+    log_weights : tensor of shape (J,)
+    corners : sequence of Corners
+        Of the categories, whose coordinates are the last ones, if there are any.
+    """
 
     log_weights: Tensor
+    corners: Sequence[Corners]
+
+    def __init__(self, corners: Sequence[Tensor] = ()) -> None:
+        super().__init__()
+        self.corners = cast("Sequence[Corners]", nn.ModuleList(map(Corners, corners)))
+
+    def gradient_and_posteriors(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return h(x, sigma) and log P(level | x) of each category, (..., n, K_b)."""
+        return self.log_gradient(x, sigma), []
 
     @abstractmethod
     def draw(self, n_rows: int, sigma: Tensor, generator: torch.Generator) -> Tensor:

@@ -2,55 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from skbellman.fields.base import Levels, as_levels, is_seen
+from skbellman.fields.base import Levels, as_levels
 from skbellman.fields.gaussian import ClosedFormField, GaussianMixtureField, draw_class
-
-
-class Corners(nn.Module):
-    """The points that the coordinates of one category sit on, seen through noise.
-
-    Parameters
-    ----------
-    points : tensor of shape (K, d)
-        One for each level.
-    """
-
-    def __init__(self, points: Tensor) -> None:
-        super().__init__()
-        self.points: Tensor
-        self.register_buffer("points", points)
-
-    def log_likelihood(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """Return log N(x; point_k, diag sigma^2), shape (..., n, K); 0 where x is unseen."""
-        seen = is_seen(sigma)
-        finite = torch.where(seen, sigma, 1.0)
-        precision = torch.where(seen, finite.square().reciprocal(), 0.0)
-        x = torch.where(seen, x, 0.0)
-        log_normaliser = torch.where(seen, finite.log() + 0.5 * math.log(2 * math.pi), 0.0)
-        # The squares are multiplied out: differences of each x and point would be a tensor of
-        # K d numbers a row.
-        own = (x.square() * precision).sum(-1, keepdim=True)
-        cross = (x * precision) @ self.points.T
-        of_points = precision @ self.points.T.square()
-        return cross - 0.5 * (own + of_points) - log_normaliser.sum(-1, keepdim=True)
-
-    def pull(self, probabilities: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
-        """Return (E point - x) / sigma^2, shape (..., n, d); 0 where x is unseen."""
-        seen = is_seen(sigma)
-        towards = torch.where(seen, probabilities @ self.points - x, 0.0)
-        return towards / torch.where(seen, sigma, 1.0).square()
-
-    def nearest(self, x: Tensor) -> Tensor:
-        """Return the level whose point is nearest to x, shape (..., n)."""
-        return torch.cdist(x, self.points).argmin(-1)
 
 
 class LatentClassField(ClosedFormField):
@@ -92,7 +52,7 @@ class LatentClassField(ClosedFormField):
         corners: Sequence[Tensor],
         probabilities: Sequence[Tensor],
     ) -> None:
-        super().__init__()
+        super().__init__(corners)
         n_classes = len(gaussians.means)
         for points, shares in zip(corners, probabilities, strict=True):
             if shares.shape != (n_classes, len(points)) or not bool((shares > 0).all()):
@@ -101,7 +61,6 @@ class LatentClassField(ClosedFormField):
                     f"a category of {len(points)} points, got {shares}."
                 )
         self.gaussians = gaussians
-        self.corners = cast("list[Corners]", nn.ModuleList(map(Corners, corners)))
         self.widths = [gaussians.n_columns, *(points.shape[1] for points in corners)]
         self.n_columns = sum(self.widths)
         for b, shares in enumerate(probabilities):

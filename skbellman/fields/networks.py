@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 _N_FREQUENCIES = 8
-_FIRST_SCALE = 0.5
 
 
 class Dropout(nn.Module):
@@ -80,15 +79,16 @@ class ResidualNetwork(nn.Sequential):
         return cast("nn.Linear", self[-1]).bias
 
 
-def curved_linear(n_inputs: int, width: int) -> nn.Linear:
+def curved_linear(n_inputs: int, width: int, scale: float = 0.5) -> nn.Linear:
     """Return a first layer that drives the activations out of their linear range.
 
     What is left to learn beside a Gaussian reference is orthogonal to linear functions of x;
-    from torch's default weights, so small that SiLU is linear, it is learned very slowly.
+    from torch's default weights, so small that SiLU is linear, it is learned very slowly. See
+    doc/decisions/gaussian-reference.md.
     """
     layer = nn.Linear(n_inputs, width)
-    nn.init.normal_(layer.weight, std=_FIRST_SCALE)
-    nn.init.uniform_(layer.bias, -_FIRST_SCALE, _FIRST_SCALE)
+    nn.init.normal_(layer.weight, std=scale)
+    nn.init.uniform_(layer.bias, -scale, scale)
     return layer
 
 

@@ -11,7 +11,6 @@ from torch import Tensor
 from skbellman.fields.base import DensityField, Levels, as_levels, is_seen
 from skbellman.fields.evidence import PairwiseEvidence
 from skbellman.fields.gaussian import ClosedFormField
-from skbellman.fields.latent import Corners, LatentClassField
 from skbellman.fields.networks import ResidualNetwork, level_features, n_level_features
 from skbellman.fields.shapes import ColumnShapes
 
@@ -71,18 +70,18 @@ class NeuralField(DensityField):
         n_columns = reference.n_columns
         self.n_columns = n_columns
         self.reference: ClosedFormField = reference
-        self.n_numbers = n_columns - sum(c.points.shape[1] for c in self._corners)
-        widths = [c.points.shape[1] for c in self._corners]
+        self.n_numbers = n_columns - sum(c.points.shape[1] for c in reference.corners)
+        widths = [c.points.shape[1] for c in reference.corners]
         # A number or category has one level, of all its coordinates: shown once.
         first = accumulate(widths[:-1], initial=self.n_numbers) if widths else ()
         self._pieces = [*range(self.n_numbers), *first]
         n_inputs = self.n_numbers + n_columns + n_level_features(len(self._pieces))
-        self.evidence = evidence or PairwiseEvidence([{} for _ in self._corners])
+        self.evidence = evidence or PairwiseEvidence([{} for _ in reference.corners])
         self.shapes = shapes
         self.n_outputs = [
             self.n_numbers,
             self.n_numbers if shapes else 0,
-            *(len(c.points) for c in self._corners),
+            *(len(c.points) for c in reference.corners),
             *map(len, self.evidence.sources),
         ]
         self.shape_outputs = slice(self.n_numbers, sum(self.n_outputs[:2]))
@@ -103,12 +102,12 @@ class NeuralField(DensityField):
 
     def gradient_parts(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """Return the reference h_0 and the residual h - h_0, each (..., n, D)."""
-        h0, log_posteriors = self._reference_parts(x, sigma)
+        h0, log_posteriors = self.reference.gradient_and_posteriors(x, sigma)
         outputs = self.gradient_network(self._features(x, sigma, h0)).split(self.n_outputs, -1)
         residuals, start = [self._of_numbers(x, sigma, *outputs[:2])], self.n_numbers
         tilts = self._tilts(log_posteriors, outputs[2:])
         told = is_seen(sigma[..., self._pieces]).sum(-1, keepdim=True) > 1
-        for corners, log_q, tilt in zip(self._corners, log_posteriors, tilts, strict=True):
+        for corners, log_q, tilt in zip(self.reference.corners, log_posteriors, tilts, strict=True):
             block = slice(start, start := start + corners.points.shape[1])
             change = (log_q + told * tilt).softmax(-1) - log_q.exp()
             residuals.append(change @ corners.points / sigma[..., block].square())
@@ -135,15 +134,6 @@ class NeuralField(DensityField):
     def first_shape_weights(self) -> Tensor:
         """What the columns' laws weigh before training, shape (P,): a view of the parameters."""
         return self.gradient_network.bias[self.shape_outputs]
-
-    @property
-    def _corners(self) -> Sequence[Corners]:
-        return self.reference.corners if isinstance(self.reference, LatentClassField) else []
-
-    def _reference_parts(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, list[Tensor]]:
-        if isinstance(self.reference, LatentClassField):
-            return self.reference.gradient_and_posteriors(x, sigma)
-        return self.reference.log_gradient(x, sigma), []
 
     def _features(self, x: Tensor, sigma: Tensor, h0: Tensor) -> Tensor:
         seen = is_seen(sigma)

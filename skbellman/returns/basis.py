@@ -9,16 +9,6 @@ from functools import cached_property, lru_cache
 import torch
 from torch import Tensor
 
-# Added to the Gram matrix, whose diagonal is 1.
-_RIDGE = 1e-4
-_OVERLAP = 0.75
-# Of a kernel's tail: products with denormal numbers would be a hundred times slower.
-_LEAST_EXPONENT = -40.0
-# Tilts that bring a mean, and the least variance of what is tilted, half the basis being 1.
-_N_TILTS, _LEAST_VARIANCE = 2, 1e-12
-# Of a moment that is mended, in the span of the basis.
-_MAX_GAP = 0.05
-
 
 @dataclass(frozen=True)
 class GaussianBasis:
@@ -41,17 +31,23 @@ class GaussianBasis:
         Number K of centres.
     gradient_weight : float
         The weight :math:`\lambda` of gradient matching.
+    overlap : float
+        The level h in spacings, see doc/decisions/projected-bellman-backup.md.
+    ridge : float
+        Added to the Gram matrix, whose diagonal is 1.
     """
 
     low: float
     high: float
     size: int
     gradient_weight: float = 0.0
+    overlap: float = 0.75
+    ridge: float = 1e-4
 
     @property
     def level(self) -> float:
         """Noise level h, in units of the return."""
-        return _OVERLAP * self.spacing
+        return self.overlap * self.spacing
 
     @property
     def spacing(self) -> float:
@@ -63,13 +59,14 @@ class GaussianBasis:
         """Centres, (K,), float64."""
         return torch.linspace(self.low, self.high, self.size, dtype=torch.float64)
 
-    def kernel(self, distance: Tensor) -> Tensor:
+    def kernel(self, distance: Tensor, least_exponent: float = -40.0) -> Tensor:
         r"""Return :math:`\langle N(a, h^2), N(b, h^2) \rangle`, 1 at distance 0 for lambda = 0.
 
-        Distances a - b are in units of the spacing.
+        Distances a - b are in units of the spacing. The tail is cut at an exponent: products with
+        denormal numbers would be a hundred times slower.
         """
-        square = 0.5 * (distance / _OVERLAP).square()
-        value = torch.exp((-0.5 * square).clamp(min=_LEAST_EXPONENT))
+        square = 0.5 * (distance / self.overlap).square()
+        value = torch.exp((-0.5 * square).clamp(min=least_exponent))
         if not self.gradient_weight:
             return value
         return value * (1 + 0.5 * self.gradient_weight * (1 - square))
@@ -94,7 +91,7 @@ class GaussianBasis:
         """Eigenvalues and eigenvectors of G."""
         index = torch.arange(self.size, dtype=torch.float64)
         gram = self.kernel(index[:, None] - index[None, :])
-        gram += _RIDGE * torch.eye(self.size, dtype=torch.float64)
+        gram += self.ridge * torch.eye(self.size, dtype=torch.float64)
         values, vectors = torch.linalg.eigh(gram)
         return values, vectors
 
@@ -126,14 +123,14 @@ class GaussianBasis:
         """Return positions in the unit in which the basis reaches from -1 / 2 to 1 / 2."""
         return (positions - self.low) / (self.high - self.low) - 0.5
 
-    def nearest(self, moments: Tensor, powers: Tensor) -> Tensor:
+    def nearest(self, moments: Tensor, powers: Tensor, max_gap: float = 0.05) -> Tensor:
         """Return the coordinates, (n, K), of given products with the basis and given moments.
 
         The moments, (n, 3), are those of `powers`. What lies beyond the basis cannot be met, and is
-        not chased.
+        not chased: no more than a gap is mended, in the span of the basis.
         """
         near = moments @ self._like(moments, "whitening")
-        gap = (powers - near @ self._like(moments, "_powers").T).clamp(-_MAX_GAP, _MAX_GAP)
+        gap = (powers - near @ self._like(moments, "_powers").T).clamp(-max_gap, max_gap)
         return near + gap @ self._like(moments, "_mending")
 
     @cached_property
@@ -267,18 +264,19 @@ def nearest_law(weights: Tensor) -> Tensor:
     return (weights - excess.gather(-1, n_kept - 1) / n_kept).clamp(min=0)
 
 
-def law_of_mean(weights: Tensor) -> Tensor:
+def law_of_mean(weights: Tensor, n_tilts: int = 2, least_variance: float = 1e-12) -> Tensor:
     """Return weights of a law near given ones, (n, K), whose mean they have, if a law can.
 
     The nearest law, tilted: its weights are multiplied by linear functions of the place. Each tilt
-    keeps the mass and, where no weight is cut off at 0, brings the mean.
+    keeps the mass and, where no weight is cut off at 0, brings the mean. Half the basis is the unit
+    of the variance. See doc/decisions/simplex-projection.md.
     """
     place = torch.linspace(-1, 1, weights.shape[-1], dtype=weights.dtype, device=weights.device)
     mean = (weights @ place).clamp(-1, 1).unsqueeze(-1)
     law = nearest_law(weights)
-    for _ in range(_N_TILTS):
+    for _ in range(n_tilts):
         offset = place - (law @ place).unsqueeze(-1)
-        variance = (law * offset.square()).sum(-1, keepdim=True).clamp(min=_LEAST_VARIANCE)
+        variance = (law * offset.square()).sum(-1, keepdim=True).clamp(min=least_variance)
         gap = mean - place + offset
         law = (law * (1 + gap / variance * offset)).clamp(min=0)
         law = law / law.sum(-1, keepdim=True)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from skbellman.fields import DensityField
 from skbellman.fields.base import Levels
+from skbellman.fields.direct import check_one_level
 from skbellman.returns.batch import Batch
 from skbellman.returns.fields import ReturnField, perceptron
 from skbellman.returns.laws import SignedLaw
@@ -121,8 +122,7 @@ class DirectLaw(SignedLaw):
         return self._fields(x, sigma)[1].unsqueeze(-1)
 
     def _fields(self, x: Tensor, sigma: Levels) -> tuple[Tensor, Tensor]:
-        if not (isinstance(sigma, float) and sigma == 0.0):
-            raise ValueError(f"this law has one level, which is called 0.0; got sigma={sigma}.")
+        check_one_level(sigma, "this law")
         fields = self.field(self.state.unsqueeze(0), x.reshape(1, -1).to(self.state))
         s, g = (part[0, :, self.action].reshape(x.shape[:-1]).to(x) for part in fields)
         return s, g

@@ -75,7 +75,7 @@ def _by_copies(infos: Any, n_copies: int) -> list[Any]:
     for name, values in infos.items():
         if name.startswith("_"):
             continue
-        each = _by_copies(values, n_copies) if isinstance(values, Mapping) else values
+        each = _by_copies(values, n_copies)
         for k in np.flatnonzero(infos.get(f"_{name}", np.ones(n_copies, dtype=bool))):
             copies[k][name] = each[k]
     return copies
@@ -115,14 +115,19 @@ def opened(environment: Any) -> Iterator[Any]:
     try:
         yield vector
     finally:
-        if isinstance(environment, str):
+        if _is_name(environment):
             vector.close()
 
 
 def is_environment(candidate: Any) -> bool:
     """Return whether something is an environment, or the name of one."""
     acts = hasattr(candidate, "reset") and hasattr(candidate, "step")
-    return acts or isinstance(candidate, str)
+    return acts or _is_name(candidate)
+
+
+def _is_name(candidate: Any) -> bool:
+    """Return whether something is the name of an environment, which gymnasium makes."""
+    return isinstance(candidate, str)
 
 
 def as_vector(environment: Any) -> Any:
@@ -138,7 +143,7 @@ def as_vector(environment: Any) -> Any:
 
     if isinstance(environment, VectorEnv):
         return environment
-    made: Any = gymnasium.make(environment) if isinstance(environment, str) else environment
+    made: Any = gymnasium.make(environment) if _is_name(environment) else environment
     absent = [n for n in ("observation_space", "action_space") if not hasattr(made, n)]
     if absent:
         raise ValueError(f"the environment {made!r} lacks {absent}, which gymnasium's have.")

@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -82,6 +82,13 @@ class ReturnField(nn.Module, ABC):
     @property
     def trunk(self) -> nn.Sequential | None:
         """The layers from states to features of them, if there are any."""
+        return None
+
+    def by_frames(self, states: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return expected returns that were solved for, (n, n_actions), and scales of frames, (n,).
+
+        None where states have no frames of their own.
+        """
         return None
 
     def mass_beyond(self, batch: Batch, discount: float) -> float:
@@ -257,9 +264,7 @@ class BasisReturnField(ReturnField):
     @property
     def last_layer(self) -> nn.Linear:
         """The layer that gives the coordinates, before their mass is fixed."""
-        last = self.network[-1]
-        assert isinstance(last, nn.Linear)
-        return last
+        return cast("nn.Linear", self.network[-1])
 
 
 class TabularReturnField(BasisReturnField):

@@ -26,19 +26,8 @@ from skbellman.returns.fields import BasisReturnField, largest
 
 # Deviations that a frame reaches.
 REACH = 6.0
-# Part of it that is left beyond the bounds of returns, where those are nearer.
-_BEYOND_BOUNDS = 0.4
-# Random features for each number of a state, the most of them, and the most of all actions.
-_FEATURES_A_NUMBER, _MOST_RANDOM, _MOST_FEATURES = 100, 400, 1200
 # Rows that frames are fitted to, at most, and those at once.
 _MAX_ROWS, _CHUNK = 30_000, 4096
-# Ridge of the equations, in the mean square of a feature.
-_RIDGE = 1e-6
-# Least deviation of a frame, beside the root of the mean variance.
-_LEAST_SCALE = 0.05
-# The same beside the largest mean: float32 tells no returns apart that are nearer.
-_ROUNDING = 1e-4
-_N_POLICIES = 8
 
 
 class Frames(nn.Module):
@@ -85,12 +74,15 @@ class Frames(nn.Module):
         spread = variances + (means - centre.unsqueeze(-1)).square()
         return self.unit * centre, self.unit * spread.mean(-1).sqrt()
 
-    def reaching(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the same, scales no larger than frames need to reach the bounds of returns."""
+    def reaching(self, states: Tensor, beyond: float = 0.4) -> tuple[Tensor, Tensor]:
+        """Return the same, scales no larger than frames need to reach the bounds of returns.
+
+        So many scales of a frame are then left beyond the bounds.
+        """
         centre, scale = self(states)
         low, high = (self.unit * bound for bound in self.bounds)
         farthest = torch.maximum(centre - low, high - centre)
-        needed = (farthest / (REACH - _BEYOND_BOUNDS)).clamp(min=self.unit * float(self.least))
+        needed = (farthest / (REACH - beyond)).clamp(min=self.unit * float(self.least))
         return centre, torch.minimum(scale, needed)
 
     @torch.no_grad()
@@ -172,13 +164,22 @@ class TemporalDifferences:
         self.onwards = gamma * self.steps.follows.double()
         self.reward = self.steps.reward.double() / frames.unit
 
-    def solve(self) -> None:
+    def solve(self, n_policies: int = 8, least_scale: float = 0.05, rounding: float = 1e-4) -> None:
         """Set the coefficients of the mean, then those of the variance and its least value.
 
         The best policy is found by policy iteration (Lagoudakis and Parr, JMLR 2003).
+
+        Parameters
+        ----------
+        n_policies : int
+            At most.
+        least_scale : float
+            Least deviation of a frame, beside the root of the mean variance.
+        rounding : float
+            The same beside the largest mean: float32 tells no returns apart that are nearer.
         """
         coefficients, reward = self.frames.coefficients, self.reward
-        for _ in range(_N_POLICIES if self.steps.policy is None else 1):
+        for _ in range(n_policies if self.steps.policy is None else 1):
             before = coefficients[0].clone()
             coefficients[0] = self._solution(1, reward)
             if torch.allclose(before, coefficients[0]):
@@ -187,8 +188,8 @@ class TemporalDifferences:
         coefficients[1] = self._solution(2, self._squared_errors())
         variance = (self.actions * self.frames.linear(self.now)[1]).sum(-1)
         scale = max(float(self.frames.linear(self.now)[0].abs().max()), float(reward.abs().max()))
-        least = max(_LEAST_SCALE * float(variance.mean().sqrt()), _ROUNDING * scale)
-        self.frames.least.fill_(least or _ROUNDING)
+        least = max(least_scale * float(variance.mean().sqrt()), rounding * scale)
+        self.frames.least.fill_(least or rounding)
 
     def _squared_errors(self) -> Tensor:
         """Return the squared error of each step, with the variance of the choice that follows."""
@@ -206,8 +207,11 @@ class TemporalDifferences:
         best = largest(self.frames.linear(self.next)[0], self.steps.mask)
         return one_hot(best, self.frames.n_actions).double()
 
-    def _solution(self, power: int, target: Tensor) -> Tensor:
-        """Return the coefficients, (n_actions, d), for the target of each step."""
+    def _solution(self, power: int, target: Tensor, ridge: float = 1e-6) -> Tensor:
+        """Return the coefficients, (n_actions, d), for the target of each step.
+
+        The ridge of the equations is in the mean square of a feature.
+        """
         n_actions, width = self.frames.coefficients.shape[1:]
         size, square = n_actions * width, 0.0
         matrix, constant = target.new_zeros(size, size), target.new_zeros(size)
@@ -218,9 +222,9 @@ class TemporalDifferences:
             constant += now.T @ target[rows]
             square += float(now.square().sum())
         # The constant is not drawn to 0: with a discount near 1 it is the largest part of returns.
-        ridge = target.new_full((n_actions, width), _RIDGE * square / size or 1.0)
-        ridge[:, 0] *= _RIDGE
-        matrix.diagonal().add_(ridge.flatten())
+        ridges = target.new_full((n_actions, width), ridge * square / size or 1.0)
+        ridges[:, 0] *= ridge
+        matrix.diagonal().add_(ridges.flatten())
         return torch.linalg.solve(matrix, constant).view(n_actions, width)
 
 
@@ -245,6 +249,16 @@ def return_bounds(rewards: Tensor, gamma: float) -> tuple[float, float]:
     return low, max(highest, highest * horizon, 0.0) if highest else 0.0
 
 
+def n_random_features(
+    n_inputs: int, n_actions: int, a_number: int = 100, most: int = 400, most_in_all: int = 1200
+) -> int:
+    """Return how many random features a state has: so many for each of its numbers, up to a limit.
+
+    The other limit is that of all actions' features. See doc/decisions/state-frames.md.
+    """
+    return max(min(a_number * n_inputs, most, most_in_all // n_actions - n_inputs), 0)
+
+
 def new_frames(
     steps: Batch,
     n_actions: int,
@@ -255,8 +269,7 @@ def new_frames(
     """Return frames for the returns of a table, of steps in units of the reward."""
     n_inputs = steps.state.shape[1]
     labels = bool(((steps.state == 0) | (steps.state == 1)).all())  # which are features enough
-    most = min(_FEATURES_A_NUMBER * n_inputs, _MOST_RANDOM, _MOST_FEATURES // n_actions - n_inputs)
-    n_random = 0 if labels else max(most, 0)
+    n_random = 0 if labels else n_random_features(n_inputs, n_actions)
     features = Features(n_inputs, n_random, generator, trunk)
     unit = unit_of(steps.reward)
     frames = Frames(features, n_actions, return_bounds(steps.reward / unit, gamma), unit)
@@ -319,6 +332,10 @@ class FramedReturnField(BasisReturnField):
         other.frames = frames
         other._begin()
         return other.requires_grad_()
+
+    def by_frames(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the expected returns, (n, n_actions), and scales, (n,), of the frames."""
+        return self.frames.means(states), self.frames(states)[1]
 
     def frame(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """Return the centre and the scale of each state's frame, (n,) each, in float64."""

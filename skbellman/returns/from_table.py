@@ -44,10 +44,6 @@ from skbellman.returns.tabular import (
     settled,
 )
 
-# Of the largest reward, for networks whose input is the return.
-_LEAST = 1e-30
-# Rows that laws are checked on.
-_CHECKED = 4096
 # What is reported: mass beyond the ends of the laws, and the distance of the mean over all rows
 # from the one solved for, in deviations of a return and beside the mean.
 _BEYOND, _OFF, _RELATIVE = 0.01, 0.1, 0.01
@@ -147,7 +143,11 @@ class TableFit:
         return self._trained(first.in_frames(frames), steps, n_steps - n_steps // 2, curves)
 
     def in_the_papers_form(
-        self, steps: Batch, tabular: TabularReturnField | None, n_steps: int
+        self,
+        steps: Batch,
+        tabular: TabularReturnField | None,
+        n_steps: int,
+        least_reward: float = 1e-30,
     ) -> tuple[DirectReturnField, Curves]:
         """Return networks of the density and its gradient, and their curves.
 
@@ -156,13 +156,14 @@ class TableFit:
         Raises
         ------
         ValueError
-            For rewards that float32 does not hold.
+            For rewards that float32 does not hold: the largest below the least, or above its
+            inverse.
         """
         largest = float(steps.reward.abs().max())
-        if largest and not _LEAST < largest < 1 / _LEAST:
+        if largest and not least_reward < largest < 1 / least_reward:
             raise ValueError(
-                f'the largest reward is {largest:g}: form="networks" needs one from {_LEAST:g} to '
-                f"{1 / _LEAST:g}. Multiply all rewards by a constant."
+                f'the largest reward is {largest:g}: form="networks" needs one from '
+                f"{least_reward:g} to {1 / least_reward:g}. Multiply all rewards by a constant."
             )
         if tabular is not None:
             basis = tabular.basis
@@ -203,9 +204,9 @@ class TableFit:
         return field.mass_beyond(framed(rows, field.frame, self.gamma), self.gamma) <= _BEYOND
 
 
-def some_rows(steps: Batch) -> Batch:
+def some_rows(steps: Batch, at_most: int = 4096) -> Batch:
     """Return rows to check laws on, evenly from a table."""
-    every = 1 + (len(steps.action) - 1) // _CHECKED
+    every = 1 + (len(steps.action) - 1) // at_most
     return steps.take(torch.arange(0, len(steps.action), every, device=steps.action.device))
 
 
@@ -271,13 +272,12 @@ def _warn(fault: str) -> None:
 
 def _means_of(field: ReturnField, rows: Batch, gamma: float) -> tuple[Tensor, Tensor, Tensor]:
     """Return expected returns of rows by the laws, those solved for, and scales of the frames."""
-    if isinstance(field, FramedReturnField):
-        frames = field.frames
-    else:
+    found = field.by_frames(rows.state)
+    if found is None:
         generator = torch.Generator(rows.state.device).manual_seed(0)
         frames = new_frames(rows, field.n_actions, gamma, generator, field.trunk)
+        found = frames.means(rows.state), frames(rows.state)[1]
     with torch.no_grad():
         means = field.means(rows.state).double()
-    at = rows.action.unsqueeze(1)
-    solved, scale = frames.means(rows.state), frames(rows.state)[1]
+    at, (solved, scale) = rows.action.unsqueeze(1), found
     return means.gather(1, at).squeeze(1), solved.gather(1, at).squeeze(1), scale

@@ -25,9 +25,6 @@ from skbellman.returns.moments import (
 )
 from skbellman.returns.support import with_centres_at
 
-# Mass that may lie beyond each end of the support: by Markov's inequality at first, then as a
-# quantile of the laws.
-_BEYOND, _TRIMMED = 1e-3, 3e-4
 # Largest change of a distribution function at which laws have settled, while the support is
 # sought and at last.
 _ROUGH, SETTLED = 1e-4, 1e-5
@@ -263,20 +260,23 @@ def located(
     return None if few is None else (few, basis)
 
 
-def _reached(steps: PairSteps, gamma: float, solved: Moments) -> tuple[float, float]:
+def _reached(
+    steps: PairSteps, gamma: float, solved: Moments, beyond: float = 1e-3
+) -> tuple[float, float]:
+    """Return the ends beyond which laws have at most so much mass, by Markov's inequality."""
     least, most = bounds(steps, gamma)
-    reach = (solved.fourth / _BEYOND) ** 0.25
+    reach = (solved.fourth / beyond) ** 0.25
     low, high = np.maximum(least, solved.mean - reach), np.minimum(most, solved.mean + reach)
     return float(low.min()), float(high.max())
 
 
 def _drawn_in(
-    laws: np.ndarray, basis: GaussianBasis, low: float, high: float
+    laws: np.ndarray, basis: GaussianBasis, low: float, high: float, beyond: float = 3e-4
 ) -> tuple[float, float]:
-    """Return the interval outside of which no law has more than a little mass."""
+    """Return the interval beyond each end of which no law has more than a little mass."""
     below = np.cumsum(laws.clip(0), 1) / laws.clip(0).sum(1, keepdims=True)
-    first = int((below < _TRIMMED).sum(1).min())
-    last = int((below < 1 - _TRIMMED).sum(1).max())
+    first = int((below < beyond).sum(1).min())
+    last = int((below < 1 - beyond).sum(1).max())
     at = basis.low + basis.spacing * np.array([first - 0.5, last + 0.5])
     return max(low, float(at[0])), min(high, float(at[1]))
 

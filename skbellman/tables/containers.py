@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import narwhals.stable.v2 as nw
@@ -41,6 +42,31 @@ class Container(ABC):
     @abstractmethod
     def cells(X: Any, j: int, as_categories: bool) -> Cells:
         """Return the cells of column j of X, as categories whatever its dtype if asked."""
+
+    @staticmethod
+    @abstractmethod
+    def rows(X: Any, rows: slice | np.ndarray) -> Any:
+        """Return some rows of X, by a slice or by their numbers."""
+
+    @staticmethod
+    @abstractmethod
+    def taken(X: Any, rows: np.ndarray) -> Any:
+        """Return some rows of X by their numbers, with a fresh index."""
+
+    @staticmethod
+    @abstractmethod
+    def stacked(tables: Sequence[Any]) -> Any:
+        """Return the rows of tables of the same columns in one table, with a fresh index."""
+
+    @staticmethod
+    @abstractmethod
+    def with_values(X: Any, name: Any, position: int | None, values: np.ndarray) -> Any:
+        """Return X with other values in a column, which is added where it has no position."""
+
+    @staticmethod
+    @abstractmethod
+    def of_numbers(X: Any, columns: dict[Any, np.ndarray]) -> Any:
+        """Return a table of other columns, of numbers, of the library of X."""
 
     @abstractmethod
     def palette(self, X: Any, j: int, rows: np.ndarray) -> Any:
@@ -84,6 +110,32 @@ class ArrayContainer(Container):
         levels = as_objects([None if is_gap(value) else value for value in values.tolist()])
         return Cells(Categories(), levels, missing)
 
+    @staticmethod
+    def rows(X: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
+        return X[rows]
+
+    @staticmethod
+    def taken(X: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        return X[rows]
+
+    @staticmethod
+    def stacked(tables: Sequence[np.ndarray]) -> np.ndarray:
+        return np.concatenate(tables)
+
+    @staticmethod
+    def with_values(
+        X: np.ndarray, name: Any, position: int | None, values: np.ndarray
+    ) -> np.ndarray:
+        """Levels become what the array can hold; numbers may widen it."""
+        values = values.astype(X.dtype) if values.dtype == object else values
+        changed = X.astype(np.result_type(X, values))
+        changed[:, position] = values
+        return changed
+
+    @staticmethod
+    def of_numbers(X: np.ndarray, columns: dict[Any, np.ndarray]) -> np.ndarray:
+        return np.column_stack(list(columns.values()))
+
     def palette(self, X: np.ndarray, j: int, rows: np.ndarray) -> np.ndarray:
         return X[rows, j]
 
@@ -114,6 +166,31 @@ class FrameContainer(Container):
     @staticmethod
     def cells(X: Any, j: int, as_categories: bool) -> Cells:
         return cells_of(nw.from_native(X, eager_only=True)[:, j], as_categories)
+
+    @staticmethod
+    def rows(X: Any, rows: slice | np.ndarray) -> Any:
+        return nw.from_native(X)[rows].to_native()
+
+    @staticmethod
+    def taken(X: Any, rows: np.ndarray) -> Any:
+        return nw.maybe_reset_index(nw.from_native(X)[rows.tolist()]).to_native()
+
+    @staticmethod
+    def stacked(tables: Sequence[Any]) -> Any:
+        frames = [nw.from_native(table) for table in tables]
+        return nw.maybe_reset_index(nw.concat(frames)).to_native()
+
+    @staticmethod
+    def with_values(X: Any, name: Any, position: int | None, values: np.ndarray) -> Any:
+        frame = nw.from_native(X, eager_only=True)
+        label = name if position is None else frame.columns[position]
+        # Of frames without an index of their own the new column is simply the next.
+        column = nw.new_series(label, values.tolist(), backend=frame.implementation)
+        return frame.with_columns(column).to_native()
+
+    @staticmethod
+    def of_numbers(X: Any, columns: dict[Any, np.ndarray]) -> Any:
+        return nw.from_dict(columns, backend=nw.from_native(X).implementation).to_native()
 
     def palette(self, X: Any, j: int, rows: np.ndarray) -> Any:
         return nw.from_native(X, eager_only=True)[:, j][rows.tolist()].to_native()

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import narwhals.stable.v2 as nw
 import numpy as np
 
 from skbellman.tables.kinds import MOST_WHOLE, Cells, Kind, are_all_beyond
@@ -43,6 +44,16 @@ class Dates(Kind):
         self.bounds = (-292.0 * 365, 292.0 * 365) if in_nanoseconds else (-719_162.0, 2_932_896.0)
         self._per_day = _DAY // UNITS[unit]
         self._set_clock(1)
+
+    def of_series(
+        self, series: nw.Series[Any], missing: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if series.dtype == nw.Date:
+            pairs = zip(series.to_list(), missing.tolist(), strict=True)
+            return np.array([None if gap else v for v, gap in pairs], dtype=self.dtype), missing
+        if self.zone is not None:
+            series = series.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+        return series.to_numpy().astype(self.dtype), missing
 
     def learn(self, cells: np.ndarray) -> None:
         """Find the longest unit that all cells are whole numbers of, and the origin."""

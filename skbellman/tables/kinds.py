@@ -47,10 +47,12 @@ class Kind(ABC):
         What numbers are counted from, in the unit of the cells.
     zone : str, tzinfo or None
         Of dates that have a time zone.
+    is_of_objects : bool
+        Whether the column can hold objects of any type.
     """
 
     held = NUMBERS
-    is_categorical, is_text = False, False
+    is_categorical, is_text, is_of_objects = False, False, False
     bounds: tuple[float, float] = (-np.inf, np.inf)
     unit: tuple[float, str] = (0.0, "numbers")
     precision = float(np.finfo(np.float64).eps)
@@ -69,6 +71,12 @@ class Kind(ABC):
 
     def learn(self, cells: np.ndarray) -> None:  # noqa: B027 - most kinds have nothing to learn
         """Learn from the cells of the fitted column, none of them missing."""
+
+    def of_series(
+        self, series: nw.Series[Any], missing: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the cells of a series of a dtype of this kind, and which of them are missing."""
+        return as_objects(series.to_list()), missing
 
     @abstractmethod
     def numbers(self, plain: np.ndarray) -> np.ndarray:
@@ -176,6 +184,12 @@ class Floats(Kind):
         if dtype == np.float32:
             self.precision = float(ends.eps)
 
+    def of_series(
+        self, series: nw.Series[Any], missing: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        cells = series.to_numpy().astype(self.dtype, copy=False)
+        return cells, np.isnan(cells)
+
     def numbers(self, plain: np.ndarray) -> np.ndarray:
         return as_floats(plain)
 
@@ -203,6 +217,13 @@ class WholeNumbers(Kind):
         self.dtype, self.least, self.most = dtype, least, most
         self.bounds = float(least), float(most)
         self.unit = 1.0, "whole numbers"
+
+    def of_series(
+        self, series: nw.Series[Any], missing: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if self.dtype == object:
+            return super().of_series(series, missing)
+        return (series.fill_null(0) if missing.any() else series).to_numpy(), missing
 
     def learn(self, cells: np.ndarray) -> None:
         if are_all_beyond(as_floats(cells), MOST_WHOLE):

@@ -66,6 +66,8 @@ class Objects(Kind):
         Of the objects.
     """
 
+    is_of_objects = True
+
     def __init__(self, inner: Kind, type_: type) -> None:
         self.inner, self.type = inner, type_
         self.held, self.bounds, self.unit = inner.held, inner.bounds, (0.0, inner.unit[1])
@@ -96,7 +98,7 @@ class Objects(Kind):
 
     def adopt(self, cells: np.ndarray, source: Kind) -> tuple[np.ndarray, np.ndarray]:
         """Leave objects as they are: a column of objects can hold any."""
-        if isinstance(source, Objects):
+        if source.is_of_objects:
             return cells, np.ones(len(cells), dtype=bool)
         return super().adopt(cells, source)
 
@@ -143,7 +145,7 @@ class DateObjects(Objects):
 
     def _is_one(self, value: Any) -> bool:
         zoned = getattr(value, "tzinfo", None) is not None
-        return isinstance(value, self.type) and zoned == (self.inner.zone is not None)
+        return super()._is_one(value) and zoned == (self.inner.zone is not None)
 
     def _object(self, cell: Any) -> Any:
         if issubclass(self.type, np.datetime64):

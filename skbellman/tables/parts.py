@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import narwhals.stable.v2 as nw
 import numpy as np
+
+from skbellman.tables.containers import container_of
 
 
 def parts_of(X: Any, size: int) -> Iterator[tuple[slice, Any]]:
@@ -26,4 +27,4 @@ def parts_of(X: Any, size: int) -> Iterator[tuple[slice, Any]]:
 
 def rows_of(X: Any, rows: slice | np.ndarray) -> Any:
     """Return some rows of a frame or array, by a slice or by their numbers."""
-    return X[rows] if isinstance(X, np.ndarray) else nw.from_native(X)[rows].to_native()
+    return container_of(X).rows(X, rows)

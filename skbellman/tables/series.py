@@ -12,7 +12,6 @@ from skbellman.tables.kinds import (
     Categories,
     Cells,
     Decimals,
-    Floats,
     Kind,
     WholeNumbers,
     as_objects,
@@ -49,8 +48,7 @@ def cells_of(series: nw.Series[Any], as_categories: bool = False) -> Cells:
         kind = Categories() if as_categories else kind_of_objects(series.name, cells[~missing])
         return Cells(kind, cells, missing)
     kind = _kind_of(series)
-    cells = _plain_cells(series, kind, missing)
-    return Cells(kind, cells, np.isnan(cells) if isinstance(kind, Floats) else missing)
+    return Cells(kind, *kind.of_series(series, missing))
 
 
 def series_like(template: nw.Series[Any], kind: Kind, cells: np.ndarray) -> Any:
@@ -101,21 +99,6 @@ def _kind_of(series: nw.Series[Any]) -> Kind:
         f"Column {series.name!r} has dtype {name}, which is no number, date or category: "
         f"convert {remedy}, or drop it."
     )
-
-
-def _plain_cells(series: nw.Series[Any], kind: Kind, missing: np.ndarray) -> np.ndarray:
-    if isinstance(kind, Dates):
-        if series.dtype == nw.Date:
-            pairs = zip(series.to_list(), missing.tolist(), strict=True)
-            return np.array([None if gap else v for v, gap in pairs], dtype=kind.dtype)
-        if kind.zone is not None:
-            series = series.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-        return series.to_numpy().astype(kind.dtype)
-    if isinstance(kind, Floats):
-        return series.to_numpy().astype(kind.dtype, copy=False)
-    if isinstance(kind, WholeNumbers) and kind.dtype != object:
-        return (series.fill_null(0) if missing.any() else series).to_numpy()
-    return as_objects(series.to_list())
 
 
 def _native_dtype(series: nw.Series[Any]) -> Any:
