@@ -80,9 +80,9 @@ def placed(part: Any) -> Any:
     """
     if not _is_of_dask(part):
         return part
-    import dask
+    from dask.base import optimize
 
-    (part,) = dask.optimize(part)
+    (part,) = optimize(part)
     held = sys.modules["distributed"].futures_of(part) if "distributed" in sys.modules else []
     return held[0].client.compute(part) if held else part
 

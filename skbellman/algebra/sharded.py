@@ -50,7 +50,8 @@ class ShardedDensity(Density, DensityMixin, BaseEstimator):
         Of a table that `fit` divides. No shard has fewer than two rows.
     n_jobs : int, optional
         Shards that are fitted and asked at once, as joblib counts them; its
-        ``parallel_config(backend=...)`` says where.
+        ``parallel_config(backend=...)`` says where: loky, threading or dask, with the same results.
+        Each has one thread.
     random_state : int, RandomState instance or None, default=None
         Seeds the division of the rows and the fits. The seed of a shard depends on this and its
         key alone.
@@ -121,10 +122,10 @@ class ShardedDensity(Density, DensityMixin, BaseEstimator):
         ----------
         X : DataFrame or array-like of shape (n_samples, n_features), or iterable of parts
             A table is shuffled and divided. Parts are shards as they are: each a table, the path of
-            a Parquet file, a lazy or delayed frame, or a function without arguments that returns
-            a table. What is no table yet is read by the worker that fits it. The encoder is
-            then decided by the first part, unless the estimator has one. A mapping of keys to
-            parts names the shards.
+            a Parquet file, a lazy or delayed frame, a future, or a function without arguments that
+            returns a table. A frame of dask is its partitions. What is no table yet is read by the
+            worker that fits it. The encoder is then decided by the first part, also there, unless
+            the estimator has one. A mapping of keys to parts names the shards.
         y : None
             Ignored.
 
@@ -243,8 +244,9 @@ class ShardedDensity(Density, DensityMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : DataFrame or array-like of shape (n_samples, n_features)
-            With the columns of the fitted table. What is missing in a row is integrated out.
+        X : DataFrame or array-like of shape (n_samples, n_features), or iterable of parts
+            With the columns of the fitted table. What is missing in a row is integrated out. Parts
+            are as in `fit`; each is read and scored by one worker.
         columns : sequence of names, or of positions for an array, optional
             Columns whose density is asked, the others integrated out. By default all that
             are not in ``given``.
@@ -254,7 +256,12 @@ class ShardedDensity(Density, DensityMixin, BaseEstimator):
         Returns
         -------
         log_density : ndarray of shape (n_samples,)
-            In the units of the columns, as the parts have it.
+            In the units of the columns, as the parts have it. Of parts, one's rows after another's.
+
+        Raises
+        ------
+        ValueError
+            As the parts do; if there is no part to score.
 
         Examples
         --------

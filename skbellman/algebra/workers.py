@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 from joblib import parallel_config
 from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import threadpool_limits
@@ -41,6 +42,8 @@ def _alone(function: Callable[..., Any], *arguments: Any) -> Any:
     Other calls have the other cores. One thread everywhere also means that sums are taken in the
     same order everywhere. Inside a worker of dask, joblib would go to the whole cluster again.
     """
-    # Of OpenMP alone: its limit is the calling thread's own, others and torch's default stay.
+    # Of OpenMP alone: its limit is the calling thread's own, others and torch's default stay. But
+    # torch sets the number of a new thread when it is first used there, which would undo the limit.
+    torch.get_num_threads()
     with parallel_config(backend="sequential"), threadpool_limits(1, user_api="openmp"):
         return function(*arguments)
