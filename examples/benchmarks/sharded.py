@@ -17,6 +17,8 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -85,17 +87,46 @@ def run(frame: pd.DataFrame, seed: int, n_shards: int, settings: dict[str, Any])
 
 
 def memory(n_rows: int) -> tuple[float, float]:
-    """Return MiB of a table, and of the process that combines fits of its eight parts."""
+    """Return MiB of a table, and of a fresh process that combines fits of its eight parts."""
     with tempfile.TemporaryDirectory() as folder:
-        table, paths = mixed_table(n_rows), [f"{folder}/{k}.parquet" for k in range(8)]
-        size = table.memory_usage(deep=True).sum() / MIB
-        for k, path in enumerate(paths):
-            table.iloc[k::8].to_parquet(path)
-        del table
-        few = BellmanDiffusionDensity(n_steps=2, width=16, n_nodes=4)
-        with parallel_config(backend="loky", n_jobs=2), Peak() as peak:
-            ShardedDensity(few, random_state=0).fit(paths)
-    return size, peak.above
+        size = in_a_process(write, n_rows, folder)
+        return size, in_a_process(peak_of_combining, folder)
+
+
+def in_a_process(function: Callable[..., float], *arguments: Any) -> float:
+    """Return what a function returns in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
+        return executor.submit(function, *arguments).result()
+
+
+def write(n_rows: int, folder: str) -> float:
+    """Write eight parts, and a small one; return MiB of the table."""
+    table = mixed_table(n_rows)
+    for k in range(8):
+        table.iloc[k::8].to_parquet(f"{folder}/{k}.parquet")
+    mixed_table(300).to_parquet(f"{folder}/small.parquet")
+    return table.memory_usage(deep=True).sum() / MIB
+
+
+def peak_of_combining(folder: str) -> float:
+    """Return the peak of a fit by two workers, in MiB above what this process had before."""
+    warnings.simplefilter("ignore")
+    few = BellmanDiffusionDensity(n_steps=2, width=16, n_nodes=4)
+    shards = ShardedDensity(few, random_state=0)
+    with parallel_config(backend="loky", n_jobs=2):
+        shards.fit([f"{folder}/small.parquet"])  # what loads once is loaded
+        with Peak() as peak:
+            shards.fit([f"{folder}/{k}.parquet" for k in range(8)])
+    return peak.above
+
+
+def report(results: list[np.ndarray], n_shards: int) -> None:
+    """Print means and deviations over seeds."""
+    print("\n| fit | " + " | ".join(FIGURES) + " |")
+    means, spreads = np.mean(results, axis=0), np.std(results, axis=0)
+    for name, *cells in zip(("one", f"{n_shards} shards"), means, spreads, strict=True):
+        text = " | ".join(f"{m:.3f} ({s:.3f})" for m, s in zip(*cells, strict=True))
+        print(f"| {name} | {text} |")
 
 
 def main() -> None:
@@ -113,13 +144,9 @@ def main() -> None:
     for seed in range(arguments.seeds):
         results.append(run(frame, seed, arguments.shards, settings))
         print(seed, results[-1].round(3).tolist(), flush=True)
-    print("\n| fit | " + " | ".join(FIGURES) + " |")
-    means, spreads = np.mean(results, axis=0), np.std(results, axis=0)
-    for name, *cells in zip(("one", f"{arguments.shards} shards"), means, spreads, strict=True):
-        text = " | ".join(f"{m:.3f} ({s:.3f})" for m, s in zip(*cells, strict=True))
-        print(f"| {name} | {text} |")
+    if results:
+        report(results, arguments.shards)
     print("\n| rows | table, MiB | combining process, MiB |")
-    memory(1000)  # what loads once is loaded
     for n_rows in arguments.rows:
         print("| {:,} | {:.0f} | {:.0f} |".format(n_rows, *memory(n_rows)), flush=True)
 
