@@ -27,6 +27,7 @@ import pandas as pd
 import torch
 from density import auc
 from joblib import Parallel, delayed, parallel_config
+from joblib.externals.loky import get_reusable_executor
 from memory import MIB, Peak, mixed_table
 from tables import MIXED, codes, load_mixed
 
@@ -117,6 +118,7 @@ def peak_of_combining(folder: str) -> float:
         shards.fit([f"{folder}/small.parquet"])  # what loads once is loaded
         with Peak() as peak:
             shards.fit([f"{folder}/{k}.parquet" for k in range(8)])
+    get_reusable_executor().shutdown()  # this process would not end otherwise
     return peak.above
 
 
