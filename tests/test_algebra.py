@@ -606,6 +606,15 @@ def test_parts_of_any_kind_are_read_alike(estimator, tmp_path):
     assert not hasattr(fits[0], "row_keys_")
 
 
+def test_parts_are_scored_one_after_another(sharded, tmp_path):
+    table(5).to_parquet(tmp_path / "part.parquet")
+    scores = sharded.score_samples([tmp_path / "part.parquet", table(4, seed=1)], given=["c"])
+    expected = [sharded.score_samples(t, given=["c"]) for t in (table(5), table(4, seed=1))]
+    np.testing.assert_array_equal(scores, np.concatenate(expected))
+    with pytest.raises(ValueError, match="no part to score"):
+        sharded.score_samples(iter(()))
+
+
 def test_encoder_is_decided_once_by_the_first_part(estimator):
     free = clone(estimator).set_params(encoder=None)
     density = ShardedDensity(free, random_state=0).fit([table(40), table(40, seed=1)])

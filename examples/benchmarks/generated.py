@@ -29,7 +29,7 @@ from density import auc
 from ForestDiffusion import ForestDiffusionModel
 from sdmetrics.reports.single_table import QualityReport
 from sklearn.preprocessing import OrdinalEncoder
-from tables import MIXED, categories_of, load_mixed
+from tables import MIXED, categories_of, codes, load_mixed
 
 from skbellman import BellmanDiffusionDensity
 
@@ -88,17 +88,6 @@ METHODS: dict[str, Callable[..., pd.DataFrame]] = {
     "independent": independent,
     "real rows": real_rows,
 }
-
-
-def codes(frame: pd.DataFrame, like: pd.DataFrame) -> np.ndarray:
-    """Return the table as numbers, categories as their places among those of another table."""
-    known = {c: like[c].value_counts().index for c in categories_of(like)}
-    return np.column_stack(
-        [
-            known[c].get_indexer(frame[c]) if c in known else frame[c].to_numpy(float)
-            for c in like.columns
-        ]
-    )
 
 
 def quality(real: pd.DataFrame, drawn: pd.DataFrame) -> tuple[float, float]:

@@ -37,6 +37,17 @@ def categories_of(frame: pd.DataFrame) -> list[str]:
     return list(frame.columns.difference(frame.select_dtypes("number").columns))
 
 
+def codes(frame: pd.DataFrame, like: pd.DataFrame) -> np.ndarray:
+    """Return the table as numbers, categories as their places among those of another table."""
+    known = {c: like[c].value_counts().index for c in categories_of(like)}
+    return np.column_stack(
+        [
+            known[c].get_indexer(frame[c]) if c in known else frame[c].to_numpy(float)
+            for c in like.columns
+        ]
+    )
+
+
 def _read(name: str, ids: dict[str, int], folder: Path | None) -> pd.DataFrame:
     if folder is None:
         return fetch_openml(data_id=ids[name], as_frame=True).frame

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from numbers import Integral
-from os import PathLike
 from typing import Any, ClassVar
 
-import narwhals.stable.v2 as nw
 import numpy as np
 from sklearn.base import BaseEstimator, DensityMixin, _fit_context, clone
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval
-from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
 from skbellman.algebra.base import Density
 from skbellman.algebra.mixture import MixtureDensity
-from skbellman.algebra.rows import as_table, take
+from skbellman.algebra.parts import is_rows, is_to_be_read, parts_of, placed, read
+from skbellman.algebra.rows import take
+from skbellman.algebra.workers import call_each
 from skbellman.density import BellmanDiffusionDensity
 from skbellman.settings import with_own_settings
 from skbellman.state import renewed
@@ -52,7 +50,8 @@ class ShardedDensity(Density, DensityMixin, BaseEstimator):
         Of a table that `fit` divides. No shard has fewer than two rows.
     n_jobs : int, optional
         Shards that are fitted and asked at once, as joblib counts them; its
-        ``parallel_config(backend=...)`` says where.
+        ``parallel_config(backend=...)`` says where: loky, threading or dask, with the same results.
+        Each has one thread.
     random_state : int, RandomState instance or None, default=None
         Seeds the division of the rows and the fits. The seed of a shard depends on this and its
         key alone.
@@ -123,10 +122,10 @@ class ShardedDensity(Density, DensityMixin, BaseEstimator):
         ----------
         X : DataFrame or array-like of shape (n_samples, n_features), or iterable of parts
             A table is shuffled and divided. Parts are shards as they are: each a table, the path of
-            a Parquet file, a lazy or delayed frame, or a function without arguments that returns
-            a table. What is no table yet is read by the worker that fits it. The encoder is
-            then decided by the first part, unless the estimator has one. A mapping of keys to
-            parts names the shards.
+            a Parquet file, a lazy or delayed frame, a future, or a function without arguments that
+            returns a table. A frame of dask is its partitions. What is no table yet is read by the
+            worker that fits it. The encoder is then decided by the first part, also there, unless
+            the estimator has one. A mapping of keys to parts names the shards.
         y : None
             Ignored.
 
@@ -153,8 +152,8 @@ class ShardedDensity(Density, DensityMixin, BaseEstimator):
             draft._forget_fit()
             rng = check_random_state(self.random_state)
             draft._seed = int(rng.randint(2**31))
-            table = validate_table(draft, X, reset=True) if _is_rows(X) else None
-            parts = _parts_of(X) if table is None else draft._divided(table, rng)
+            table = validate_table(draft, X, reset=True) if is_rows(X) else None
+            parts = parts_of(X) if table is None else draft._divided(table, rng)
             first = next(parts, None)
             if first is None:
                 raise ValueError("there is no part to fit a density to.")
@@ -198,7 +197,7 @@ class ShardedDensity(Density, DensityMixin, BaseEstimator):
         if key in self.keys_:
             raise ValueError(f"there is a shard {key!r} already: forget it, or give another key.")
         with renewed(self) as draft:
-            draft._keep([*self._shards(), *self._fitted([(key, X)])])
+            draft._keep([*self._shards(), *self._fitted([(key, placed(X))])])
         return self
 
     def forget(self, key: Any) -> ShardedDensity:
@@ -245,8 +244,9 @@ class ShardedDensity(Density, DensityMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : DataFrame or array-like of shape (n_samples, n_features)
-            With the columns of the fitted table. What is missing in a row is integrated out.
+        X : DataFrame or array-like of shape (n_samples, n_features), or iterable of parts
+            With the columns of the fitted table. What is missing in a row is integrated out. Parts
+            are as in `fit`; each is read and scored by one worker.
         columns : sequence of names, or of positions for an array, optional
             Columns whose density is asked, the others integrated out. By default all that
             are not in ``given``.
@@ -256,7 +256,12 @@ class ShardedDensity(Density, DensityMixin, BaseEstimator):
         Returns
         -------
         log_density : ndarray of shape (n_samples,)
-            In the units of the columns, as the parts have it.
+            In the units of the columns, as the parts have it. Of parts, one's rows after another's.
+
+        Raises
+        ------
+        ValueError
+            As the parts do; if there is no part to score.
 
         Examples
         --------
@@ -268,7 +273,14 @@ class ShardedDensity(Density, DensityMixin, BaseEstimator):
         >>> density.score_samples(X, columns=[0], given=[1]).shape
         (60,)
         """
-        return self._mixture().score_samples(X, columns=columns, given=given)
+        mixture = self._mixture()
+        if is_rows(X):
+            return mixture.score_samples(X, columns=columns, given=given)
+        calls = ((mixture, part, columns, given) for _, part in parts_of(X))
+        logs = call_each(_score_part, calls, self.n_jobs)
+        if not logs:
+            raise ValueError("there is no part to score.")
+        return np.concatenate(logs)
 
     def sample(self, n_samples: int = 1, random_state: Any = None, *, given: Any = None) -> Any:
         """Draw rows, or fill rows given some of their values.
@@ -311,7 +323,7 @@ class ShardedDensity(Density, DensityMixin, BaseEstimator):
 
     def _mixture(self) -> MixtureDensity:
         check_is_fitted(self, "parts_")
-        return MixtureDensity(self.parts_, self.n_rows_, self.n_jobs)
+        return _ShardMixture(self.parts_, self.n_rows_, self.n_jobs)
 
     def _forget_fit(self) -> None:
         """Drop what a fit need not set again."""
@@ -329,14 +341,15 @@ class ShardedDensity(Density, DensityMixin, BaseEstimator):
         default = BellmanDiffusionDensity()
         self._prototype = default if self.estimator is None else clone(self.estimator)
         if "encoder" in self._prototype.get_params(deep=False):
-            table = validate_table(clone(self._prototype), _read(part), reset=True)
-            self.encoder_ = self._prototype._fitted_encoder(table)
+            # Rows that a worker reads may be out of reach here.
+            n_jobs = self.n_jobs if is_to_be_read(part) else 1
+            (self.encoder_,) = call_each(_encoder_of, [(self._prototype, part)], n_jobs)
             self._prototype.set_params(encoder=self.encoder_, categorical_features="from_dtype")
 
     def _fitted(self, parts: Iterable[tuple[Any, Any]]) -> list[Shard]:
         """Return the fitted density, with its key and number of rows, of each part."""
-        calls = (delayed(_fit_part)(self._seeded(key), key, part) for key, part in parts)
-        return Parallel(n_jobs=self.n_jobs)(calls)
+        calls = ((self._seeded(key), key, part) for key, part in parts)
+        return call_each(_fit_part, calls, self.n_jobs)
 
     def _seeded(self, key: Any) -> Any:
         """Return an unfitted estimator with the seed of a shard."""
@@ -372,58 +385,28 @@ class ShardedDensity(Density, DensityMixin, BaseEstimator):
         return tags
 
 
-def _parts_of(X: Any) -> Iterator[tuple[Any, Any]]:
-    """Iterate over keys and parts."""
-    if isinstance(X, Mapping):
-        return iter(X.items())
-    return iter([(0, X)] if _is_to_be_read(X) else enumerate(X))
+class _ShardMixture(MixtureDensity):
+    """The mixture of the parts, each of which is asked with one thread, as it was fitted."""
 
-
-def _is_rows(X: Any) -> bool:
-    """Say whether X is a table, or looks like the rows of one, which other checks may refuse."""
-    if _is_to_be_read(X):
-        return False
-    if hasattr(X, "shape") or not isinstance(X, Iterable):  # some sparse matrices are mappings
-        return True
-    return isinstance(X, Sequence) and not any(map(_is_part, X[:1]))
-
-
-def _is_part(part: Any) -> bool:
-    """Say whether an item is a table, or stands for one, and is not a row."""
-    return _is_to_be_read(part) or len(getattr(part, "shape", ())) == 2
-
-
-def _is_to_be_read(part: Any) -> bool:
-    """Say whether a part is no table yet."""
-    is_lazy = hasattr(part, "compute") or hasattr(part, "collect")
-    return is_lazy or callable(part) or _is_path(part)
-
-
-def _is_path(part: Any) -> bool:
-    return isinstance(part, str | PathLike)
-
-
-def _read(part: Any) -> Any:
-    """Return the table that a part stands for."""
-    # Delayed objects of dask can be called, which would delay them more.
-    for word in ("compute", "collect"):
-        if hasattr(part, word):
-            return getattr(part, word)()
-    if _is_path(part):
-        return _read_parquet(part)
-    return part() if callable(part) else part
-
-
-def _read_parquet(path: Any) -> Any:
-    """Return the frame of a Parquet file, in the first library that is there."""
-    libraries = ("pandas", "polars", "pyarrow")
-    backends: list[Any] = [name for name in libraries if importlib.util.find_spec(name)]
-    if not backends:
-        raise ImportError("Parquet files are read by pandas, polars or pyarrow: install one.")
-    return nw.read_parquet(path, backend=backends[0]).to_native()
+    def _of_each(
+        self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]
+    ) -> list[Any]:
+        calls = zip(self.densities, arguments, strict=True)
+        return call_each(function, ((part, *args) for part, args in calls), self.n_jobs)
 
 
 def _fit_part(estimator: Any, key: Any, part: Any) -> Shard:
     """Return the key of a part, a density that is fitted to it, and the number of its rows."""
-    table = as_table(_read(part))
+    table = read(part)
     return key, estimator.fit(table), len(table)
+
+
+def _encoder_of(estimator: Any, part: Any) -> Any:
+    """Return the encoder that an estimator decides by a part."""
+    return estimator._fitted_encoder(validate_table(clone(estimator), read(part), reset=True))
+
+
+def _score_part(
+    density: Density, part: Any, columns: Sequence[Any] | None, given: Sequence[Any] | None
+) -> np.ndarray:
+    return density.score_samples(read(part), columns=columns, given=given)
