@@ -22,7 +22,7 @@ from skbellman.state import renewed
 from skbellman.table_density import TableDensity
 from skbellman.tables import TableEncoder
 from skbellman.training import Plan
-from skbellman.validation import check_count
+from skbellman.validation import check_count, validate_table
 
 # Of n_steps="auto": in the first round, and in all; three rounds of a table of a thousand rows.
 _MAX_FIRST_STEPS, _MAX_STEPS = 8000, 12_600
@@ -257,6 +257,7 @@ class BellmanDiffusionDensity(TableDensity):
         """
         if not hasattr(self, "field_"):
             return self.fit(X, y, sample_weight=sample_weight)
+        X = validate_table(self, X, reset=False)
         floor = self.encoder_.floors(self.sigma_min)
         if not np.allclose(floor, self.schedule_.floor.cpu().numpy()):
             raise ValueError(
