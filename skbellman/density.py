@@ -140,7 +140,7 @@ class BellmanDiffusionDensity(TableDensity):
     >>> from sklearn.datasets import load_iris
     >>> from skbellman import BellmanDiffusionDensity
     >>> X = load_iris(as_frame=True).data
-    >>> density = BellmanDiffusionDensity(n_steps=50, random_state=0).fit(X)
+    >>> density = BellmanDiffusionDensity(n_steps=10, random_state=0).fit(X)
     >>> density.score_samples(X).shape
     (150,)
     >>> list(density.sample(3, random_state=0).columns) == list(X.columns)

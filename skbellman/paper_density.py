@@ -102,7 +102,7 @@ class PaperDensity(TableDensity):
     >>> import numpy as np
     >>> from skbellman import PaperDensity
     >>> X = np.random.default_rng(0).normal(size=(200, 1))
-    >>> density = PaperDensity(n_steps=50, random_state=0).fit(X)
+    >>> density = PaperDensity(n_steps=20, n_dynamics_steps=100, random_state=0).fit(X)
     >>> density.sample(3, random_state=0).shape
     (3, 1)
     """

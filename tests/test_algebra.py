@@ -331,6 +331,7 @@ def test_an_atom_keeps_its_probability():
     assert scaled.measure_[0].reference.atoms == (0.2,)
 
 
+@pytest.mark.slow
 def test_values_of_a_grid_keep_their_probabilities():
     rng = np.random.default_rng(0)
     frame = pd.DataFrame({"n": rng.binomial(30, 0.5, 200), "x": rng.normal(size=200)})
@@ -577,6 +578,7 @@ def test_shards_are_weighted_by_their_rows(estimator, sharded):
     same_measure(sharded.measure_, more.measure_)
 
 
+@pytest.mark.slow
 def test_seed_of_a_shard_is_its_own(estimator):
     rows_ = table(40)
     density = ShardedDensity(estimator, random_state=0).fit({"a": rows_, "b": rows_})
@@ -592,6 +594,7 @@ def one_table():
     return table(40)
 
 
+@pytest.mark.slow
 def test_parts_of_any_kind_are_read_alike(estimator, tmp_path):
     table(40).to_parquet(tmp_path / "part.parquet")
     lazy = pl.from_pandas(table(40)).lazy()
@@ -625,6 +628,7 @@ def test_encoder_is_decided_once_by_the_first_part(estimator):
     assert density.keys_ == [0, 1]
 
 
+@pytest.mark.slow
 def test_shards_know_scikit_learn(estimator, sharded):
     copy = clone(sharded)
     assert copy.get_params()["estimator__n_steps"] == 1
@@ -662,6 +666,7 @@ def test_shards_are_refused_by_name(sharded):
         clone(sharded).fit([table() for _ in ()] or iter(()))
 
 
+@pytest.mark.slow
 def test_backends_agree(sharded):
     with parallel_config(backend="threading", n_jobs=2):
         density = clone(sharded).fit(table())

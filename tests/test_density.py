@@ -115,6 +115,7 @@ def test_the_density_integrates_to_one_in_the_units_of_the_table(scale):
     assert mass == pytest.approx(1, abs=0.01)
 
 
+@pytest.mark.slow
 def test_the_density_of_two_columns_integrates_to_one():
     modes = np.array([[-2.0, 0.0], [2.0, 1.0]])
     x = modes[RNG.integers(0, 2, 400)] + RNG.normal(0, 0.4, (400, 2))
@@ -144,6 +145,7 @@ def test_probabilities_of_categories_and_integers_sum_to_one(n_rows):
         np.testing.assert_allclose(shares, expected, atol=0.05)
 
 
+@pytest.mark.slow
 def test_a_known_mixture_is_found():
     modes = np.array([[-1.5, 0.0], [1.5, 1.0]])
 

@@ -57,6 +57,7 @@ def test_the_density_between_the_ends_integrates_to_one(name, least, most):
     assert mass == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_the_mass_of_two_columns_with_ends_and_of_their_conditionals_is_one():
     rng = np.random.default_rng(1)
     x = rng.random(400)
@@ -103,6 +104,7 @@ def agreeing_table(seed):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_draws_have_the_probabilities_that_are_scored(seed):
     table = agreeing_table(seed)

@@ -68,6 +68,7 @@ def test_what_does_not_fit_leaves_the_density_as_it_was(parts):
     assert both.n_samples_seen_ == 120
 
 
+@pytest.mark.slow
 def test_one_network_is_learned_from_the_mixture_alone():
     rng = np.random.default_rng(0)
     left, right = (rng.normal(m, 0.5, size=(300, 2)) for m in (-2.0, 2.0))

@@ -210,6 +210,7 @@ def test_a_number_that_is_a_function_of_a_category():
     np.testing.assert_allclose(number_alone, shares, atol=0.03)
 
 
+@pytest.mark.slow
 def test_numbers_that_were_not_there_score_little():
     quality = RNG.integers(3, 9, 500)
     table = pd.DataFrame({"quality": quality, "half": quality / 2, "x": RNG.normal(size=500)})

@@ -473,6 +473,7 @@ class Treadmill(Corridor):
         return self.place, -1.0, False, False, {}
 
 
+@pytest.mark.slow
 def test_support_keeps_room_for_what_is_better_until_a_return_ends():
     environment = gymnasium.wrappers.TimeLimit(Treadmill(), 20)
     value = control(gamma=0.8).fit(environment, n_steps=1500)

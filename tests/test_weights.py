@@ -84,7 +84,7 @@ def test_weights_are_as_rows_that_are_repeated():
 
 
 def test_weights_are_routed_through_a_search():
-    search = {"n_steps": [2, 3]}
+    search = {"n_steps": [1]}
     with sklearn.config_context(enable_metadata_routing=True):
         density = BellmanDiffusionDensity(**QUICK).set_fit_request(sample_weight=True)
         found = GridSearchCV(density, search, cv=2).fit(FRAME, sample_weight=np.ones(60))
