@@ -175,8 +175,8 @@ def test_what_cannot_be_asked_is_refused(fitted, ask, match):
 
 def test_a_condition_without_density_is_refused(fitted, monkeypatch):
     nothing = torch.tensor([0.0, -torch.inf]).double()
-    monkeypatch.setattr(fitted.field_.fields[0].__class__, "log_mass", lambda *_: nothing)
-    monkeypatch.setattr(fitted.field_.fields[1].__class__, "log_mass", lambda *_: nothing)
+    for field in fitted.field_.fields:
+        monkeypatch.setattr(type(field), "log_masses", lambda *_: (nothing, nothing))
     with pytest.raises(ValueError, match=r"row 1 of X is so far out in \['x'\]"):
         fitted.score_samples(WHOLE[:2], given=["x"])
 

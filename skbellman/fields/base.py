@@ -141,6 +141,13 @@ class DensityField(nn.Module, ABC):
         """
         return cells.total(lambda x, path: self.log_density(x, path, integral))
 
+    def log_masses(
+        self, cells: Cells, condition: Cells, integral: Integral
+    ) -> tuple[Tensor, Tensor]:
+        """Return the log-probabilities of what is held and of the whole cell, (n,) each."""
+        held = self.log_mass(condition, integral)
+        return held, held + self.log_mass(cells, integral)
+
     def fill(
         self, given: Tensor, schedule: NoiseSchedule, sampler: Sampler, generator: torch.Generator
     ) -> Tensor:

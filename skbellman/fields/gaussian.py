@@ -71,12 +71,19 @@ class ClosedFormField(DensityField):
 
         A component may be narrow beside a cell: cells are looked at in many places.
         """
+        if cells.condition is None:
+            return self._total(cells)
+        held, whole = self.log_masses(cells, cells.condition, integral)
+        return whole - held
 
-        def joint(x: Tensor, path: NoiseSchedule) -> Tensor:
-            return self.log_scalar(x, path(0.0))
+    def log_masses(
+        self, cells: Cells, condition: Cells, integral: Integral
+    ) -> tuple[Tensor, Tensor]:
+        """Return the log-probabilities of what is held and of the whole cell, (n,) each."""
+        return self._total(condition), self._total(cells)
 
-        total = cells.total(joint, fine=True)
-        return total if cells.condition is None else total - cells.condition.total(joint, fine=True)
+    def _total(self, cells: Cells) -> Tensor:
+        return cells.total(lambda x, path: self.log_scalar(x, path(0.0)), fine=True)
 
     def fill(
         self, given: Tensor, schedule: NoiseSchedule, sampler: Sampler, generator: torch.Generator

@@ -77,15 +77,15 @@ class Mixture(DensityField):
 
     def log_mass(self, cells: Cells, integral: Integral) -> Tensor:
         """Return the log-probability of each row's cell given what is held, (n,)."""
-        parts = torch.stack([field.log_mass(cells, integral) for field in self.fields], -1)
-        log_weights = self.weights.log()
-        if cells.condition is None:
-            return (parts + log_weights).logsumexp(-1)
-        held = [field.log_mass(cells.condition, integral) for field in self.fields]
-        log_weights = log_weights + torch.stack(held, -1)
+        log_weights, condition = self.weights.log(), cells.condition
+        if condition is None:
+            parts = [field.log_mass(cells, integral) for field in self.fields]
+            return (torch.stack(parts, -1) + log_weights).logsumexp(-1)
+        pairs = [field.log_masses(cells, condition, integral) for field in self.fields]
+        held, whole = (torch.stack(parts, -1) for parts in zip(*pairs, strict=True))
         # A part that excludes the condition says nothing of what follows.
-        joint = torch.where(log_weights.isneginf(), -torch.inf, log_weights + parts)
-        return joint.logsumexp(-1) - log_weights.logsumexp(-1)
+        whole = torch.where(held.isneginf(), -torch.inf, whole)
+        return (whole + log_weights).logsumexp(-1) - (held + log_weights).logsumexp(-1)
 
     def fill(
         self, given: Tensor, schedule: NoiseSchedule, sampler: Sampler, generator: torch.Generator
