@@ -96,7 +96,8 @@ def pairwise_evidence(
             found[a].append(_Source(excess, b, pairs.T))
             found[b].append(_Source(excess, a, pairs))
     best = [sorted(of_b, key=lambda f: -f.excess)[:most_sources] for of_b in found]
-    return PairwiseEvidence([{f.source: _ratio(f.pairs).to(x) for f in of_b} for of_b in best])
+    ratios = [{f.source: _ratio(f.pairs).to(x) for f in of_b} for of_b in best]
+    return PairwiseEvidence(ratios, [len(corners) for corners in points]).to(x)
 
 
 class _Source(NamedTuple):

@@ -12,9 +12,10 @@ from sklearn.base import clone
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from skbellman.batches import FieldSettings, Rows
 from skbellman.dynamics import Annealing
 from skbellman.fields import Mixture
-from skbellman.fitting import FieldSettings, Fit, Rows, fit_field
+from skbellman.fitting import Fit, fit_field
 from skbellman.likelihood import N_PROBES, FlowIntegral
 from skbellman.schedule import NoiseSchedule
 from skbellman.settings import with_own_settings
@@ -111,9 +112,6 @@ class BellmanDiffusionDensity(TableDensity):
         The step whose state was kept.
     stopped_ : str
         Why training ended.
-    scalar_error_ : float
-        Mean absolute error, in nats, of the network's log-scalar field against the flow
-        integral along the trajectories of held-out rows.
     device_ : torch.device
         Where the fields are.
     is_categorical_ : ndarray of bool, shape (n_features_in_,)
@@ -269,7 +267,7 @@ class BellmanDiffusionDensity(TableDensity):
             parts = [self.field_, new.field_.to(self.device_)]
             draft.field_ = Mixture(parts, n_rows.to(self.schedule_.floor))
             draft.n_samples_seen_ = self.n_samples_seen_ + new.n_samples_seen_
-            for name in ("history_", "n_iter_", "stopped_", "scalar_error_"):
+            for name in ("history_", "n_iter_", "stopped_"):
                 setattr(draft, name, getattr(new, name))
         return self
 
@@ -331,11 +329,6 @@ class BellmanDiffusionDensity(TableDensity):
                 "categorical_features is a parameter of the encoder that is given: set it there."
             )
         return self.encoder.fitted_to(X)
-
-    def _fit_draft(self, draft: TableDensity, *table: Any, **options: Any) -> Fit:
-        fit = super()._fit_draft(draft, *table, **options)
-        draft.scalar_error_ = fit.scalar_error
-        return fit
 
     def _fit_fields(self, rows: Rows, schedule: NoiseSchedule, seed: int) -> Fit:
         settings, plan = self._settings(rows), self._plan(rows)

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from skbellman.batches import Batches, FieldSettings, Rows, draw_batches, without_gaps
 from skbellman.categories import pairwise_evidence, with_categories
 from skbellman.fields import (
     ClosedFormField,
     ColumnShapes,
-    DensityField,
     GaussianMixtureField,
     Mixture,
     NeuralField,
 )
-from skbellman.likelihood import FlowIntegral
-from skbellman.matching import (
-    antithetic_noise,
-    denoising_loss,
-    distillation_loss,
-    mixed_levels,
-    regression_loss,
-    shared_levels,
-)
+from skbellman.matching import denoising_loss, shared_levels
 from skbellman.mixtures import (
     best_mixture,
     column_mixtures,
@@ -38,6 +27,7 @@ from skbellman.mixtures import (
     refined,
     stacking_weights,
 )
+from skbellman.scalars import ScalarLearner
 from skbellman.schedule import NoiseSchedule, masked
 from skbellman.settings import Seeded
 from skbellman.training import (
@@ -45,84 +35,11 @@ from skbellman.training import (
     Plan,
     Record,
     TrainingDivergedError,
-    train,
     train_in_rounds,
 )
 
 # Rows that closed forms are fitted to, at most, and that are worked on at once.
 WHOLE_ROWS, _CHUNK = 100_000, 2**14
-
-
-@dataclass(frozen=True)
-class FieldSettings:
-    """Shape of the networks and of a batch; see `BellmanDiffusionDensity`.
-
-    Attributes
-    ----------
-    group_size : int
-        Rows of a batch that share their levels: one factorisation for all of them.
-    """
-
-    width: int
-    depth: int
-    dropout: float
-    batch_size: int
-    conditional_fraction: float
-    group_size: int = 8
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What a field is fitted to.
-
-    Attributes
-    ----------
-    draws : tensor of shape (n_draws, n, D)
-        Training rows, NaN where a value is missing; each draw spreads values on a grid anew.
-    validation : tensor of shape (n_validation, D)
-    validation_log_measure : tensor of shape (n_validation,)
-        Added to log-densities of the validation rows when they are reported.
-    blocks : tensor of int, shape (D,)
-        The table's column that each coordinate belongs to.
-    corners : list of tensor of shape (K, d)
-        Points of the categories, whose coordinates are the last ones.
-    teacher : DensityField, optional
-        The field that the rows were drawn from, to learn from in place of their noise.
-    """
-
-    draws: Tensor
-    validation: Tensor
-    validation_log_measure: Tensor
-    blocks: Tensor
-    corners: list[Tensor]
-    teacher: DensityField | None = None
-
-    @property
-    def n_numbers(self) -> int:
-        """Number of coordinates that are no category's."""
-        return self.draws.shape[-1] - sum(points.shape[1] for points in self.corners)
-
-    @cached_property
-    def has_gaps(self) -> bool:
-        """Whether any value is missing."""
-        parts = (*self.draws.flatten(0, 1).split(_CHUNK), self.validation)
-        return any(bool(torch.isnan(part).any()) for part in parts)
-
-    @property
-    def whole(self) -> Tensor:
-        """Training rows of which nothing was hidden, (n, D): what closed forms are fitted to."""
-        return self.draws[0, :WHOLE_ROWS]
-
-    @property
-    def judges(self) -> Tensor:
-        """The validation rows that are scored again and again, (n, D): the first 400."""
-        return self.validation[:400]
-
-    def integral(
-        self, n_probes: int | Literal["auto"] | None = "auto", n_nodes: int = 16
-    ) -> FlowIntegral:
-        """Return the flow integral that scores them."""
-        return FlowIntegral(n_nodes, n_probes)
 
 
 @dataclass(frozen=True)
@@ -135,8 +52,6 @@ class Fit:
         Of the neural field and a closed form, or of a direct field alone.
     record : Record
         Of the gradient network.
-    scalar_error : float
-        Held-out error of the scalar network in nats.
     failure : TrainingDivergedError or None
     interrupted : str
         What an interrupt from the keyboard ended or left out, empty if there was none.
@@ -144,7 +59,6 @@ class Fit:
 
     field: Mixture
     record: Record
-    scalar_error: float
     failure: TrainingDivergedError | None
     interrupted: str = ""
 
@@ -195,25 +109,16 @@ def train_networks(
     generator: torch.Generator,
     report: Callable[[Record], bool],
 ) -> Fit:
-    """Train the gradient network, then the scalar network, and return the field alone."""
-    record, failure, scalar_error, interrupted = Record(), None, math.nan, ""
-    of_scalar = "the training of the scalar network"
+    """Train the gradient network, and return the field alone."""
+    record, failure = Record(), None
     try:
         record = fit_gradient(field, rows, schedule, settings, plan, generator, report)
-        if record.ended == INTERRUPTED:
-            interrupted = "the training of the gradient network"
-        else:
-            scalar = fit_scalar(field, rows, schedule, settings.batch_size, plan, generator)
-            scalar_error = -max((f["score"] for f in scalar.scores), default=math.nan)
-            interrupted = of_scalar if scalar.ended == INTERRUPTED else ""
     except TrainingDivergedError as error:
-        failure, record = error, record if record.step else error.record
-    except KeyboardInterrupt:
-        if not record.step:
-            raise
-        interrupted = of_scalar
+        failure, record = error, error.record
+    field.scalar_learner = ScalarLearner(schedule, int(generator.initial_seed()))
     alone = Mixture([field], torch.ones(1).to(rows.draws)).eval()
-    return Fit(alone, record, scalar_error, failure, interrupted)
+    stopped = record.ended == INTERRUPTED
+    return Fit(alone, record, failure, "the training of the network" if stopped else "")
 
 
 def with_mixture(field: NeuralField, rows: Rows, schedule: NoiseSchedule, seed: int) -> Mixture:
@@ -338,15 +243,15 @@ def weigh_shapes(
     if field.shapes is None:
         return
     weights, joint = field.first_shape_weights, replace(settings, conditional_fraction=0.0)
-    slopes = torch.zeros(2, *weights.shape).to(weights)
-    for _ in range(n_batches):
-        batch = draw_batch(rows, schedule, joint, generator)
-        for k in (0, 1):
-            with torch.no_grad():
-                weights.fill_(k)
-            loss = denoising_loss(field, *batch)
-            (slope,) = torch.autograd.grad(loss, field.gradient_network.bias)
-            slopes[k] += slope[field.shape_outputs]
+    clean, levels, noise = draw_batches(rows, schedule, joint, generator, n_batches)
+    clean, levels = without_gaps(clean, levels)
+    slopes = []
+    for k in (0, 1):
+        with torch.no_grad():
+            weights.fill_(k)
+        loss = denoising_loss(field, clean, levels, noise)
+        (slope,) = torch.autograd.grad(loss, field.gradient_network.bias)
+        slopes.append(slope[field.shape_outputs])
     with torch.no_grad():
         weights.copy_((slopes[0] / (slopes[0] - slopes[1]).clamp(max=-1e-12)).clamp(0, 1))
 
@@ -361,106 +266,24 @@ def fit_gradient(
     report: Callable[[Record], bool],
 ) -> Record:
     """Train the gradient network; the held-out log-density chooses the state."""
-    validation, integral = rows.judges, rows.integral()
+    validation, integral = rows.judges, rows.quick_integral()
     log_measure = rows.validation_log_measure[: len(validation)].mean()
     levels = shared_levels(schedule, len(validation), generator).squeeze(1)
     noise = torch.randn(validation.shape, generator=generator, device=generator.device)
     judged, judged_levels = without_gaps(validation.unsqueeze(1), levels.unsqueeze(1))
-
-    def loss(_: nn.Module) -> Tensor:
-        batch = draw_batch(rows, schedule, settings, generator)
-        if rows.teacher is None:
-            return denoising_loss(field, *batch)
-        return distillation_loss(field, rows.teacher, *batch)
+    batches = Batches(field, rows, schedule, settings, generator)
 
     @torch.no_grad()
     def evaluate(network: nn.Module) -> dict[str, float]:
         with _swapped(field, "gradient_network", network):
-            exact = integral.log_density(field, validation, schedule)
+            log_density = integral.log_density(field, validation, schedule)
             held_out = denoising_loss(field, judged, judged_levels, noise.unsqueeze(1))
-        return {"score": float(exact.mean() + log_measure), "validation_loss": float(held_out)}
+        return {
+            "score": float(log_density.mean() + log_measure),
+            "validation_loss": float(held_out),
+        }
 
-    return train_in_rounds(field.gradient_network, loss, plan, evaluate, report)
-
-
-def fit_scalar(
-    field: NeuralField,
-    rows: Rows,
-    schedule: NoiseSchedule,
-    batch_size: int,
-    plan: Plan,
-    generator: torch.Generator,
-) -> Record:
-    """Train the scalar network on the log-densities that the flow passes through.
-
-    It takes a quarter of the steps of the gradient network's plan. Its "score" is minus the mean
-    absolute error, in nats, on held-out trajectories.
-    """
-    plan = Plan(max(plan.n_steps // 4, 1), plan.learning_rate)
-    with torch.no_grad():
-        levels, x, ratio = trajectories(field, rows, schedule, generator)
-        held_out = rows.integral().log_ratios(field, rows.judges, schedule)
-
-    def loss(_: nn.Module) -> Tensor:
-        picked = _integers(x.shape[1], max(4 * batch_size // len(x), 1), generator)
-        own = levels if levels.shape[1] == 1 else levels[:, picked]
-        return regression_loss(field, x[:, picked], own, ratio[:, picked])
-
-    @torch.no_grad()
-    def evaluate(network: nn.Module) -> dict[str, float]:
-        with _swapped(field, "scalar_network", network):
-            error = field.log_scalar_residual(held_out[1], held_out[0]) - held_out[2]
-        return {"score": -float(error.abs().mean())}
-
-    return train(field.scalar_network, loss, plan, evaluate)
-
-
-def trajectories(
-    field: NeuralField,
-    rows: Rows,
-    schedule: NoiseSchedule,
-    generator: torch.Generator,
-    n_rows: int = 4096,
-    n_probes: int = 2,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return levels, positions and log-ratios along the flow of some training rows.
-
-    They make do with a noisy divergence, whose error a regression averages: see
-    doc/decisions/scalar-network.md.
-    """
-    sample = rows.whole[_choose(len(rows.whole), n_rows, generator)]
-    integral = rows.integral(n_probes if rows.validation.shape[1] > 2 else None)
-    return integral.log_ratios(field, sample, schedule)
-
-
-def draw_batch(
-    rows: Rows, schedule: NoiseSchedule, settings: FieldSettings, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return clean rows, levels and noise: (n_groups, 8, D), (n_groups, 1, D), (n_groups, 8, D).
-
-    Each row is there twice, with opposite noise. Where values are missing each row has levels of
-    its own, (n_groups, 8, D). 8 is the size of a group in the settings.
-    """
-    n_draws, n_rows, n_columns = rows.draws.shape
-    n_groups = max(settings.batch_size // settings.group_size, 2)
-    n_mixed = round(settings.conditional_fraction * n_groups)
-    levels = []
-    if n_mixed < n_groups:
-        levels.append(shared_levels(schedule, n_groups - n_mixed, generator))
-    if n_mixed:
-        levels.append(mixed_levels(schedule, rows.blocks, n_mixed, generator))
-    half = settings.group_size // 2
-    picked = _integers(n_draws * n_rows, n_groups * half, generator)
-    clean = rows.draws.view(-1, n_columns)[picked].view(n_groups, half, n_columns).repeat(1, 2, 1)
-    noise = antithetic_noise(clean, generator)
-    if not rows.has_gaps:
-        return clean, torch.cat(levels), noise
-    return *without_gaps(clean, torch.cat(levels)), noise
-
-
-def without_gaps(clean: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return rows without NaN, and levels that say that those columns are not seen."""
-    return clean.nan_to_num(0.0), torch.where(torch.isnan(clean), torch.inf, levels)
+    return train_in_rounds(field.gradient_network, batches.loss, plan, evaluate, report)
 
 
 class _swapped:  # noqa: N801 - reads as a verb where it is used
@@ -476,12 +299,3 @@ class _swapped:  # noqa: N801 - reads as a verb where it is used
 
     def __exit__(self, *exception: object) -> None:
         setattr(self.field, self.name, self.own)
-
-
-def _integers(high: int, count: int, generator: torch.Generator) -> Tensor:
-    return torch.randint(high, (count,), generator=generator, device=generator.device)
-
-
-def _choose(n: int, count: int, generator: torch.Generator) -> Tensor:
-    """Return at most `count` different numbers below n."""
-    return torch.randperm(n, generator=generator, device=generator.device)[:count]

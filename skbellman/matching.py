@@ -34,36 +34,62 @@ def denoising_loss(field: DensityField, clean: Tensor, sigma: Tensor, noise: Ten
     -------
     tensor of shape ()
     """  # noqa: E501 - one formula
-    noisy, finite = _with_noise(clean, sigma, noise)
+    noisy, finite = with_noise(clean, sigma, noise)
     return _weighted_mean(finite * field.log_gradient(noisy, sigma) + noise, sigma)
 
 
-def distillation_loss(
-    field: DensityField, teacher: DensityField, clean: Tensor, sigma: Tensor, noise: Tensor
-) -> Tensor:
-    r"""Return the distance to a known field: :math:`E\,(1 + \sigma^2)\,|\sigma (h - h_t)|^2`.
-
-    It is the `denoising_loss` with the teacher's h in place of the noise. Its minimiser is that h,
-    at rows of any law: a regression without the noise of single rows. A mixture, too, is a teacher,
-    so that what was added up becomes one network.
-
-    Parameters
-    ----------
-    field, teacher : DensityField
-    clean, sigma, noise
-        As for `denoising_loss`.
-    """
-    noisy, finite = _with_noise(clean, sigma, noise)
-    with torch.no_grad():
-        target = teacher.log_gradient(noisy, sigma)
-    return _weighted_mean(finite * (field.log_gradient(noisy, sigma) - target), sigma)
-
-
-def _with_noise(clean: Tensor, sigma: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+def with_noise(clean: Tensor, sigma: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """Return rows with noise, and levels, both 0 in columns that are not seen."""
     seen = is_seen(sigma)
     finite = torch.where(seen, sigma, 0.0)
     return torch.where(seen, clean + finite * noise, 0.0), finite
+
+
+def averaged_noise(noisy: Tensor, sigma: Tensor, own: Tensor) -> Tensor:
+    r"""Return the noise that is expected in a row, were it one of the batch's own rows.
+
+    .. math:: \bar n = \frac{x - \sum_i w_i y_i}{\sigma}, \qquad w_i \propto N(x; y_i, \sigma^2)
+
+    In place of the noise that was added, it has the same mean given x, as rows tend to all of the
+    table, and less variance (stable target field, arXiv 2302.00670).
+
+    Parameters
+    ----------
+    noisy : tensor of shape (n_batches, n_groups, n, D)
+        Rows x with noise.
+    sigma : tensor of shape (n_batches, n_groups, 1 or n, D)
+    own : tensor of shape (n_batches, m, D)
+        Clean rows y of the batch, NaN where a value is missing: such a row is none of those that
+        are asked about what it lacks.
+
+    Returns
+    -------
+    tensor of shape (n_batches, n_groups, n, D)
+    """
+    seen = is_seen(sigma)
+    lacks = torch.isnan(own)
+    y = torch.where(lacks, 0.0, own).double()
+    # In double precision: squares are multiplied out, and large beside their differences.
+    precision = torch.where(seen, sigma.double().reciprocal().square(), 0.0)
+    precision = precision.expand_as(noisy).flatten(1, 2)
+    x = noisy.double().flatten(1, 2)
+    logs = (x * precision) @ y.mT - 0.5 * precision @ y.square().mT
+    if bool(lacks.any()):
+        asked = (precision > 0).to(y) @ lacks.to(y).mT > 0
+        logs = torch.where(asked, -torch.inf, logs)
+    mean = (logs.softmax(-1) @ y).to(noisy).view_as(noisy)
+    return torch.where(seen, (noisy - mean) / sigma, 0.0)
+
+
+def taught_noise(teacher: DensityField, noisy: Tensor, sigma: Tensor) -> Tensor:
+    """Return the noise that a known field expects in rows: -sigma h, 0 in unseen columns.
+
+    With it in place of the noise that was added, the minimiser of the `denoising_loss` is the
+    teacher's h, at rows of any law: a regression without the noise of single rows. A mixture, too,
+    is a teacher, so that what was added up becomes one network.
+    """
+    seen = is_seen(sigma)
+    return torch.where(seen, -sigma * teacher.log_gradient(noisy, sigma), 0.0)
 
 
 def _weighted_mean(error: Tensor, sigma: Tensor) -> Tensor:
@@ -92,19 +118,24 @@ def regression_loss(field: NeuralField, x: Tensor, sigma: Tensor, log_ratio: Ten
     return huber_loss(field.log_scalar_residual(x, sigma), log_ratio)
 
 
-def shared_levels(schedule: NoiseSchedule, n_groups: int, generator: torch.Generator) -> Tensor:
-    r"""Draw one level for all columns per group of rows, stratified: (n_groups, 1, D).
+def shared_levels(
+    schedule: NoiseSchedule,
+    n_groups: int,
+    generator: torch.Generator,
+    batches: tuple[int, ...] = (),
+) -> Tensor:
+    r"""Draw one level for all columns per group of rows, stratified: (*batches, n_groups, 1, D).
 
     :math:`q = \sigma / \sqrt{1 + \sigma^2}` is log-uniform, so that the density of log sigma is
     proportional to :math:`1 / (1 + \sigma^2)`. With that factor the `denoising_loss` is, level by
     level, the error of the log-density; high levels, where every table is a Gaussian, are seldom drawn.
     """  # noqa: E501 - one formula
     device, floor, ceiling = generator.device, schedule(0.0), schedule(1.0)
-    jitter = torch.rand(n_groups, 1, generator=generator, device=device)
+    jitter = torch.rand(*batches, n_groups, 1, generator=generator, device=device)
     t = (torch.arange(n_groups, device=device).unsqueeze(-1) + jitter).to(floor) / n_groups
     lowest, highest = floor / (1 + floor**2).sqrt(), ceiling / (1 + ceiling**2).sqrt()
     q = lowest ** (1 - t) * highest**t
-    return (q / ((1 - q) * (1 + q)).sqrt()).unsqueeze(1)
+    return (q / ((1 - q) * (1 + q)).sqrt()).unsqueeze(-2)
 
 
 def antithetic_noise(like: Tensor, generator: torch.Generator) -> Tensor:
@@ -119,28 +150,33 @@ def antithetic_noise(like: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def mixed_levels(
-    schedule: NoiseSchedule, blocks: Tensor, n_groups: int, generator: torch.Generator
+    schedule: NoiseSchedule,
+    blocks: Tensor,
+    n_groups: int,
+    generator: torch.Generator,
+    batches: tuple[int, ...] = (),
 ) -> Tensor:
-    """Draw levels that teach conditionals and marginals: (n_groups, 1, D).
+    """Draw levels that teach conditionals and marginals: (*batches, n_groups, 1, D).
 
     In each group a random share of the table's columns is observed (at the floor), of the
     others a random share is unseen (inf), and the rest moves at one level. At least one
     moves. ``blocks``, of shape (D,), numbers the table's column that each column of x belongs
     to: the columns of a category are observed or unseen together.
     """
-    levels = shared_levels(schedule, n_groups, generator)
+    levels = shared_levels(schedule, n_groups, generator, batches)
+    shape = (*batches, n_groups)
 
     def uniform(*shape: int) -> Tensor:
         return torch.rand(*shape, generator=generator, device=generator.device)
 
     n_blocks = int(blocks.max()) + 1
-    observed = uniform(n_groups, n_blocks) < uniform(n_groups, 1)
-    unseen = uniform(n_groups, n_blocks) < uniform(n_groups, 1).square()
-    moving = (uniform(n_groups) * n_blocks).long().unsqueeze(-1)
+    observed = uniform(*shape, n_blocks) < uniform(*shape, 1)
+    unseen = uniform(*shape, n_blocks) < uniform(*shape, 1).square()
+    moving = (uniform(*shape) * n_blocks).long().unsqueeze(-1)
     observed.scatter_(-1, moving, False)
     unseen.scatter_(-1, moving, False)
-    levels = torch.where(observed[:, None, blocks], schedule.floor, levels)
-    return torch.where((unseen & ~observed)[:, None, blocks], torch.inf, levels)
+    levels = torch.where(observed[..., None, blocks], schedule.floor, levels)
+    return torch.where((unseen & ~observed)[..., None, blocks], torch.inf, levels)
 
 
 def pairwise_gradient_loss(field: DensityField, x: Tensor, others: Tensor, eps: float) -> Tensor:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from skbellman.batches import FieldSettings, Rows
 from skbellman.fields import DirectField, Mixture
-from skbellman.fitting import FieldSettings, Fit, Rows
+from skbellman.fitting import Fit
 from skbellman.matching import (
     kernel_density,
     likeliest_bandwidth,
@@ -102,7 +103,7 @@ def fit_direct(
         failure, record = error, error.record
     interrupted = "training" if record.ended == INTERRUPTED else ""
     alone = Mixture([field.eval()], torch.ones(1).to(rows.draws))
-    return Fit(alone, record, math.nan, failure, interrupted)
+    return Fit(alone, record, failure, interrupted)
 
 
 def matching_loss(

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from skbellman.batches import FieldSettings, Rows
 from skbellman.dynamics import Annealing
-from skbellman.fitting import FieldSettings, Fit, Rows
+from skbellman.fitting import Fit
 from skbellman.likelihood import FlowIntegral
 from skbellman.paper import Matching, fit_direct
 from skbellman.schedule import NoiseSchedule

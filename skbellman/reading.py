@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skbellman.fitting import WHOLE_ROWS, Rows
+from skbellman.batches import Rows
+from skbellman.fitting import WHOLE_ROWS
 from skbellman.tables import TableEncoder
 from skbellman.tables.parts import parts_of
 

@@ -14,9 +14,10 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from skbellman.batches import Rows
 from skbellman.devices import PortableMixin, resolve_device
 from skbellman.fields.base import DensityField, Integral, Sampler
-from skbellman.fitting import Fit, Rows
+from skbellman.fitting import Fit
 from skbellman.questions import asked_columns, given_cells
 from skbellman.reading import read_rows
 from skbellman.schedule import NoiseSchedule

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from skbellman.optimiser import FlatOptimiser
 
 ALL_DONE, INTERRUPTED = "all steps done", "interrupted"
 
@@ -199,7 +200,7 @@ def train(
         record.ended = INTERRUPTED
     finally:
         if run is not None:
-            module.load_state_dict(run.best.state)
+            run.end()
     return record
 
 
@@ -215,19 +216,11 @@ class _Run:
         record: Record,
     ) -> None:
         self.module, self.loss, self.evaluate, self.record = module, loss, evaluate, record
-        self.averaged = AveragedModel(module)
         first = copy.deepcopy(module.state_dict())
-        self.best = _Best(first, evaluate(self.averaged.module)["score"])
-        self.optimiser = torch.optim.AdamW(
-            module.parameters(),
-            plan.learning_rate,
-            weight_decay=plan.weight_decay,
-            betas=(0.9, 0.99),
-            fused=True,
+        self.optimiser = FlatOptimiser(
+            module, plan.learning_rate, plan.weight_decay, plan.largest_gradient
         )
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
-            self.optimiser, lambda step: _cosine(step, plan)
-        )
+        self.best = _Best(first, evaluate(self.optimiser.averaged)["score"])
         self.plan, self.begun, self.step = plan, record.n_steps, 0
         self.losses: list[Tensor] = []
 
@@ -248,11 +241,11 @@ class _Run:
 
     def score(self) -> None:
         """Score the averaged weights, and keep them if none were better."""
-        figures = self.evaluate(self.averaged.module)
+        figures = self.evaluate(self.optimiser.averaged)
         self.record.note(self.begun + self.step, float(torch.stack(self.losses).mean()), figures)
         self.losses.clear()
         _check_finite(self.record)
-        if self.best.update(self.averaged.module, figures["score"]):
+        if self.best.update(self.optimiser.averaged, figures["score"]):
             self.record.best_step = self.begun + self.step
 
     def score_once_more(self) -> None:
@@ -261,22 +254,19 @@ class _Run:
             with suppress(KeyboardInterrupt):
                 self.score()
 
-    def _take_step(self) -> None:
-        self.losses.append(self._optimise())
-        self.step += 1
-        self.scheduler.step()
-        self.averaged.multi_avg_fn = get_ema_multi_avg_fn(_warm_decay(self.step, self.plan))
-        self.averaged.update_parameters(self.module)
+    def end(self) -> None:
+        """Leave the best state in the module."""
+        self.optimiser.release()
+        self.module.load_state_dict(self.best.state)
 
-    def _optimise(self) -> Tensor:
-        """Change the weights once; return the loss without waiting for the device."""
+    def _take_step(self) -> None:
+        """Change the weights once, without waiting for the device."""
         self.module.train()
         value = self.loss(self.module)
-        self.optimiser.zero_grad()
-        value.backward()
-        nn.utils.clip_grad_norm_(self.module.parameters(), self.plan.largest_gradient)
-        self.optimiser.step()
-        return value.detach()
+        factor = _cosine(self.step, self.plan)
+        self.step += 1
+        self.optimiser.step(value, factor, _warm_decay(self.step, self.plan))
+        self.losses.append(value.detach())
 
 
 class _Best:

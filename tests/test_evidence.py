@@ -32,7 +32,7 @@ def told(weight: float) -> NeuralField:
     overall = [PAIRS.sum(1), PAIRS.sum(0)]
     reference = LatentClassField(NOTHING, POINTS, [shares[None] for shares in overall])
     ratio = PAIRS / (overall[0][:, None] * overall[1])
-    evidence = PairwiseEvidence([{1: ratio.T}, {0: ratio}])
+    evidence = PairwiseEvidence([{1: ratio.T}, {0: ratio}], PAIRS.shape)
     field = NeuralField(reference, width=4, depth=1, evidence=evidence).double()
     field.gradient_network[-1].bias.data[-2:] = weight
     return field

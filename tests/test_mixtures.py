@@ -9,7 +9,8 @@ from known import draw, grid
 from scipy.optimize import minimize_scalar
 
 from skbellman.fields import GaussianMixtureField
-from skbellman.fitting import Rows, fit_mixture
+from skbellman.batches import Rows
+from skbellman.fitting import fit_mixture
 from skbellman.mixtures import best_mixture, normal_moments, refined, stacking_weights
 from skbellman.schedule import NoiseSchedule
 

@@ -8,7 +8,8 @@ import torch
 from torch.testing import assert_close
 
 from skbellman.fields import ColumnShapes, GaussianMixtureField, Marginal, NeuralField
-from skbellman.fitting import FieldSettings, Rows, initial_field, weigh_shapes
+from skbellman.batches import FieldSettings, Rows
+from skbellman.fitting import initial_field, weigh_shapes
 from skbellman.mixtures import best_mixture, column_mixtures
 from skbellman.schedule import NoiseSchedule
 

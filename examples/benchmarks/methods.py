@@ -7,7 +7,8 @@ from torch import Tensor
 
 from skbellman.dynamics import Annealing, bellman_dynamics, draw_rows
 from skbellman.fields import DensityField, DirectField, NeuralField
-from skbellman.fitting import FieldSettings, Rows, fit_gradient, fit_reference
+from skbellman.batches import FieldSettings, Rows
+from skbellman.fitting import fit_gradient, fit_reference
 from skbellman.likelihood import FlowIntegral
 from skbellman.matching import kernel_density
 from skbellman.paper import Matching, fit_direct

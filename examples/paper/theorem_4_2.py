@@ -22,7 +22,7 @@ from torch import Tensor
 
 from skbellman.dynamics import bellman_dynamics
 from skbellman.fields import DensityField, GaussianMixtureField
-from skbellman.fitting import FieldSettings, Rows
+from skbellman.batches import FieldSettings, Rows
 from skbellman.paper import Matching, fit_direct
 from skbellman.training import Plan
 

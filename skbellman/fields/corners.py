@@ -1,8 +1,9 @@
-"""The points of a category in coordinates of its own, seen through noise."""
+"""The points of categories in coordinates of their own, seen through noise."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -47,3 +48,71 @@ class Corners(nn.Module):
     def nearest(self, x: Tensor) -> Tensor:
         """Return the level whose point is nearest to x, shape (..., n)."""
         return torch.cdist(x, self.points).argmin(-1)
+
+
+class LevelGroups(nn.Module):
+    """The levels of all categories side by side, with a softmax in each category.
+
+    Categories are taken together, in groups: products with matrices of blocks are faster than a
+    loop over small categories. A group has few levels, as its blocks are mostly 0.
+
+    Parameters
+    ----------
+    points : sequence of tensor of shape (K, d)
+        Of each category.
+    """
+
+    def __init__(self, points: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.n_levels = sum(map(len, points))
+        grouped = list(_grouped(points))
+        self.groups = nn.ModuleList(map(_LevelGroup, grouped))
+        self.sizes = [sum(map(len, group)) for group in grouped]
+
+    def expected_change(self, log_posteriors: Tensor, tilts: Tensor) -> Tensor:
+        """Return by how much tilts of log-probabilities move the mean points, (..., n, d).
+
+        Both have shape (..., n, K), with the levels of the first category first.
+        """
+        pairs = zip(log_posteriors.split(self.sizes, -1), tilts.split(self.sizes, -1), strict=True)
+        parts = [group(*pair) for group, pair in zip(self.groups, pairs, strict=True)]
+        return torch.cat(parts, -1)
+
+
+class _LevelGroup(nn.Module):
+    """Categories of one group, see `LevelGroups`."""
+
+    points: Tensor
+    member: Tensor
+    category: Tensor
+
+    def __init__(self, points: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.register_buffer("points", torch.block_diag(*points))
+        ones = [torch.ones(len(of_one), 1).to(of_one) for of_one in points]
+        self.register_buffer("member", torch.block_diag(*ones))
+        self.register_buffer("category", self.member.argmax(-1))
+
+    def forward(self, log_posteriors: Tensor, tilts: Tensor) -> Tensor:
+        change = self._softmax(log_posteriors + tilts) - log_posteriors.exp()
+        return change @ self.points
+
+    def _softmax(self, logits: Tensor) -> Tensor:
+        """Return probabilities that sum to 1 in each category."""
+        lowest = logits.new_full((*logits.shape[:-1], self.member.shape[1]), -torch.inf)
+        places = self.category.expand_as(logits)
+        top = lowest.scatter_reduce(-1, places, logits.detach(), "amax")
+        share = (logits - top @ self.member.T).exp()
+        return share / (share @ self.member @ self.member.T)
+
+
+def _grouped(points: Sequence[Tensor], most_levels: int = 256) -> Iterator[list[Tensor]]:
+    """Yield neighbours whose levels together are at most so many, or a category alone."""
+    group: list[Tensor] = []
+    for of_one in points:
+        if group and sum(map(len, group)) + len(of_one) > most_levels:
+            yield group
+            group = []
+        group.append(of_one)
+    if group:
+        yield group

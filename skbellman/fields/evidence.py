@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import cast
 
 import torch
@@ -22,32 +23,66 @@ class PairwiseEvidence(nn.Module):
     ratios : sequence of mapping of int to tensor
         For each category b its sources a, with P(b = k | a = j) / P(b = k), positive, of
         shape (K_a, K_b).
+    n_levels : sequence of int
+        K_b of each category.
     """
 
-    def __init__(self, ratios: Sequence[Mapping[int, Tensor]]) -> None:
+    places: Tensor
+
+    def __init__(self, ratios: Sequence[Mapping[int, Tensor]], n_levels: Sequence[int]) -> None:
         super().__init__()
         self.sources = [list(of_b) for of_b in ratios]
+        self.n_slots = max(map(len, self.sources), default=0)
+        self.n_weights = sum(map(len, self.sources))
         for b, of_b in enumerate(ratios):
             for a, ratio in of_b.items():
                 self.register_buffer(f"ratio_{a}_{b}", ratio)
+        self.register_buffer("places", self._places(n_levels))
 
-    def forward(self, log_posteriors: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
-        """Return the weighted sum of the evidence on each category, (..., n, K_b).
+    def _places(self, n_levels: Sequence[int]) -> Tensor:
+        """Return where the weight of each source goes, (n_weights, n_slots K): 1 there."""
+        first = list(accumulate(n_levels, initial=0))
+        places = torch.zeros(self.n_weights, self.n_slots, first[-1])
+        weight = 0
+        for b, sources in enumerate(self.sources):
+            for slot in range(len(sources)):
+                places[weight, slot, first[b] : first[b + 1]] = 1.0
+                weight += 1
+        return places.flatten(1)
+
+    def forward(self, log_posteriors: Sequence[Tensor]) -> Tensor:
+        """Return the evidence of the first source of each category, then of the second, ...
 
         Parameters
         ----------
         log_posteriors : sequence of tensor of shape (..., n, K_a)
             Of each category, from its own coordinates.
-        weights : sequence of tensor of shape (..., n, n_sources)
-            For each category, one to each of its sources.
+
+        Returns
+        -------
+        tensor of shape (..., n, n_slots K)
+            On the levels of all categories; 0 where a category has fewer sources.
         """
         probabilities = [log_q.exp() for log_q in log_posteriors]
-        totals = [torch.zeros_like(log_q) for log_q in log_posteriors]
-        for b, sources in enumerate(self.sources):
-            for a, weight in zip(sources, weights[b].unbind(-1), strict=True):
-                evidence = (probabilities[a] @ self._ratio(a, b)).log()
-                totals[b] = totals[b] + weight.unsqueeze(-1) * evidence
-        return totals
+        parts = [log_posteriors[0][..., :0]]
+        for slot in range(self.n_slots):
+            for b, sources in enumerate(self.sources):
+                if slot < len(sources):
+                    a = sources[slot]
+                    parts.append((probabilities[a] @ self._ratio(a, b)).log())
+                else:
+                    parts.append(torch.zeros_like(log_posteriors[b]))
+        return torch.cat(parts, -1)
+
+    def weighted(self, evidence: Tensor, weights: Tensor) -> Tensor | float:
+        """Return the weighted sum over the sources, (..., n, K), of the evidence.
+
+        ``weights``, of shape (..., n, n_weights), has those of the first category's sources first.
+        """
+        if not self.n_weights:
+            return 0.0
+        each = weights @ self.places
+        return (each * evidence).unflatten(-1, (self.n_slots, -1)).sum(-2)
 
     def _ratio(self, a: int, b: int) -> Tensor:
         return cast("Tensor", getattr(self, f"ratio_{a}_{b}"))

@@ -2,17 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from itertools import accumulate
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from skbellman.fields.base import DensityField, Levels, as_levels, is_seen
+from skbellman.fields.corners import LevelGroups
 from skbellman.fields.evidence import PairwiseEvidence
 from skbellman.fields.gaussian import ClosedFormField
 from skbellman.fields.networks import ResidualNetwork, level_features, n_level_features
 from skbellman.fields.shapes import ColumnShapes
+
+
+class Prepared(NamedTuple):
+    """What a `NeuralField` is at some points and levels before its gradient network is asked.
+
+    None of it depends on the weights: in training it is made for many steps at once.
+
+    Attributes
+    ----------
+    features : tensor of shape (..., n, n_inputs)
+        That the network is shown.
+    h0 : tensor of shape (..., n, D)
+        Of the reference.
+    scale : tensor of shape (..., 1 or n, P)
+        Of the network's output in numbers.
+    shapes : tensor of shape (..., n, P)
+        What the columns' laws say; of no column if there are none.
+    log_posteriors : tensor of shape (..., n, K)
+        Of the levels of all categories, by the reference.
+    evidence : tensor of shape (..., n, n_slots K)
+        What categories say about one another.
+    pull : tensor of shape (..., 1 or n, D - P)
+        1 / sigma^2 of the categories' coordinates; 0 where nothing else is seen, which leaves the
+        reference as it is.
+    """
+
+    features: Tensor
+    h0: Tensor
+    scale: Tensor
+    shapes: Tensor
+    log_posteriors: Tensor
+    evidence: Tensor
+    pull: Tensor
+
+
+class Learner(Protocol):
+    """What learns a scalar network from a field, see `skbellman.scalars.ScalarLearner`."""
+
+    def learned(self, field: NeuralField) -> tuple[ResidualNetwork, float]:
+        """Return the network and its mean absolute error in nats."""
 
 
 class NeuralField(DensityField):
@@ -55,6 +97,13 @@ class NeuralField(DensityField):
         Of the reference's categories.
     shapes : ColumnShapes, optional
         Of the columns of numbers, which are the first ones.
+
+    Attributes
+    ----------
+    scalar_learner : Learner or None
+        What learns the scalar network when it is first asked; None where it is as it shall be.
+    scalar_error : float
+        Mean absolute error of the scalar network, in nats; NaN until it is learned.
     """
 
     def __init__(
@@ -76,19 +125,23 @@ class NeuralField(DensityField):
         first = accumulate(widths[:-1], initial=self.n_numbers) if widths else ()
         self._pieces = [*range(self.n_numbers), *first]
         n_inputs = self.n_numbers + n_columns + n_level_features(len(self._pieces))
-        self.evidence = evidence or PairwiseEvidence([{} for _ in reference.corners])
+        self.evidence = evidence or _no_evidence(reference)
         self.shapes = shapes
+        self.level_groups = LevelGroups([c.points for c in reference.corners])
         self.n_outputs = [
             self.n_numbers,
             self.n_numbers if shapes else 0,
-            *(len(c.points) for c in reference.corners),
-            *map(len, self.evidence.sources),
+            self.level_groups.n_levels,
+            self.evidence.n_weights,
         ]
         self.shape_outputs = slice(self.n_numbers, sum(self.n_outputs[:2]))
         self.gradient_network = ResidualNetwork(
             n_inputs, sum(self.n_outputs), width, depth, dropout
         )
         self.scalar_network = ResidualNetwork(n_inputs, 1, max(width // 2, 1), depth, 0.0)
+        self.scalar_learner: Learner | None
+        self.register_module("scalar_learner", None)
+        self.scalar_error = math.nan
 
     def log_gradient(self, x: Tensor, sigma: Levels) -> Tensor:
         """Return h(x, sigma), shape (..., n, D)."""
@@ -102,33 +155,57 @@ class NeuralField(DensityField):
 
     def gradient_parts(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """Return the reference h_0 and the residual h - h_0, each (..., n, D)."""
+        prepared = self.prepare(x, sigma)
+        return prepared.h0, self.residual(prepared, self.gradient_network(prepared.features))
+
+    def prepare(self, x: Tensor, sigma: Tensor) -> Prepared:
+        """Return all that does not depend on the gradient network's weights."""
         h0, log_posteriors = self.reference.gradient_and_posteriors(x, sigma)
-        outputs = self.gradient_network(self._features(x, sigma, h0)).split(self.n_outputs, -1)
-        residuals, start = [self._of_numbers(x, sigma, *outputs[:2])], self.n_numbers
-        tilts = self._tilts(log_posteriors, outputs[2:])
-        told = is_seen(sigma[..., self._pieces]).sum(-1, keepdim=True) > 1
-        for corners, log_q, tilt in zip(self.reference.corners, log_posteriors, tilts, strict=True):
-            block = slice(start, start := start + corners.points.shape[1])
-            change = (log_q + told * tilt).softmax(-1) - log_q.exp()
-            residuals.append(change @ corners.points / sigma[..., block].square())
-        return h0, torch.cat(residuals, -1)
+        of_numbers, of_categories = self._split(sigma)
+        alone = is_seen(sigma[..., self._pieces]).sum(-1, keepdim=True) == 1
+        none = x[..., :0]
+        return Prepared(
+            features=self._features(x, sigma, h0),
+            h0=h0,
+            scale=_edm_scale(of_numbers),
+            shapes=none if self.shapes is None else self.shapes(self._split(x)[0], of_numbers),
+            log_posteriors=torch.cat([none, *log_posteriors], -1),
+            evidence=self.evidence(log_posteriors) if log_posteriors else none,
+            pull=torch.where(alone, 0.0, of_categories.square().reciprocal()),
+        )
 
-    def _of_numbers(self, x: Tensor, sigma: Tensor, own: Tensor, weights: Tensor) -> Tensor:
-        """Return h - h_0 in the columns of numbers, (..., n, P)."""
-        x, sigma = x[..., : self.n_numbers], sigma[..., : self.n_numbers]
-        learned = own * _edm_scale(sigma)
-        return learned if self.shapes is None else learned + weights * self.shapes(x, sigma)
+    def residual(self, prepared: Prepared, outputs: Tensor) -> Tensor:
+        """Return h - h_0, (..., n, D), of what the gradient network answers."""
+        own, of_shapes, of_levels, of_sources = outputs.split(self.n_outputs, -1)
+        numbers = own * prepared.scale
+        if self.shapes is not None:
+            numbers = numbers + of_shapes * prepared.shapes
+        if not self.level_groups.n_levels:
+            return numbers
+        tilts = of_levels + self.evidence.weighted(prepared.evidence, of_sources)
+        moved = self.level_groups.expected_change(prepared.log_posteriors, tilts)
+        return torch.cat([numbers, moved * prepared.pull], -1)
 
-    def _tilts(self, log_posteriors: list[Tensor], outputs: Sequence[Tensor]) -> list[Tensor]:
-        """Return F of each category, (..., n, K): of the network, and of other categories."""
-        n_categories = len(log_posteriors)
-        evidence = self.evidence(log_posteriors, outputs[n_categories:])
-        return [own + told for own, told in zip(outputs[:n_categories], evidence, strict=True)]
+    def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the part of numbers and that of categories."""
+        return x[..., : self.n_numbers], x[..., self.n_numbers :]
 
     def log_scalar_residual(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Return log s - log s_0, shape (..., n)."""
+        self.learn_scalar()
         h0 = self.reference.log_gradient(x, sigma)
         return self.scalar_network(self._features(x, sigma, h0)).squeeze(-1)
+
+    def learn_scalar(self) -> None:
+        """Learn the scalar network, where that was left until it would be asked.
+
+        Threads that ask at once learn the same network.
+        """
+        learner = self.scalar_learner
+        if learner is not None:
+            with torch.enable_grad():
+                self.scalar_network, self.scalar_error = learner.learned(self)
+            self.scalar_learner = None
 
     @property
     def first_shape_weights(self) -> Tensor:
@@ -144,6 +221,11 @@ class NeuralField(DensityField):
         levels = level_features(sigma[..., self._pieces], seen[..., self._pieces])
         levels = levels.expand(*x.shape[:-1], -1)
         return torch.cat([scaled_x, scaled_h0, expected, levels], -1)
+
+
+def _no_evidence(reference: ClosedFormField) -> PairwiseEvidence:
+    n_levels = [len(corners.points) for corners in reference.corners]
+    return PairwiseEvidence([{} for _ in n_levels], n_levels)
 
 
 def _edm_scale(sigma: Tensor) -> Tensor:

@@ -1,0 +1,220 @@
+"""Batches of rows with noise, made ready for many steps of training at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from skbellman.fields import DensityField, NeuralField
+from skbellman.fields.base import is_seen
+from skbellman.fields.neural import Prepared
+from skbellman.likelihood import FlowIntegral
+from skbellman.matching import (
+    antithetic_noise,
+    averaged_noise,
+    mixed_levels,
+    shared_levels,
+    taught_noise,
+    with_noise,
+)
+from skbellman.schedule import NoiseSchedule
+
+# Rows that closed forms are fitted to, at most, and that are worked on at once.
+WHOLE_ROWS, _CHUNK = 100_000, 2**14
+# Steps that are prepared at once, and numbers of a step's batch beyond which they are fewer.
+_STEPS_AHEAD, _MOST_NUMBERS = 16, 2**24
+
+
+@dataclass(frozen=True)
+class FieldSettings:
+    """Shape of the networks and of a batch; see `BellmanDiffusionDensity`.
+
+    Attributes
+    ----------
+    group_size : int
+        Rows of a batch that share their levels: one factorisation for all of them.
+    """
+
+    width: int
+    depth: int
+    dropout: float
+    batch_size: int
+    conditional_fraction: float
+    group_size: int = 8
+
+    @property
+    def n_groups(self) -> int:
+        """Groups of a batch."""
+        return max(self.batch_size // self.group_size, 2)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a field is fitted to.
+
+    Attributes
+    ----------
+    draws : tensor of shape (n_draws, n, D)
+        Training rows, NaN where a value is missing; each draw spreads values on a grid anew.
+    validation : tensor of shape (n_validation, D)
+    validation_log_measure : tensor of shape (n_validation,)
+        Added to log-densities of the validation rows when they are reported.
+    blocks : tensor of int, shape (D,)
+        The table's column that each coordinate belongs to.
+    corners : list of tensor of shape (K, d)
+        Points of the categories, whose coordinates are the last ones.
+    teacher : DensityField, optional
+        The field that the rows were drawn from, to learn from in place of their noise.
+    """
+
+    draws: Tensor
+    validation: Tensor
+    validation_log_measure: Tensor
+    blocks: Tensor
+    corners: list[Tensor]
+    teacher: DensityField | None = None
+
+    @property
+    def n_numbers(self) -> int:
+        """Number of coordinates that are no category's."""
+        return self.draws.shape[-1] - sum(points.shape[1] for points in self.corners)
+
+    @cached_property
+    def has_gaps(self) -> bool:
+        """Whether any value is missing."""
+        parts = (*self.draws.flatten(0, 1).split(_CHUNK), self.validation)
+        return any(bool(torch.isnan(part).any()) for part in parts)
+
+    @property
+    def whole(self) -> Tensor:
+        """Training rows of which nothing was hidden, (n, D): what closed forms are fitted to."""
+        return self.draws[0, :WHOLE_ROWS]
+
+    @property
+    def judges(self) -> Tensor:
+        """The validation rows that are scored again and again, (n, D): the first 256."""
+        return self.validation[:256]
+
+    def integral(
+        self, n_probes: int | Literal["auto"] | None = "auto", n_nodes: int = 16
+    ) -> FlowIntegral:
+        """Return the flow integral that scores them."""
+        return FlowIntegral(n_nodes, n_probes)
+
+    def quick_integral(self, n_nodes: int = 8, n_probes: int = 2) -> FlowIntegral:
+        """Return the one that scores them again and again, to compare states of one network."""
+        few = self.validation.shape[1] <= n_probes
+        return FlowIntegral(n_nodes, None if few else n_probes)
+
+
+class Batches:
+    """Batches without end, of which the loss of a field is asked.
+
+    All that does not depend on the weights is computed for some steps at once: levels, noise,
+    targets, and what the field is at the noisy rows.
+
+    Parameters
+    ----------
+    field : NeuralField
+    rows : Rows
+    schedule : NoiseSchedule
+    settings : FieldSettings
+    generator : torch.Generator
+        On the device of the rows.
+    """
+
+    def __init__(
+        self,
+        field: NeuralField,
+        rows: Rows,
+        schedule: NoiseSchedule,
+        settings: FieldSettings,
+        generator: torch.Generator,
+    ) -> None:
+        self.field, self.rows, self.schedule = field, rows, schedule
+        self.settings, self.generator = settings, generator
+        self.ready: list[_Step] = []
+
+    def loss(self, network: nn.Module) -> Tensor:
+        """Return the `denoising_loss` of the field, with this gradient network, on a new batch."""
+        if not self.ready:
+            self.ready = self._prepare()
+        step = self.ready.pop()
+        residual = self.field.residual(step.prepared, network(step.prepared.features))
+        return (residual * step.factor + step.offset).square().sum() / len(step.offset)
+
+    @torch.no_grad()
+    def _prepare(self) -> list[_Step]:
+        """Return steps whose loss is the mean over groups of |residual factor + offset|^2."""
+        rows, schedule, settings = self.rows, self.schedule, self.settings
+        drawn = draw_batches(rows, schedule, settings, self.generator, self._n_ahead())
+        clean, sigma = without_gaps(*drawn[:2])
+        noisy, finite = with_noise(clean, sigma, drawn[2])
+        if rows.teacher is not None:
+            noise = taught_noise(rows.teacher, noisy, sigma)
+        else:
+            own = drawn[0][:, :, : settings.group_size // 2].flatten(1, 2)
+            noise = averaged_noise(noisy, sigma, own)
+        prepared = self.field.prepare(noisy, sigma)
+        seen = is_seen(sigma).expand_as(noisy)
+        n_seen = seen.sum((-1, -2), keepdim=True).clamp(min=1)
+        weight = torch.where(seen, ((1 + finite.square()) / n_seen).sqrt(), 0.0)
+        factor, offset = finite * weight, (finite * prepared.h0 + noise) * weight
+        each = zip(*(part.unbind(0) for part in (*prepared, factor, offset)), strict=True)
+        return [_Step(Prepared(*parts[:-2]), *parts[-2:]) for parts in each]
+
+    def _n_ahead(self) -> int:
+        """Return for how many steps to prepare: fewer where a step is large."""
+        field, size = self.field, self.settings.batch_size
+        width = 8 * field.n_columns + (3 + field.evidence.n_slots) * field.level_groups.n_levels
+        return max(1, min(_STEPS_AHEAD, _MOST_NUMBERS // (size * (width + size))))
+
+
+class _Step(NamedTuple):
+    r"""A batch of which the loss is the mean over groups of \|residual factor + offset\|^2."""
+
+    prepared: Prepared
+    factor: Tensor
+    offset: Tensor
+
+
+def draw_batches(
+    rows: Rows,
+    schedule: NoiseSchedule,
+    settings: FieldSettings,
+    generator: torch.Generator,
+    n_batches: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return clean rows, levels and noise of some batches.
+
+    Shapes (n_batches, n_groups, 8, D), (n_batches, n_groups, 1, D) and as the first; 8 is the size
+    of a group in the settings. Each row is there twice, with opposite noise; NaN is missing.
+    """
+    n_draws, n_rows, n_columns = rows.draws.shape
+    n_groups, half = settings.n_groups, settings.group_size // 2
+    n_mixed = round(settings.conditional_fraction * n_groups)
+    levels, batches = [], (n_batches,)
+    if n_mixed < n_groups:
+        levels.append(shared_levels(schedule, n_groups - n_mixed, generator, batches))
+    if n_mixed:
+        levels.append(mixed_levels(schedule, rows.blocks, n_mixed, generator, batches))
+    picked = _integers(n_draws * n_rows, n_batches * n_groups * half, generator)
+    shape = (n_batches, n_groups, half, n_columns)
+    clean = rows.draws.view(-1, n_columns)[picked].view(shape).repeat(1, 1, 2, 1)
+    return clean, torch.cat(levels, 1), antithetic_noise(clean, generator)
+
+
+def without_gaps(clean: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return rows without NaN, and levels that say that those columns are not seen."""
+    gaps = torch.isnan(clean)
+    if not bool(gaps.any()):
+        return clean, levels
+    return torch.where(gaps, 0.0, clean), torch.where(gaps, torch.inf, levels)
+
+
+def _integers(high: int, count: int, generator: torch.Generator) -> Tensor:
+    return torch.randint(high, (count,), generator=generator, device=generator.device)

@@ -1,0 +1,99 @@
+"""The scalar network, which is learned from its own field when it is first asked."""
+
+from __future__ import annotations
+
+import copy
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from skbellman.dynamics import Annealing
+from skbellman.fields import NeuralField
+from skbellman.fields.networks import ResidualNetwork
+from skbellman.likelihood import FlowIntegral
+from skbellman.matching import regression_loss
+from skbellman.schedule import NoiseSchedule
+from skbellman.training import Plan, train
+
+
+class ScalarLearner(nn.Module):
+    """What gives a `NeuralField` its scalar network, from draws of the field itself.
+
+    The network is a regression on the log-densities that the flow passes through. No rows of the
+    table are needed, and none are kept.
+
+    Parameters
+    ----------
+    schedule : NoiseSchedule
+        Levels of the field.
+    seed : int
+        Of the draws and the training.
+    n_draws : int, default=4096
+        Of which a sixteenth is held out.
+    batch_size : int, default=2048
+        Positions of a step.
+    """
+
+    def __init__(
+        self, schedule: NoiseSchedule, seed: int, n_draws: int = 4096, batch_size: int = 2048
+    ) -> None:
+        super().__init__()
+        self.schedule = copy.deepcopy(schedule)
+        self.seed, self.n_draws, self.batch_size = seed, n_draws, batch_size
+
+    def learned(self, field: NeuralField) -> tuple[ResidualNetwork, float]:
+        """Return the scalar network, and its mean absolute error in nats on held-out positions.
+
+        The field stays as it is.
+        """
+        own, schedule = copy.deepcopy(field).float().eval(), copy.deepcopy(self.schedule).float()
+        own.scalar_learner = None
+        generator = torch.Generator(schedule.floor.device).manual_seed(self.seed)
+        with torch.no_grad():
+            nothing = torch.full_like(schedule.floor, torch.nan).expand(self.n_draws, -1)
+            x = own.fill(nothing, schedule, Annealing(n_levels=40), generator)
+            n_judges = self.n_draws // 16
+            held_out = FlowIntegral(16, "auto").log_ratios(own, x[:n_judges], schedule)
+            known = trajectories(own, x[n_judges:], schedule)
+        record = train(
+            own.scalar_network,
+            lambda network: regression_loss(own, *self._some(known, generator)),
+            Plan(n_steps=500, learning_rate=3e-3),
+            lambda network: {"score": -_error(own, network, *held_out)},
+        )
+        best = max((figures["score"] for figures in record.scores), default=torch.nan)
+        return own.scalar_network.to(field.reference.log_weights), -best
+
+    def _some(
+        self, known: tuple[Tensor, Tensor, Tensor], generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return positions, levels and log-ratios of some trajectories."""
+        levels, x, ratio = known
+        count = max(self.batch_size // len(x), 1)
+        picked = torch.randint(x.shape[1], (count,), generator=generator, device=generator.device)
+        return x[:, picked], levels, ratio[:, picked]
+
+
+def trajectories(
+    field: NeuralField, x: Tensor, schedule: NoiseSchedule, n_probes: int = 2
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return levels, positions and log-ratios along the flow of some rows.
+
+    They make do with a noisy divergence, whose error a regression averages: see
+    doc/decisions/scalar-network.md.
+    """
+    integral = FlowIntegral(16, n_probes if x.shape[1] > n_probes else None)
+    return integral.log_ratios(field, x, schedule)
+
+
+@torch.no_grad()
+def _error(
+    field: NeuralField, network: nn.Module, levels: Tensor, x: Tensor, ratio: Tensor
+) -> float:
+    """Return the mean absolute error of a scalar network, in nats."""
+    own, field.scalar_network = field.scalar_network, cast("ResidualNetwork", network)
+    try:
+        return float((field.log_scalar_residual(x, levels) - ratio).abs().mean())
+    finally:
+        field.scalar_network = own
