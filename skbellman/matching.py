@@ -68,16 +68,14 @@ def averaged_noise(noisy: Tensor, sigma: Tensor, own: Tensor) -> Tensor:
     """
     seen = is_seen(sigma)
     lacks = torch.isnan(own)
-    y = torch.where(lacks, 0.0, own).double()
-    # In double precision: squares are multiplied out, and large beside their differences.
-    precision = torch.where(seen, sigma.double().reciprocal().square(), 0.0)
+    x, y = noisy.flatten(1, 2), torch.where(lacks, 0.0, own)
+    precision = torch.where(seen, sigma.reciprocal().square(), 0.0)
     precision = precision.expand_as(noisy).flatten(1, 2)
-    x = noisy.double().flatten(1, 2)
     logs = (x * precision) @ y.mT - 0.5 * precision @ y.square().mT
     if bool(lacks.any()):
         asked = (precision > 0).to(y) @ lacks.to(y).mT > 0
         logs = torch.where(asked, -torch.inf, logs)
-    mean = (logs.softmax(-1) @ y).to(noisy).view_as(noisy)
+    mean = (logs.softmax(-1) @ y).view_as(noisy)
     return torch.where(seen, (noisy - mean) / sigma, 0.0)
 
 

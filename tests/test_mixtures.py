@@ -8,8 +8,8 @@ import torch
 from known import draw, grid
 from scipy.optimize import minimize_scalar
 
-from skbellman.fields import GaussianMixtureField
 from skbellman.batches import Rows
+from skbellman.fields import GaussianMixtureField
 from skbellman.fitting import fit_mixture
 from skbellman.mixtures import best_mixture, normal_moments, refined, stacking_weights
 from skbellman.schedule import NoiseSchedule

@@ -14,7 +14,6 @@ from skbellman.fields import Mixture
 from skbellman.matching import (
     antithetic_noise,
     denoising_loss,
-    distillation_loss,
     mixed_levels,
     shared_levels,
 )
@@ -184,19 +183,3 @@ def test_a_mixture_is_drawn_from_its_parts():
     assert_close(drawn.mean(0), 0.3 * means[0] + 0.7 * means[1], atol=0.03, rtol=0)
     real = torch.cat([draw(narrow, 6000), draw(wide, 14_000)])
     assert_close(drawn.T.cov(), real.T.cov(), atol=0.05, rtol=0)
-
-
-def test_the_minimiser_of_distillation_is_the_teacher():
-    teacher, other = mixture(2, seed=1), mixture(2, seed=2)
-    clean = draw(other, 64).view(8, 8, 2)
-    levels = torch.rand(8, 1, 2, generator=generator()).double() + 0.1
-    levels[0, 0, 1] = torch.inf
-    noise = torch.randn(8, 8, 2, generator=generator()).double()
-    assert float(distillation_loss(teacher, teacher, clean, levels, noise)) == 0.0
-    x = torch.where(levels.isinf(), 0.0, clean + levels.nan_to_num(posinf=0.0) * noise)
-    gap = teacher.log_gradient(x, levels) - other.log_gradient(x, levels)
-    finite = levels.nan_to_num(posinf=0.0)
-    errors = ((1 + finite**2) * (finite * gap) ** 2).sum((1, 2))
-    seen = 8 * levels.isfinite().sum((1, 2))
-    found = distillation_loss(other, teacher, clean, levels, noise)
-    torch.testing.assert_close(found, (errors / seen).mean())

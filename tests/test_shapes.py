@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from skbellman.fields import ColumnShapes, GaussianMixtureField, Marginal, NeuralField
 from skbellman.batches import FieldSettings, Rows
+from skbellman.fields import ColumnShapes, GaussianMixtureField, Marginal, NeuralField
 from skbellman.fitting import initial_field, weigh_shapes
 from skbellman.mixtures import best_mixture, column_mixtures
 from skbellman.schedule import NoiseSchedule
