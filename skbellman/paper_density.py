@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from skbellman.dynamics import Annealing
 from skbellman.fitting import FieldSettings, Fit, Rows
 from skbellman.likelihood import FlowIntegral
 from skbellman.paper import Matching, fit_direct
+from skbellman.sampling import Annealing
 from skbellman.schedule import NoiseSchedule
 from skbellman.table_density import TableDensity
 from skbellman.tables import TableEncoder
