@@ -13,10 +13,10 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skbellman.batches import FieldSettings, Rows
-from skbellman.dynamics import Annealing
 from skbellman.fields import Mixture
 from skbellman.fitting import Fit, fit_field
 from skbellman.likelihood import N_PROBES, FlowIntegral
+from skbellman.sampling import Annealing
 from skbellman.schedule import NoiseSchedule
 from skbellman.settings import with_own_settings
 from skbellman.state import renewed
@@ -77,11 +77,12 @@ class BellmanDiffusionDensity(TableDensity):
         How `score_samples` takes the divergence. "auto" is exact up to 64 coordinates (a
         number counts one, a category of K levels K - 1), above an estimate by 8 random
         signs per node that depend on the row alone.
-    n_levels : int, default=80
-        Noise levels that `sample` passes through.
+    n_levels : int, default=16
+        Noise levels that `sample` passes through, one pass of the network at each.
     beta : float, default=0.0
-        Strength of the Bellman dynamics at each level when sampling. 0 is the probability
-        flow; on Abalone 1 and 2 drew no better rows (doc/decisions/sampling-levels.md).
+        Strength of the Bellman dynamics when sampling: noise that is taken off and put back at
+        each level. 0 is the probability flow, 1 the reverse of the diffusion. Noise takes no more
+        passes, and drew better rows of some tables (doc/decisions/sampling-levels.md).
     categorical_features : "from_dtype", None, or array-like of int, str or bool, \
             default="from_dtype"
         Which columns are categories. "from_dtype" takes strings, booleans and categorical
@@ -184,7 +185,7 @@ class BellmanDiffusionDensity(TableDensity):
         sigma_min: float = 0.01,
         n_nodes: int | str = "auto",
         divergence: str = "auto",
-        n_levels: int = 80,
+        n_levels: int = 16,
         beta: float = 0.0,
         categorical_features: Any = "from_dtype",
         encoder: TableEncoder | None = None,

@@ -32,7 +32,7 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
     density : BellmanDiffusionDensity, optional
         Unfitted. By default one that learns nothing but conditionals and marginals, of which gaps
         are filled: ``conditional_fraction=1``, with ``dropout=0.1``, ``patience=10`` and
-        ``n_levels=40``.
+        ``n_levels=12``.
     statistic : {"draw", "mean", "median"}, default="draw"
         What `transform` fills in: one draw, or the mean or median of n_draws draws, with the
         most frequent category. A mean errs least in squares and lies where no row may be.
@@ -287,7 +287,7 @@ def _of_conditionals() -> BellmanDiffusionDensity:
 
     They have fewer rows to each question than the joint has, and overfit sooner.
     """
-    return BellmanDiffusionDensity(conditional_fraction=1.0, dropout=0.1, patience=10, n_levels=40)
+    return BellmanDiffusionDensity(conditional_fraction=1.0, dropout=0.1, patience=10, n_levels=12)
 
 
 def _repeats_of(density: BellmanDiffusionDensity, X: Any) -> RepeatedRows:

@@ -10,10 +10,10 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skbellman.batches import FieldSettings, Rows
-from skbellman.dynamics import Annealing
 from skbellman.fitting import Fit
 from skbellman.likelihood import FlowIntegral
 from skbellman.paper import Matching, fit_direct
+from skbellman.sampling import Annealing
 from skbellman.schedule import NoiseSchedule
 from skbellman.table_density import TableDensity
 from skbellman.tables import TableEncoder

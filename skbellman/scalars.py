@@ -8,11 +8,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from skbellman.dynamics import Annealing
 from skbellman.fields import NeuralField
 from skbellman.fields.networks import ResidualNetwork
 from skbellman.likelihood import FlowIntegral
 from skbellman.matching import regression_loss
+from skbellman.sampling import Annealing
 from skbellman.schedule import NoiseSchedule
 from skbellman.training import Plan, train
 
@@ -52,7 +52,7 @@ class ScalarLearner(nn.Module):
         generator = torch.Generator(schedule.floor.device).manual_seed(self.seed)
         with torch.no_grad():
             nothing = torch.full_like(schedule.floor, torch.nan).expand(self.n_draws, -1)
-            x = own.fill(nothing, schedule, Annealing(n_levels=40), generator)
+            x = own.fill(nothing, schedule, Annealing(n_levels=16), generator)
             n_judges = self.n_draws // 16
             held_out = FlowIntegral(16, "auto").log_ratios(own, x[:n_judges], schedule)
             known = trajectories(own, x[n_judges:], schedule)

@@ -8,9 +8,9 @@ from known import conditional, draw, latent_classes, mixture, moments
 from test_likelihood import _Wrapped, schedule
 from torch.testing import assert_close
 
-from skbellman.dynamics import Annealing, draw_given
 from skbellman.fields import Mixture
 from skbellman.likelihood import FlowIntegral
+from skbellman.sampling import Annealing, draw_given
 from skbellman.schedule import NoiseSchedule, PartialSchedule
 
 NAN, INF = torch.nan, torch.inf
@@ -88,12 +88,12 @@ GIVEN = {
 }
 
 
-@pytest.mark.parametrize("kind", ["closed form", "flow", "Bellman steps"])
+@pytest.mark.parametrize("kind", ["closed form", "flow", "with noise"])
 @pytest.mark.parametrize("given", GIVEN)
 def test_draws_follow_the_conditional(given, kind):
     given = torch.tensor(GIVEN[given]).double()
     field, _ = wrapped()
-    annealing = Annealing(40, 1.0, 2) if kind == "Bellman steps" else ANNEALING
+    annealing = Annealing(60, 1.0) if kind == "with noise" else ANNEALING
     source = field.truth if kind == "closed form" else field
     rows = given.expand(10_000, -1)
     drawn = draw_given(source, rows, schedule(3), annealing, generator())

@@ -10,6 +10,7 @@ from numpydoc.validate import validate
 import skbellman
 import skbellman.dynamics
 import skbellman.privacy
+import skbellman.solvers
 import skbellman.table_density
 
 # An extended summary and a "See Also" are for the author to judge; scikit-learn names results.
@@ -33,6 +34,7 @@ def public_names():
         yield f"skbellman.table_density.TableDensity.{method}"
     yield "skbellman.privacy.copying_report"
     yield "skbellman.dynamics.bellman_dynamics"
+    yield "skbellman.solvers.annealed_dynamics"
 
 
 @pytest.mark.parametrize("name", list(public_names()))

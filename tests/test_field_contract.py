@@ -7,7 +7,6 @@ import torch
 from known import conditional, draw, latent_classes, mixture, moments
 from torch.testing import assert_close
 
-from skbellman.dynamics import Annealing, draw_given
 from skbellman.fields import (
     Affine,
     GaussianMixtureField,
@@ -18,6 +17,7 @@ from skbellman.fields import (
     Smoothed,
 )
 from skbellman.likelihood import FlowIntegral
+from skbellman.sampling import Annealing, draw_given
 from skbellman.schedule import NoiseSchedule
 
 NAN = torch.nan

@@ -18,7 +18,9 @@ FORBIDDEN = {
     "returns": ("skbellman.tables", "skbellman.density", "skbellman.table_model", "pandas"),
     "fitting": ("skbellman.tables", "skbellman.density", "pandas", "narwhals"),
     "likelihood": ("skbellman.tables", "skbellman.fitting", "pandas"),
-    "dynamics": ("skbellman.tables", "skbellman.fitting", "pandas"),
+    "dynamics": ("skbellman.tables", "skbellman.fitting", "skbellman.sampling", "pandas"),
+    "solvers": ("skbellman.tables", "skbellman.fitting", "skbellman.sampling", "pandas"),
+    "sampling": ("skbellman.tables", "skbellman.fitting", "skbellman.table_model", "pandas"),
     "table_model": ("skbellman.density", "skbellman.table_density", "sklearn", "pandas"),
 }  # fmt: skip
 

@@ -23,7 +23,6 @@ from skbellman.matching import (
     sliced_gradient_loss,
     sliced_identity_loss,
 )
-from skbellman.schedule import NoiseSchedule
 
 EPS = 0.1
 
@@ -183,21 +182,6 @@ def test_the_dynamics_keep_the_law_and_find_it(dt):
     assert path.n_negative == 0
 
 
-@pytest.mark.parametrize("n_steps", [0, 4])
-def test_the_dynamics_follow_a_falling_level(n_steps):
-    field = mixture(2)
-    schedule = NoiseSchedule(torch.full((2,), 0.02).double(), torch.full((2,), 20.0).double())
-    start = 20 * torch.randn(4000, 2, generator=generator()).double()
-    path = bellman_dynamics(
-        field, start, n_steps, generator(1), schedule=schedule, n_levels=40, n_kept=4
-    )
-    assert_close(path.times, torch.tensor([0.75, 0.5, 0.25, 0.0]).double())
-    wide, real = path.kept[0], draw(field, 4000)
-    assert_close(wide.std(0), schedule(0.75), atol=0.0, rtol=0.15)
-    assert_close(path.rows.mean(0), real.mean(0), atol=0.06, rtol=0)
-    assert_close(path.rows.T.cov(), real.T.cov(), atol=0.1, rtol=0)
-
-
 def test_negative_densities_are_counted_and_do_not_diffuse():
     field = _Negative()
     path = bellman_dynamics(field, torch.zeros(3, 2), 10, generator(), dt=0.1)
@@ -230,14 +214,11 @@ def test_bad_starts_and_steps_are_refused(start, dt, message):
 
 @pytest.mark.parametrize(("options", "message"), [
     ({"n_steps": 0}, "n_steps must be at least 1"),
-    ({"n_levels": 0}, "n_levels at least 1"),
     ({"beta": 0.0}, "beta must be positive"),
     ({"n_kept": 6}, "n_kept must be from 1 to 5"),
 ])  # fmt: skip
 def test_numbers_out_of_range_are_refused(options, message):
-    falling = NoiseSchedule(torch.full((2,), 0.1).double(), torch.full((2,), 9.0).double())
-    schedule = falling if "n_levels" in options else None
-    options = {"n_steps": 5, "schedule": schedule} | options
+    options = {"n_steps": 5} | options
     with pytest.raises(ValueError, match=message):
         bellman_dynamics(mixture(2), torch.zeros(3, 2).double(), generator=generator(), **options)
 

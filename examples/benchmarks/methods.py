@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from skbellman.dynamics import Annealing, bellman_dynamics, draw_rows
+from skbellman.dynamics import bellman_dynamics
 from skbellman.fields import DensityField, DirectField, NeuralField
 from skbellman.batches import FieldSettings, Rows
 from skbellman.fitting import fit_gradient, fit_reference
 from skbellman.likelihood import FlowIntegral
 from skbellman.matching import kernel_density
 from skbellman.paper import Matching, fit_direct
+from skbellman.sampling import Annealing, draw_rows
 from skbellman.schedule import NoiseSchedule
 from skbellman.training import Plan
 
@@ -63,8 +64,8 @@ def denoising_fields(
 def denoising_draws(
     field: NeuralField, schedule: NoiseSchedule, n_rows: int, generator: torch.Generator
 ) -> Tensor:
-    """Return rows by the probability flow, 80 levels."""
-    return draw_rows(field, n_rows, schedule, Annealing(80), generator)
+    """Return rows by the probability flow, 16 levels."""
+    return draw_rows(field, n_rows, schedule, Annealing(16), generator)
 
 
 def kernel_fields(x: Tensor, train: Tensor, eps: float) -> tuple[Tensor, Tensor]:

@@ -20,6 +20,7 @@ import torch
 from skbellman.dynamics import bellman_dynamics
 from skbellman.fields import GaussianMixtureField
 from skbellman.schedule import NoiseSchedule
+from skbellman.solvers import annealed_dynamics
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -63,11 +64,11 @@ def w1(rows: torch.Tensor, field: GaussianMixtureField, generator: torch.Generat
 
 
 def annealed(field: GaussianMixtureField, generator: torch.Generator) -> torch.Tensor:
-    """Draw rows by the probability flow from the ceiling, 80 levels."""
+    """Draw rows by the probability flow from the ceiling, 16 levels."""
     ones = torch.ones(field.n_columns).double()
     schedule = NoiseSchedule(0.01 * ones, 20 * ones)
     x = 20 * torch.randn(N_ROWS, field.n_columns, generator=generator).double()
-    return bellman_dynamics(field, x, 0, generator, schedule=schedule, n_levels=80).rows
+    return annealed_dynamics(field, x, schedule, 16, generator)
 
 
 def curves(gap: float, n_columns: int) -> dict[str, list[float]]:
@@ -111,7 +112,7 @@ def draw_picture(
         for name, values in found.items():
             if len(values) > 1:
                 axis.plot([0.3, *TIMES], values, "o-", label=f"start: {name}")
-        axis.axhline(found["annealed"][0], color="k", ls="--", label="annealed, 80 levels")
+        axis.axhline(found["annealed"][0], color="k", ls="--", label="annealed, 16 levels")
         axis.axhline(found["rows of p"][0], color="0.6", ls=":", label="rows of p")
         axis.set(xscale="log", yscale="log", xlabel="time t (first point: t = 0)")
         axis.set_title(f"{n_columns}-D, modes {gap:g} deviations apart", fontsize=9)

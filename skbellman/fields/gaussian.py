@@ -56,10 +56,6 @@ class ClosedFormField(DensityField):
     def draw_given(self, given: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
         """Fill the NaN of the rows, (n, D), by draws of p_sigma given what the row holds."""
 
-    @abstractmethod
-    def centre(self) -> Tensor:
-        """Return a point of typical density of the first component, shape (1, D)."""
-
     def log_density(self, x: Tensor, path: NoiseSchedule, integral: Integral) -> Tensor:
         """Return the log-density at the floor, (n,), of what moves given what is held."""
         joint = self.log_scalar(x, path(0.0))
@@ -211,10 +207,6 @@ class GaussianMixtureField(ClosedFormField):
         gap = torch.where(seen, given - y, 0.0).unsqueeze(-1)
         moved = y + (covariances @ torch.linalg.solve(among_seen, gap)).squeeze(-1)
         return torch.where(seen, given, moved)
-
-    def centre(self) -> Tensor:
-        """Return the mean of the first component, shape (1, D)."""
-        return self.means[:1]
 
     def _smoothed_components(self, levels: Tensor) -> tuple[Tensor, Tensor]:
         """Return (C_k + diag sigma^2)^-1 and the log-normaliser, over the seen columns."""

@@ -125,13 +125,6 @@ class LatentClassField(ClosedFormField):
         )
         return points + level * noise
 
-    def centre(self) -> Tensor:
-        """Return the mean numbers and the likeliest categories of the first class, (1, D)."""
-        parts = [self.gaussians.centre()]
-        for b, corners in enumerate(self.corners):
-            parts.append(corners.points[self._log_probabilities(b)[:1].argmax(-1)])
-        return torch.cat(parts, -1)
-
     def _split(self, x: Tensor) -> tuple[Tensor, ...]:
         return x.split(self.widths, -1)
 
