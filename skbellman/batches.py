@@ -105,10 +105,12 @@ class Rows:
         """Return the flow integral that scores them."""
         return FlowIntegral(n_nodes, n_probes)
 
-    def quick_integral(self, n_nodes: int = 8, n_probes: int = 2) -> FlowIntegral:
-        """Return the one that scores them again and again, to compare states of one network."""
-        few = self.validation.shape[1] <= n_probes
-        return FlowIntegral(n_nodes, None if few else n_probes)
+    def quick_integral(self, n_nodes: int = 8, most_exact: int = 16) -> FlowIntegral:
+        """Return the one that scores them again and again, to compare states of one network.
+
+        Above some coordinates by 8 probes: by fewer, chance chose the state of wide tables.
+        """
+        return FlowIntegral(n_nodes, None if self.validation.shape[1] <= most_exact else 8)
 
 
 class Batches:
