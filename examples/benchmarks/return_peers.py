@@ -159,11 +159,7 @@ class PeerLearner:
 
     def step(self, batch: Batch) -> Tensor:
         with torch.no_grad():
-            policy = batch.policy
-            if policy is None:
-                best = self.actor.best(batch.next_state)
-                policy = one_hot(best, self.field.n_actions).to(batch.reward)
-            places, shares = self.target.next_law(batch.next_state, policy)
+            places, shares = self.next_law(batch)
             discount = self.discount * batch.follows.unsqueeze(-1)
             places = batch.reward.unsqueeze(-1) + discount * places
         own = self.field(batch.state)[torch.arange(len(batch.action)), batch.action]
@@ -174,6 +170,14 @@ class PeerLearner:
         with torch.no_grad():
             torch._foreach_lerp_(self._slow, self._fast, self.target_rate)
         return loss.detach()
+
+    def next_law(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the law that follows each step, of the best action where there is no policy."""
+        policy = batch.policy
+        if policy is None:
+            best = self.actor.best(batch.next_state)
+            policy = one_hot(best, self.field.n_actions).to(batch.reward)
+        return self.target.next_law(batch.next_state, policy)
 
 
 def fit_peer(peer: Peer, table: Batch, gamma: float, n_steps: int, rate: float) -> None:
