@@ -309,7 +309,7 @@ def law_of_mean(weights: Tensor, n_tilts: int = 2, least_variance: float = 1e-12
 
 def _largest_first(weights: Tensor) -> Tensor:
     """Return each row's weights in order."""
-    if weights.is_cuda:
+    if weights.device.type != "cpu":
         return weights.sort(dim=-1, descending=True).values
     # NumPy's sort of short rows is five times as fast as torch's, which keeps their places.
     return torch.from_numpy(-np.sort(-weights.numpy(), -1))

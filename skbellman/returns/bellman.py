@@ -130,7 +130,7 @@ class _Constants:
     ----------
     end : tensor of shape (K,)
         Weights of the atom that an end is.
-    low, low_at_end : float
+    low, low_at_end : tensor of shape ()
         What shifts a law beside the reward, and what shifts the end.
     pushed : tensor of shape (K, M)
         See `_pushed_basis`.
@@ -139,8 +139,8 @@ class _Constants:
     """
 
     end: Tensor
-    low: float
-    low_at_end: float
+    low: Tensor
+    low_at_end: Tensor
     pushed: Tensor
     powers: Tensor
 
@@ -155,19 +155,14 @@ def _moved_powers(place: Tensor) -> Tensor:
 def _constants(
     basis: GaussianBasis, discount: float, dtype: torch.dtype, device: torch.device
 ) -> _Constants:
-    middle = basis.size // 2
+    middle, low = basis.size // 2, (discount - 1) * basis.low
+    lows = torch.tensor([low, low - discount * float(basis.centres[middle])], dtype=torch.float64)
     end = torch.zeros(basis.size, dtype=torch.float64)
     end[middle] = 1.0
-    low = (discount - 1) * basis.low
     # Without a shift the atom k is at low + discount (c_k - low).
-    place = discount * (basis.place(basis.centres) + 0.5) - 0.5
-    return _Constants(
-        end.to(device, dtype),
-        low,
-        low - discount * float(basis.centres[middle]),
-        _pushed_basis(basis, discount).to(device, dtype),
-        _moved_powers(place).to(device, dtype),
-    )
+    powers = _moved_powers(discount * (basis.place(basis.centres) + 0.5) - 0.5)
+    parts = end, *lows, _pushed_basis(basis, discount), powers
+    return _Constants(*(part.to(device, dtype) for part in parts))
 
 
 def push_forward(basis: GaussianBasis, reward: Tensor, discount: Tensor, weights: Tensor) -> Tensor:

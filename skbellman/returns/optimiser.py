@@ -65,16 +65,17 @@ class Optimiser(ABC):
         """Move each tensor against the mean of its gradients."""
         self._n_seen = [n + 1 for n in self._n_seen]
         self._mean.lerp_(self.gradient, 1 - self.decay)
-        lengths = [-self.rate * self._bias(n) for n in self._n_seen]
-        torch._foreach_addcdiv_(self.parameters, self._means, self._sizes(), lengths)
-
-    def _bias(self, n: int) -> float:
-        """Return by what a step is to be multiplied, as both means begin at 0: of n gradients."""
-        return math.sqrt(1 - self.square_decay**n) / (1 - self.decay**n)
+        # Both means begin at 0: divided by what they have seen they are without bias. A root is not
+        # divided itself, but its length and what is added to it are multiplied.
+        roots = [math.sqrt(1 - self.square_decay**n) for n in self._n_seen]
+        pairs = zip(roots, self._n_seen, strict=True)
+        lengths = [-self.rate * root / (1 - self.decay**n) for root, n in pairs]
+        sizes = self._sizes([self.least * root for root in roots])
+        torch._foreach_addcdiv_(self.parameters, self._means, sizes, lengths)
 
     @abstractmethod
-    def _sizes(self) -> list[Tensor]:
-        """Return roots of the mean squares, with those of this step."""
+    def _sizes(self, least: list[float]) -> list[Tensor]:
+        """Return roots of the mean squares, with those of this step, and the least added."""
 
     @abstractmethod
     def _forget_square(self, k: int) -> None:
@@ -94,12 +95,15 @@ class Adam(Optimiser):
         self._square, self._root = torch.zeros_like(self._mean), torch.empty_like(self._mean)
         self._squares, self._roots = self._parts(self._square), self._parts(self._root)
 
-    def _sizes(self) -> list[Tensor]:
+    def _sizes(self, least: list[float]) -> list[Tensor]:
         """Return one for each number."""
         self._square.mul_(self.square_decay)
         self._square.addcmul_(self.gradient, self.gradient, value=1 - self.square_decay)
         torch.sqrt(self._square, out=self._root)
-        self._root.add_(self.least)
+        if len(set(least)) == 1:
+            self._root.add_(least[0])
+        else:
+            torch._foreach_add_(self._roots, least)
         return self._roots
 
     def _forget_square(self, k: int) -> None:
@@ -122,11 +126,11 @@ class BlockwiseAdam(Optimiser):
         self._square = self.gradient.new_zeros(len(self.parameters))
         self._counts = self.gradient.new_tensor([p.numel() for p in self.parameters])
 
-    def _sizes(self) -> list[Tensor]:
+    def _sizes(self, least: list[float]) -> list[Tensor]:
         """Return one for each tensor."""
         norms = torch.stack(torch._foreach_norm(self._gradients))
         self._square.lerp_(norms * norms / self._counts, 1 - self.square_decay)
-        return list(self._square.sqrt().add_(self.least).unbind())
+        return list((self._square.sqrt() + self._square.new_tensor(least)).unbind())
 
     def _forget_square(self, k: int) -> None:
         self._square[k] = 0.0
