@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from skbellman.returns.basis import GaussianBasis, cubic_weights, law_of_mean, nearest_law
+from skbellman.returns.basis import GaussianBasis, cubic_weights
 from skbellman.returns.batch import Batch
 from skbellman.returns.bellman import project_backup, push_forward
 from skbellman.returns.direct import DirectLearner, DirectReturnField
@@ -17,6 +17,7 @@ from skbellman.returns.fields import BasisReturnField
 from skbellman.returns.learners import BasisLearner, GreedyLearner
 from skbellman.returns.optimiser import Adam, BlockwiseAdam
 from skbellman.returns.perceptron import Pass, perceptron
+from skbellman.returns.simplex import law_of_mean, nearest_law
 from skbellman.returns.support import FixedSupport, Support
 
 BASIS = GaussianBasis(-4.0, 4.0, 31)

@@ -17,12 +17,12 @@ from skbellman.returns import (
     bellman_backup,
     project_backup,
 )
-from skbellman.returns.basis import law_of_mean, nearest_law
 from skbellman.returns.batch import Batch
 from skbellman.returns.direct import DirectReturnField, backed_up_fields
 from skbellman.returns.fields import BasisReturnField
 from skbellman.returns.learners import BasisLearner, GreedyLearner, greedy_kind
 from skbellman.returns.optimiser import Adam, BlockwiseAdam
+from skbellman.returns.simplex import law_of_mean, nearest_law
 from skbellman.returns.spaces import BoxFeatures
 from skbellman.returns.support import Support
 

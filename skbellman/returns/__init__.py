@@ -11,7 +11,8 @@ Where what is:
   `moments`; in an environment: `fit_environment` (a kind of agent is an `Agent`), `episodes`,
   `replay`, `counted`, `control`
 - learners: `learning` (steps, for any objective), `regression` (the objective of laws on a basis,
-  in parts), `support`, `optimiser`, `learners` (which of these go together), `sweeps` (in a table)
+  in parts), `simplex`, `support`, `optimiser`, `learners` (which of these go together), `sweeps`
+  (in a table)
 - the Bellman operator: `bellman`; encoded steps: `batch`
 """
 

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -230,19 +229,6 @@ class GaussianBasis:
         """Return the basis of the laws of centre + scale * Z, which have the same weights."""
         return replace(self, low=centre + scale * self.low, high=centre + scale * self.high)
 
-    def onto(self, other: GaussianBasis) -> tuple[Tensor, Tensor]:
-        """Return matrix and shift that take coordinates u to those in another basis.
-
-        The law is the same, u' = matrix @ u + shift: widened without forgetting. With centres
-        farther apart that is exact, up to what the basis cannot hold, as noise is only added.
-        """
-        atoms = self.centres.expand(self.size, -1)
-        across = other.project(atoms, torch.eye(self.size, dtype=torch.float64)).T
-        shift = self._unit
-        unit = torch.eye(self.size, dtype=torch.float64) - shift[:, None] * self._mass[None, :]
-        matrix = across @ self.whitening
-        return matrix @ unit, matrix @ shift
-
 
 def cubic_weights(place: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Return four centres and their weights for atoms at places, in spacings: (..., 4) each.
@@ -274,57 +260,19 @@ def linear_weights(place: Tensor, size: int) -> tuple[Tensor, Tensor]:
     return nodes, torch.stack([1 - (place - first), place - first], -1)
 
 
-def nearest_law(weights: Tensor) -> Tensor:
-    """Return the nearest weights, (n, K), that are those of a law: none below 0, of sum 1.
+@lru_cache(maxsize=2)
+def change_of_basis(basis: GaussianBasis, other: GaussianBasis) -> tuple[Tensor, Tensor]:
+    """Return matrix and shift that take coordinates u to those in another basis.
 
-    The Euclidean projection on the simplex (Duchi et al., ICML 2008): all are lowered by one number
-    and cut at 0. What noise has put above 0 goes with what it has put below.
+    The law is the same, u' = matrix @ u + shift: widened without forgetting. With centres
+    farther apart that is exact, up to what the basis cannot hold, as noise is only added.
+    Made once: the slower field goes where the other has gone.
     """
-    excess = _largest_first(weights).cumsum(-1) - 1
-    # Were the k largest kept, each would be lowered by its share of their excess: k of the most is
-    # the one that leaves the others below 0.
-    shares = _shares(weights.shape[-1], weights.dtype, weights.device)
-    return (weights - (excess * shares).amax(-1, keepdim=True)).clamp_(min=0)
-
-
-def law_of_mean(weights: Tensor, n_tilts: int = 2, least_variance: float = 1e-12) -> Tensor:
-    """Return weights of a law near given ones, (n, K), whose mean they have, if a law can.
-
-    The nearest law, tilted: its weights are multiplied by linear functions of the place. Each tilt
-    keeps the mass and, where no weight is cut off at 0, brings the mean. Half the basis is the unit
-    of the variance. See doc/decisions/simplex-projection.md.
-    """
-    place = _half_way(weights.shape[-1], weights.dtype, weights.device)
-    mean = (weights @ place.T).clamp_(-1, 1)
-    law = nearest_law(weights)
-    for _ in range(n_tilts):
-        now = law @ place.T
-        offset = place - now
-        first = law * offset
-        variance = (first * offset).sum(-1, keepdim=True).clamp_(min=least_variance)
-        law = torch.addcmul(law, (mean - now).div_(variance), first).clamp_(min=0)
-        law /= law.sum(-1, keepdim=True)
-    return law
-
-
-def _largest_first(weights: Tensor) -> Tensor:
-    """Return each row's weights in order."""
-    if weights.device.type != "cpu":
-        return weights.sort(dim=-1, descending=True).values
-    # NumPy's sort of short rows is five times as fast as torch's, which keeps their places.
-    return torch.from_numpy(-np.sort(-weights.numpy(), -1))
-
-
-@lru_cache(maxsize=8)
-def _shares(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return 1 / k for each k from 1."""
-    return 1 / torch.arange(1, size + 1, dtype=dtype, device=device)
-
-
-@lru_cache(maxsize=8)
-def _half_way(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return places on a basis, (1, K), -1 and 1 at its ends."""
-    return torch.linspace(-1, 1, size, dtype=dtype, device=device).unsqueeze(0)
+    identity = torch.eye(basis.size, dtype=torch.float64)
+    across = other.project(basis.centres.expand(basis.size, -1), identity).T
+    shift = basis._unit
+    matrix = across @ basis.whitening
+    return matrix @ (identity - shift[:, None] * basis._mass[None, :]), matrix @ shift
 
 
 @lru_cache(maxsize=64)

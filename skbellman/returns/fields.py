@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from skbellman.fields import DensityField
-from skbellman.returns.basis import GaussianBasis
+from skbellman.returns.basis import GaussianBasis, change_of_basis
 from skbellman.returns.batch import Batch
 from skbellman.returns.bellman import mass_beyond
 from skbellman.returns.laws import BasisLaw, TabulatedLaws
@@ -264,7 +264,9 @@ class BasisReturnField(ReturnField):
     @torch.no_grad()
     def move_to(self, basis: GaussianBasis) -> None:
         """Change the basis, keeping the laws: the last layer takes the change."""
-        matrix, shift = (part.to(self.last_layer.weight) for part in self.basis.onto(basis))
+        matrix, shift = (
+            part.to(self.last_layer.weight) for part in change_of_basis(self.basis, basis)
+        )
         last = self.last_layer
         weight = last.weight.unflatten(0, (self.n_actions, self.basis.size))
         bias = last.bias.unflatten(0, (self.n_actions, self.basis.size))
@@ -371,7 +373,7 @@ class TabularReturnField(BasisReturnField):
     @torch.no_grad()
     def move_to(self, basis: GaussianBasis) -> None:
         """Change the basis, keeping the laws."""
-        matrix, shift = (part.to(self.laws) for part in self.basis.onto(basis))
+        matrix, shift = (part.to(self.laws) for part in change_of_basis(self.basis, basis))
         self.laws.copy_(self.laws @ matrix.T + shift)
         self.basis = basis
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from skbellman.returns.basis import law_of_mean
 from skbellman.returns.fields import BasisReturnField
 from skbellman.returns.learning import Learner
 from skbellman.returns.optimiser import Adam, BlockwiseAdam, Optimiser
@@ -21,6 +20,7 @@ from skbellman.returns.regression import (
     pushed_at_once,
     pushed_by_rows,
 )
+from skbellman.returns.simplex import law_of_mean
 from skbellman.returns.support import FixedSupport, MovingSupport, Support
 
 
