@@ -488,9 +488,10 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
             n_steps=self.n_steps if n_steps is None else check_count("n_steps", n_steps),
             before=before,
             rng=np.random.default_rng(seeds[1]),
+            seeded=Seeded(int(seeds[0])),
             device=resolve_device(self.device),
         )
-        with renewed(self) as draft, Seeded(int(seeds[0])):
+        with renewed(self) as draft:
             if is_environment(X):
                 learned = fit_environment(plan, X)
             else:

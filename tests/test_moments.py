@@ -9,9 +9,10 @@ from scipy import stats
 
 from skbellman import DistributionalValueEstimator, MixtureOfReturns
 from skbellman.returns import GaussianBasis, TabulatedLaws
-from skbellman.returns.basis import cubic_weights, law_of_mean, linear_weights
+from skbellman.returns.basis import cubic_weights, linear_weights
 from skbellman.returns.bellman import push_forward
 from skbellman.returns.moments import bounds, moments
+from skbellman.returns.simplex import law_of_mean
 from skbellman.returns.tabular import Table, evaluated, with_few_rewards
 
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Tuple
 from scipy import stats
-from torch.optim import Adam
 
 from skbellman.dynamics import bellman_dynamics
 from skbellman.fields import GaussianMixtureField
@@ -18,12 +17,12 @@ from skbellman.returns import (
     bellman_backup,
     project_backup,
 )
-from skbellman.returns.basis import law_of_mean, nearest_law
 from skbellman.returns.batch import Batch
 from skbellman.returns.direct import DirectReturnField, backed_up_fields
 from skbellman.returns.fields import BasisReturnField
 from skbellman.returns.learners import BasisLearner, GreedyLearner, greedy_kind
-from skbellman.returns.optimiser import BlockwiseAdam
+from skbellman.returns.optimiser import Adam, BlockwiseAdam
+from skbellman.returns.simplex import law_of_mean, nearest_law
 from skbellman.returns.spaces import BoxFeatures
 from skbellman.returns.support import Support
 
@@ -215,8 +214,8 @@ def test_steps_turn_with_the_coordinates(optimiser, rotates):
     turned = torch.zeros(6, dtype=torch.float64, requires_grad=True)
     optimisers = optimiser([straight], 0.1), optimiser([turned], 0.1)
     for _ in range(20):
-        straight.grad = torch.randn(6, dtype=torch.float64)
-        turned.grad = rotation @ straight.grad
+        straight.grad.normal_()
+        turned.grad.copy_(rotation @ straight.grad)
         for each in optimisers:
             each.step()
     assert torch.allclose(turned, rotation @ straight, atol=1e-6) == rotates
@@ -244,7 +243,7 @@ def test_states_that_are_labels_have_steps_as_long_for_each_number(space, one_ho
 def test_the_first_step_is_as_long_as_the_rate_says():
     parameter = torch.tensor([1.0, 2.0], requires_grad=True)
     optimiser = BlockwiseAdam([parameter], 0.1)
-    parameter.grad = torch.tensor([3.0, -4.0])
+    parameter.grad.copy_(torch.tensor([3.0, -4.0]))
     optimiser.step()
     expected = torch.tensor([1.0, 2.0]) - 0.1 * torch.tensor([3.0, -4.0]) / 12.5**0.5
     torch.testing.assert_close(parameter.detach(), expected)

@@ -110,11 +110,21 @@ class SteadyPeer(ControlledPeer):
 
     def __init__(self, peer: Peer, discount: float, rate: float, target_rate: float) -> None:
         super().__init__(peer, discount, rate, target_rate)
-        self.optimiser = BlockwiseAdam(peer.parameters(), rate)
+        self.optimiser = _Blockwise(peer.parameters(), rate)
+
+    def anneal(self, share_of_steps: float) -> None:
+        self.optimiser.anneal(share_of_steps)
 
     @property
     def actor(self) -> Peer:
         return self.target
+
+
+class _Blockwise(BlockwiseAdam):
+    """Our optimiser, with the word of torch's that a peer says before each step."""
+
+    def zero_grad(self) -> None:
+        self.gradient.zero_()
 
 
 class Evaluated(Controller):

@@ -7,6 +7,7 @@ representation of the law and its loss differ. C51 is told the support.
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -15,8 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import huber_loss, one_hot
 
 from skbellman.returns.batch import Batch
-from skbellman.returns.fields import perceptron
-from skbellman.returns.learning import anneal
+from skbellman.returns.perceptron import perceptron
 
 
 class Peer(nn.Module, ABC):
@@ -144,7 +144,8 @@ class PeerLearner:
     """Steps of a peer towards its target's backup, as `skbellman.returns.learning.Learner`'s."""
 
     def __init__(self, peer: Peer, discount: float, rate: float, target_rate: float) -> None:
-        self.field, self.discount, self.target_rate = peer, discount, target_rate
+        self.field, self.discount = peer, discount
+        self.rate, self.target_rate = rate, target_rate
         self.target = copy.deepcopy(peer).requires_grad_(False)
         self._slow, self._fast = list(self.target.parameters()), list(peer.parameters())
         self.optimiser = torch.optim.Adam(peer.parameters(), rate, fused=True)
@@ -155,15 +156,13 @@ class PeerLearner:
         return self.field
 
     def anneal(self, share_of_steps: float) -> None:
-        anneal(self.optimiser, share_of_steps)
+        self.optimiser.param_groups[0]["lr"] = (
+            self.rate * 0.5 * (1 + math.cos(math.pi * share_of_steps))
+        )
 
     def step(self, batch: Batch) -> Tensor:
         with torch.no_grad():
-            policy = batch.policy
-            if policy is None:
-                best = self.actor.best(batch.next_state)
-                policy = one_hot(best, self.field.n_actions).to(batch.reward)
-            places, shares = self.target.next_law(batch.next_state, policy)
+            places, shares = self.next_law(batch)
             discount = self.discount * batch.follows.unsqueeze(-1)
             places = batch.reward.unsqueeze(-1) + discount * places
         own = self.field(batch.state)[torch.arange(len(batch.action)), batch.action]
@@ -174,6 +173,14 @@ class PeerLearner:
         with torch.no_grad():
             torch._foreach_lerp_(self._slow, self._fast, self.target_rate)
         return loss.detach()
+
+    def next_law(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the law that follows each step, of the best action where there is no policy."""
+        policy = batch.policy
+        if policy is None:
+            best = self.actor.best(batch.next_state)
+            policy = one_hot(best, self.field.n_actions).to(batch.reward)
+        return self.target.next_law(batch.next_state, policy)
 
 
 def fit_peer(peer: Peer, table: Batch, gamma: float, n_steps: int, rate: float) -> None:

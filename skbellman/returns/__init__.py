@@ -6,12 +6,13 @@ Where what is:
 - states and actions as numbers: `encoding` (a kind of states is a `Features`), `columns`; spaces of
   gymnasium: `spaces`
 - policies: `policies` (a kind is a `Policy`), `next_actions`
-- how laws are held: `fields` (a kind is a `ReturnField`), `basis`, `frames`, `direct`
+- how laws are held: `fields` (a kind is a `ReturnField`), `perceptron`, `basis`, `frames`, `direct`
 - one fit: `plan`; to a table: `fit_table`, `transitions`, `evaluation`, `from_table`, `tabular`,
   `moments`; in an environment: `fit_environment` (a kind of agent is an `Agent`), `episodes`,
   `replay`, `counted`, `control`
 - learners: `learning` (steps, for any objective), `regression` (the objective of laws on a basis,
-  in parts), `support`, `optimiser`, `learners` (which of these go together), `sweeps` (in a table)
+  in parts), `simplex`, `support`, `optimiser`, `learners` (which of these go together), `sweeps`
+  (in a table)
 - the Bellman operator: `bellman`; encoded steps: `batch`
 """
 

@@ -130,8 +130,8 @@ class GaussianBasis:
         not chased: no more than a gap is mended, in the span of the basis.
         """
         near = moments @ self._like(moments, "whitening")
-        gap = (powers - near @ self._like(moments, "_powers").T).clamp(-max_gap, max_gap)
-        return near + gap @ self._like(moments, "_mending")
+        gap = (powers - near @ self._like(moments, "_powers").T).clamp_(-max_gap, max_gap)
+        return torch.addmm(near, gap, self._like(moments, "_mending"))
 
     @cached_property
     def _powers(self) -> Tensor:
@@ -151,6 +151,15 @@ class GaussianBasis:
     def means(self, coordinates: Tensor) -> Tensor:
         """Return the means of the laws, (...)."""
         return coordinates @ self._like(coordinates, "_mean")
+
+    def gaps_of_means(self, coordinates: Tensor) -> Tensor:
+        """Return the means of the laws of unit mass that are nearest, but for a constant, (...)."""
+        return coordinates @ self._like(coordinates, "_gap_of_mean")
+
+    @cached_property
+    def _gap_of_mean(self) -> Tensor:
+        """The mean at a right angle to the mass, (K,)."""
+        return self._mean - (self._mean @ self._unit) * self._mass
 
     @cached_property
     def _mean(self) -> Tensor:
@@ -178,8 +187,21 @@ class GaussianBasis:
 
     def with_unit_mass(self, coordinates: Tensor) -> Tensor:
         """Return the nearest coordinates whose density has mass 1."""
-        gap = 1 - coordinates @ self._like(coordinates, "_mass")
-        return coordinates + gap.unsqueeze(-1) * self._like(coordinates, "_unit")
+        flat = coordinates.flatten(0, -2)
+        gap = 1 - flat @ self._like(flat, "_mass")
+        return torch.addr(flat, gap, self._like(flat, "_unit")).view_as(coordinates)
+
+    def without_mass(self, coordinates: Tensor, factor: float = 1.0) -> Tensor:
+        """Return the nearest coordinates, (n, K), whose density has mass 0, times a factor.
+
+        Of slopes by the result of `with_unit_mass` those by its argument: it moves coordinates at a
+        right angle to these.
+        """
+        mass, unit = (
+            coordinates @ self._like(coordinates, "_mass"),
+            self._like(coordinates, "_unit"),
+        )
+        return torch.addr(coordinates, mass, unit, beta=factor, alpha=-factor)
 
     def _like(self, tensor: Tensor, name: str) -> Tensor:
         """Return an attribute with the type and device of a tensor."""
@@ -206,19 +228,6 @@ class GaussianBasis:
     def moved(self, centre: float, scale: float) -> GaussianBasis:
         """Return the basis of the laws of centre + scale * Z, which have the same weights."""
         return replace(self, low=centre + scale * self.low, high=centre + scale * self.high)
-
-    def onto(self, other: GaussianBasis) -> tuple[Tensor, Tensor]:
-        """Return matrix and shift that take coordinates u to those in another basis.
-
-        The law is the same, u' = matrix @ u + shift: widened without forgetting. With centres
-        farther apart that is exact, up to what the basis cannot hold, as noise is only added.
-        """
-        atoms = self.centres.expand(self.size, -1)
-        across = other.project(atoms, torch.eye(self.size, dtype=torch.float64)).T
-        shift = self._unit
-        unit = torch.eye(self.size, dtype=torch.float64) - shift[:, None] * self._mass[None, :]
-        matrix = across @ self.whitening
-        return matrix @ unit, matrix @ shift
 
 
 def cubic_weights(place: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -251,36 +260,19 @@ def linear_weights(place: Tensor, size: int) -> tuple[Tensor, Tensor]:
     return nodes, torch.stack([1 - (place - first), place - first], -1)
 
 
-def nearest_law(weights: Tensor) -> Tensor:
-    """Return the nearest weights, (n, K), that are those of a law: none below 0, of sum 1.
+@lru_cache(maxsize=2)
+def change_of_basis(basis: GaussianBasis, other: GaussianBasis) -> tuple[Tensor, Tensor]:
+    """Return matrix and shift that take coordinates u to those in another basis.
 
-    The Euclidean projection on the simplex (Duchi et al., ICML 2008): all are lowered by one number
-    and cut at 0. What noise has put above 0 goes with what it has put below.
+    The law is the same, u' = matrix @ u + shift: widened without forgetting. With centres
+    farther apart that is exact, up to what the basis cannot hold, as noise is only added.
+    Made once: the slower field goes where the other has gone.
     """
-    largest_first = weights.sort(dim=-1, descending=True).values
-    excess = largest_first.cumsum(-1) - 1
-    ranks = torch.arange(1, weights.shape[-1] + 1, device=weights.device)
-    n_kept = (largest_first * ranks > excess).sum(-1, keepdim=True).clamp(min=1)  # of NaN none is
-    return (weights - excess.gather(-1, n_kept - 1) / n_kept).clamp(min=0)
-
-
-def law_of_mean(weights: Tensor, n_tilts: int = 2, least_variance: float = 1e-12) -> Tensor:
-    """Return weights of a law near given ones, (n, K), whose mean they have, if a law can.
-
-    The nearest law, tilted: its weights are multiplied by linear functions of the place. Each tilt
-    keeps the mass and, where no weight is cut off at 0, brings the mean. Half the basis is the unit
-    of the variance. See doc/decisions/simplex-projection.md.
-    """
-    place = torch.linspace(-1, 1, weights.shape[-1], dtype=weights.dtype, device=weights.device)
-    mean = (weights @ place).clamp(-1, 1).unsqueeze(-1)
-    law = nearest_law(weights)
-    for _ in range(n_tilts):
-        offset = place - (law @ place).unsqueeze(-1)
-        variance = (law * offset.square()).sum(-1, keepdim=True).clamp(min=least_variance)
-        gap = mean - place + offset
-        law = (law * (1 + gap / variance * offset)).clamp(min=0)
-        law = law / law.sum(-1, keepdim=True)
-    return law
+    identity = torch.eye(basis.size, dtype=torch.float64)
+    across = other.project(basis.centres.expand(basis.size, -1), identity).T
+    shift = basis._unit
+    matrix = across @ basis.whitening
+    return matrix @ (identity - shift[:, None] * basis._mass[None, :]), matrix @ shift
 
 
 @lru_cache(maxsize=64)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from skbellman.fields import Affine, DensityField, GaussianMixtureField, Mixture, Smoothed
-from skbellman.returns.basis import GaussianBasis, cubic_weights
+from skbellman.returns.basis import GaussianBasis
 
 # Places at which a backed-up law is tabulated, in a spacing, and beyond its ends in spacings.
 _PLACES = 6
@@ -109,15 +109,60 @@ def project_backup(
     tensor of shape (n, K)
     """
     # The end is an atom at the reward: the middle one of a law, with what it adds taken off.
-    middle = basis.size // 2
-    end = one_hot(torch.tensor(middle, device=reward.device), basis.size).to(reward)
-    weights = torch.where(follows.unsqueeze(-1), next_weights, end)
-    reward = torch.where(follows, reward, reward - discount * float(basis.centres[middle]))
-    # With t = j - (r - (1 - gamma) low) / spacing the product with the basis function j is F(t).
-    shift = (reward - (1 - discount) * basis.low) / basis.spacing
-    moments = _interpolated(weights @ _pushed_basis(basis, discount).to(weights), shift, basis)
-    positions = reward.unsqueeze(-1) + discount * basis.centres.to(reward)
-    return basis.nearest(moments, basis.powers(positions, weights))
+    constants = _constants(basis, discount, next_weights.dtype, next_weights.device)
+    weights = torch.where(follows.unsqueeze(-1), next_weights, constants.end)
+    shift = reward + torch.where(follows, constants.low, constants.low_at_end)
+    # With t = j - shift / spacing the product with the basis function j is F(t).
+    table = weights @ constants.pushed
+    moments = _interpolated(table, shift / basis.spacing, basis)
+    # Moments of the law that is shifted are a polynomial of the shift.
+    by = (shift / (basis.high - basis.low)).unsqueeze(-1)
+    constant, linear, square = (weights @ constants.powers).unflatten(-1, (3, 3)).unbind(1)
+    powers = torch.addcmul(constant, by, torch.addcmul(linear, by, square))
+    return basis.nearest(moments, powers)
+
+
+@dataclass(frozen=True)
+class _Constants:
+    """What a projected backup takes from a basis and a discount alone.
+
+    Attributes
+    ----------
+    end : tensor of shape (K,)
+        Weights of the atom that an end is.
+    low, low_at_end : tensor of shape ()
+        What shifts a law beside the reward, and what shifts the end.
+    pushed : tensor of shape (K, M)
+        See `_pushed_basis`.
+    powers : tensor of shape (K, 9)
+        The moments of `GaussianBasis.powers` of each atom, three for each power of the shift.
+    """
+
+    end: Tensor
+    low: Tensor
+    low_at_end: Tensor
+    pushed: Tensor
+    powers: Tensor
+
+
+def _moved_powers(place: Tensor) -> Tensor:
+    """Return the coefficients of 1, x + y and (x + y)^2 in y for each x, (K, 9), by powers of y."""
+    one, none = torch.ones_like(place), torch.zeros_like(place)
+    return torch.stack([one, place, place**2, none, one, 2 * place, none, none, one], -1)
+
+
+@lru_cache(maxsize=4)
+def _constants(
+    basis: GaussianBasis, discount: float, dtype: torch.dtype, device: torch.device
+) -> _Constants:
+    middle, low = basis.size // 2, (discount - 1) * basis.low
+    lows = torch.tensor([low, low - discount * float(basis.centres[middle])], dtype=torch.float64)
+    end = torch.zeros(basis.size, dtype=torch.float64)
+    end[middle] = 1.0
+    # Without a shift the atom k is at low + discount (c_k - low).
+    powers = _moved_powers(discount * (basis.place(basis.centres) + 0.5) - 0.5)
+    parts = end, *lows, _pushed_basis(basis, discount), powers
+    return _Constants(*(part.to(device, dtype) for part in parts))
 
 
 def push_forward(basis: GaussianBasis, reward: Tensor, discount: Tensor, weights: Tensor) -> Tensor:
@@ -137,9 +182,29 @@ def push_forward(basis: GaussianBasis, reward: Tensor, discount: Tensor, weights
     -------
     tensor of shape (n, K)
     """
-    node, share = cubic_weights(_places(basis, reward, discount), basis.size)
-    atoms = (weights.unsqueeze(-1) * share).flatten(1)
-    return torch.zeros_like(weights).scatter_add_(1, node.flatten(1), atoms)
+    place = _places(basis, reward, discount).clamp_(0, basis.size - 1)
+    node = place.floor().clamp_(1, basis.size - 3)
+    atoms = _spread(place.sub_(node), weights)
+    nodes = node.long().unsqueeze(1) + _around(weights.device)
+    return torch.zeros_like(weights).scatter_add_(1, nodes.flatten(1), atoms.flatten(1))
+
+
+def _spread(f: Tensor, weights: Tensor) -> Tensor:
+    """Return what four nodes, (n, 4, K), have of weights at f from the second of them.
+
+    As `cubic_weights`, whose polynomials have factors in common.
+    """
+    outer = torch.addcmul(f, f, f, value=-1).mul_(weights).mul_(-1 / 6)
+    inner = torch.sub(3 * outer, weights)
+    at_outer, at_inner = outer * f, inner * f
+    parts = 2 * outer - at_outer, at_inner - inner, -at_inner, at_outer + outer
+    return torch.stack(parts, 1)
+
+
+@lru_cache(maxsize=4)
+def _around(device: torch.device) -> Tensor:
+    """Return the places of four nodes from the second of them, (4, 1)."""
+    return torch.arange(-1, 3, device=device).unsqueeze(-1)
 
 
 def mass_beyond(basis: GaussianBasis, reward: Tensor, discount: Tensor, weights: Tensor) -> Tensor:
@@ -152,8 +217,9 @@ def mass_beyond(basis: GaussianBasis, reward: Tensor, discount: Tensor, weights:
 
 def _places(basis: GaussianBasis, reward: Tensor, discount: Tensor) -> Tensor:
     """Return where the centres of the next law go, in spacings from the first, (n, K)."""
-    atoms = reward.unsqueeze(-1) + discount.unsqueeze(-1) * basis.centres.to(reward)
-    return (atoms - basis.low) / basis.spacing
+    first = ((discount - 1) * basis.low + reward) / basis.spacing
+    places = torch.arange(basis.size, dtype=reward.dtype, device=reward.device)
+    return torch.addcmul(first.unsqueeze(-1), discount.unsqueeze(-1), places)
 
 
 @lru_cache(maxsize=4)
@@ -163,13 +229,10 @@ def _pushed_basis(basis: GaussianBasis, discount: float) -> Tensor:
     Every row of a batch needs F at the same places but for a shift, so that F is tabulated for
     all of them by one product of matrices. In float32, as networks are.
     """
-    places = torch.arange(_n_places(basis), dtype=torch.float64) / _PLACES - _REACH
+    n_places = _PLACES * (basis.size + 2 * _REACH)
+    places = torch.arange(n_places, dtype=torch.float64) / _PLACES - _REACH
     atoms = discount * torch.arange(basis.size, dtype=torch.float64)
     return basis.kernel(places - atoms.unsqueeze(-1)).float()
-
-
-def _n_places(basis: GaussianBasis) -> int:
-    return _PLACES * (basis.size + 2 * _REACH)
 
 
 def _interpolated(table: Tensor, shift: Tensor, basis: GaussianBasis) -> Tensor:
@@ -179,13 +242,25 @@ def _interpolated(table: Tensor, shift: Tensor, basis: GaussianBasis) -> Tensor:
     """
     place = _PLACES * (_REACH - shift)
     base = place.floor()
-    powers = (place - base).unsqueeze(-1) ** torch.arange(4, device=shift.device)
-    factors = powers @ torch.tensor(_CUBIC, dtype=table.dtype, device=table.device)
+    factors = _lagrange((place - base).unsqueeze(-1))
     # A place beyond the table is at its end: there all four neighbours are 0.
     first = base.clamp(-table.shape[1], 2 * table.shape[1]).long().view(-1, 1, 1)
-    index = first + _neighbours(basis.size, table.device)
-    values = table.gather(1, index.clamp(0, table.shape[1] - 1).flatten(1))
-    return (factors.unsqueeze(1) @ values.view(-1, 4, basis.size)).squeeze(1)
+    index = (first + _neighbours(basis.size, table.device)).clamp_(0, table.shape[1] - 1)
+    values = table.gather(1, index.flatten(1))
+    # Not as matrices, of which there would be one for each row.
+    return (factors.unsqueeze(-1) * values.view(-1, 4, basis.size)).sum(1)
+
+
+def _lagrange(f: Tensor) -> Tensor:
+    """Return the weights, (n, 4), of values at -1, 0, 1, 2 for places f between, (n, 1)."""
+    constant, linear, square, cube = _cubic(f.dtype, f.device)
+    slope = torch.addcmul(linear, f, torch.addcmul(square, f, cube))
+    return torch.addcmul(constant, f, slope)
+
+
+@lru_cache(maxsize=4)
+def _cubic(dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.tensor(_CUBIC, dtype=dtype, device=device)
 
 
 @lru_cache(maxsize=4)

@@ -14,10 +14,11 @@ from skbellman.fields import DensityField
 from skbellman.fields.base import Levels
 from skbellman.fields.direct import check_one_level
 from skbellman.returns.batch import Batch
-from skbellman.returns.fields import ReturnField, perceptron
+from skbellman.returns.fields import ReturnField
 from skbellman.returns.laws import SignedLaw
-from skbellman.returns.learning import Learner
-from skbellman.returns.optimiser import adam
+from skbellman.returns.learning import ByAutograd, Learner
+from skbellman.returns.optimiser import Adam
+from skbellman.returns.perceptron import perceptron
 
 
 class DirectReturnField(ReturnField):
@@ -180,8 +181,9 @@ class DirectLearner(Learner):
     def __init__(
         self, field: DirectReturnField, discount: float, learning_rate: float, target_rate: float
     ) -> None:
-        optimiser = adam(field.parameters(), learning_rate)
-        super().__init__(field, FieldMatching(discount), optimiser, target_rate)
+        optimiser = Adam(field.parameters(), learning_rate)
+        objective = ByAutograd(FieldMatching(discount))
+        super().__init__(field, objective, optimiser, target_rate)
 
 
 def backed_up_fields(

@@ -98,7 +98,8 @@ class Agent(ABC):
         """Return the field that learns: that of before, or a new one."""
         basis, before = support.first(torch.zeros(1)), self.plan.before
         if before is None:
-            return self.new_field(basis).to(self.plan.device)
+            with self.plan.seeded:
+                return self.new_field(basis).to(self.plan.device)
         return copy.deepcopy(before.field).requires_grad_().to(self.plan.device)
 
     def _settings(self) -> ControlSettings:

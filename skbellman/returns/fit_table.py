@@ -28,12 +28,14 @@ def fit_table(plan: Plan, table: Transitions) -> Learned:
         table = in_order_of_fit(table, plan.before.space)
     if plan.parameters.gamma == 1 and not table.terminated.any():
         raise ValueError("gamma=1 needs episodes that end, but no step of X is terminated.")
-    table = policy.told_by(table)
+    with plan.seeded:  # a policy may be a function that draws
+        table = policy.told_by(table)
     space = space_of(table) if plan.before is None else plan.before.space
     if policy.is_greedy and space.actions is None:
         raise ValueError('policy="greedy" needs labels as actions, of which one is the best.')
     warn_of_dead_ends(table, space)
-    steps = encode(table, space, policy, plan.device)
+    with plan.seeded:
+        steps = encode(table, space, policy, plan.device)
     return TableLaws(plan, space, steps, plan.table_fit(space)).learned()
 
 

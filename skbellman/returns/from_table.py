@@ -43,6 +43,7 @@ from skbellman.returns.tabular import (
     operator,
     settled,
 )
+from skbellman.settings import Seeded
 
 # What is reported: mass beyond the ends of the laws, and the distance of the mean over all rows
 # from the one solved for, in deviations of a return and beside the mean.
@@ -59,6 +60,8 @@ class TableFit:
         Numbers of a state, and actions.
     rates : callable
         Gives the rates of learning and of the target for a kind of learner and a usual target rate.
+    seeded : Seeded
+        Open while networks are built.
     report : callable
         Takes a line on how far it is.
     """
@@ -71,6 +74,7 @@ class TableFit:
     batch_size: int | None
     rates: Callable[[type[Learner], float], tuple[float, float]]
     generator: torch.Generator
+    seeded: Seeded
     report: Callable[[str], None]
 
     def with_labels(
@@ -108,7 +112,8 @@ class TableFit:
 
         with kept_if_interrupted():
             settled(operator(few, basis, cubic_weights), laws, SETTLED, n_sweeps, note)
-        field = TabularReturnField(*self.sizes, basis, unit)
+        with self.seeded:
+            field = TabularReturnField(*self.sizes, basis, unit)
         parts = laws, unit * solved.mean, unit * np.sqrt(solved.variance)
         field.set_solved(*(torch.as_tensor(part) for part in parts))
         field.bounds = return_bounds(steps.reward, self.gamma)
@@ -128,7 +133,8 @@ class TableFit:
             again.network.requires_grad_()
             return self._trained(again, steps, n_steps, Curves())
         frames = new_frames(steps, n_actions, self.gamma, self.generator)
-        first = FramedReturnField(*self.sizes, self.hidden, self._unit_basis(), frames)
+        with self.seeded:
+            first = FramedReturnField(*self.sizes, self.hidden, self._unit_basis(), frames)
         first = first.to(steps.state.device)
         first.bounds = return_bounds(steps.reward, self.gamma)
         if not self.hidden or n_steps < 2:
@@ -175,10 +181,11 @@ class TableFit:
             least, most = return_bounds(steps.reward, self.gamma)
             low, high = float((centre - 3 * scale).min()), float((centre + 3 * scale).max())
             support = max(low, least), min(high, most)
-        field = DirectReturnField(*self.sizes, self.hidden, *support).to(steps.state.device)
-        learner = DirectLearner(field, self.gamma, *self.rates(DirectLearner, 0.1))
         rows = replace(steps, reward=steps.reward.float())
-        return field, self._curves(learner, rows, n_steps, 64, Curves())
+        with self.seeded:  # also while it learns: each step draws places of the return
+            field = DirectReturnField(*self.sizes, self.hidden, *support).to(steps.state.device)
+            learner = DirectLearner(field, self.gamma, *self.rates(DirectLearner, 0.1))
+            return field, self._curves(learner, rows, n_steps, 64, Curves())
 
     def _unit_basis(self) -> GaussianBasis:
         return GaussianBasis(-REACH, REACH, self.n_basis, self.gradient_weight)

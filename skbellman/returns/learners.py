@@ -6,12 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from torch import Tensor
-from torch.optim import Optimizer
 
-from skbellman.returns.basis import law_of_mean
 from skbellman.returns.fields import BasisReturnField
 from skbellman.returns.learning import Learner
-from skbellman.returns.optimiser import BlockwiseAdam, adam
+from skbellman.returns.optimiser import Adam, BlockwiseAdam, Optimiser
 from skbellman.returns.regression import (
     Backup,
     NextLaws,
@@ -22,6 +20,7 @@ from skbellman.returns.regression import (
     pushed_at_once,
     pushed_by_rows,
 )
+from skbellman.returns.simplex import law_of_mean
 from skbellman.returns.support import FixedSupport, MovingSupport, Support
 
 
@@ -43,7 +42,7 @@ class BasisLearner(Learner):
     ) -> None:
         next_laws = NextLaws(chosen_by_field, as_learned)
         backup = Backup(discount, next_laws, pushed_by_rows, FixedSupport())
-        optimiser = adam(field.parameters(), learning_rate)
+        optimiser = Adam(field.parameters(), learning_rate)
         super().__init__(field, Regression(backup), optimiser, target_rate)
 
 
@@ -82,7 +81,7 @@ class GreedyLearner(Learner):
         discount: float,
         learning_rate: float,
         target_rate: float,
-        optimiser: Callable[[Iterable[Tensor], float], Optimizer] = BlockwiseAdam,
+        optimiser: Callable[[Iterable[Tensor], float], Optimiser] = BlockwiseAdam,
     ) -> None:
         self.support = MovingSupport(support, self)
         next_laws = NextLaws(chosen_by_target, law_of_mean)
@@ -105,7 +104,7 @@ class GreedyKind:
     """
 
     usual_rate: float
-    optimiser: Callable[[Iterable[Tensor], float], Optimizer]
+    optimiser: Callable[[Iterable[Tensor], float], Optimiser]
 
     def __call__(
         self,
@@ -124,4 +123,4 @@ def greedy_kind(one_hot: bool) -> GreedyKind:
 
     Weights of seldom seen labels need Adam's steps, as long for each number.
     """
-    return GreedyKind(Learner.usual_rate, adam) if one_hot else GreedyKind(2e-3, BlockwiseAdam)
+    return GreedyKind(Learner.usual_rate, Adam) if one_hot else GreedyKind(2e-3, BlockwiseAdam)

@@ -16,14 +16,36 @@ from torch import Tensor
 from skbellman.returns.basis import GaussianBasis
 from skbellman.returns.batch import Batch
 from skbellman.returns.fields import ReturnField
+from skbellman.returns.optimiser import Optimiser
 from skbellman.training import Record, TrainingDivergedError
 
 
 class Objective(Protocol):
     """How far a field is from the backup of a slower one."""
 
-    def __call__(self, field: Any, target: Any, batch: Batch, /) -> Tensor:
-        """Return the loss of a batch."""
+    def set_gradients(self, field: Any, target: Any, batch: Batch, /) -> Tensor:
+        """Set the gradients of the field's parameters, in place; return the loss of a batch."""
+
+
+@dataclass(frozen=True)
+class ByAutograd:
+    """An objective whose gradients torch finds.
+
+    Attributes
+    ----------
+    loss : callable
+        Of a field, the slower one and a batch.
+    """
+
+    loss: Callable[[Any, Any, Batch], Tensor]
+
+    def set_gradients(self, field: Any, target: Any, batch: Batch) -> Tensor:
+        """Set the gradients of the field's parameters, in place; return the loss of a batch."""
+        for parameter in field.parameters():
+            parameter.grad.zero_()
+        loss = self.loss(field, target, batch)
+        loss.backward()
+        return loss.detach()
 
 
 class Learner:
@@ -35,7 +57,7 @@ class Learner:
         Trained in place.
     objective : Objective
         What a step makes less.
-    optimiser : Optimizer
+    optimiser : Optimiser
         Of the field's parameters.
     target_rate : float
         How far the target moves towards the field at each step.
@@ -55,7 +77,7 @@ class Learner:
         self,
         field: Any,
         objective: Objective,
-        optimiser: torch.optim.Optimizer,
+        optimiser: Optimiser,
         target_rate: float,
     ) -> None:
         self.field, self.objective, self.optimiser = field, objective, optimiser
@@ -72,18 +94,16 @@ class Learner:
 
     def anneal(self, share_of_steps: float) -> None:
         """Lower the rate after a share of the steps."""
-        anneal(self.optimiser, share_of_steps)
+        self.optimiser.anneal(share_of_steps)
 
     def step(self, batch: Batch) -> Tensor:
         """Take one step; return the loss without waiting for the device."""
-        loss = self.objective(self.field, self.target, batch)
-        self.optimiser.zero_grad()
-        loss.backward()
+        loss = self.objective.set_gradients(self.field, self.target, batch)
         self.optimiser.step()
         with torch.no_grad():
             torch._foreach_lerp_(self._slow, self._fast, self.target_rate)
         self.n_steps += 1
-        return loss.detach()
+        return loss
 
     def keep_if_finite(self, loss: Tensor) -> bool:
         """Remember the field if its loss is finite, else go back to what is remembered."""
@@ -93,8 +113,7 @@ class Learner:
         """Take both fields to another basis; the optimiser begins anew where they changed."""
         self.field.move_to(basis)
         self.target.move_to(basis)
-        for parameter in self.field.last_layer.parameters():
-            self.optimiser.state.pop(parameter, None)
+        self.optimiser.forget(self.field.last_layer.parameters())
 
 
 class LastGood:
@@ -198,13 +217,6 @@ def fit_to_table(
                 if curves.diverged:
                     break
     return curves
-
-
-def anneal(optimiser: torch.optim.Optimizer, share_of_steps: float) -> None:
-    """Set the rate after a share of the steps, which falls to 0 along a cosine."""
-    for group in optimiser.param_groups:
-        first = group.setdefault("initial_lr", group["lr"])
-        group["lr"] = first * 0.5 * (1 + math.cos(math.pi * share_of_steps))
 
 
 @contextmanager

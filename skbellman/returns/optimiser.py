@@ -1,31 +1,27 @@
-"""Adam, and Adam with one second moment for each tensor."""
+"""Adam, and Adam with one second moment for each tensor, on gradients in one vector."""
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 
-def adam(parameters: Iterable[Tensor], learning_rate: float) -> torch.optim.Optimizer:
-    """Return Adam, in one operation for all tensors."""
-    return torch.optim.Adam(parameters, learning_rate, fused=True)
+class Optimiser(ABC):
+    """Moves tensors against the mean of their gradients.
 
-
-class BlockwiseAdam(torch.optim.Optimizer):
-    """Adam with one second moment for each tensor (arXiv 2406.16793, a block to a tensor).
-
-    Adam divides each number's gradient by its own size, and so takes steps of the same length along
-    every coordinate of a law: those that hold noise alone as far as those that hold the law.
-    Coordinates of laws are orthonormal, and divided by one number they stay so.
+    The gradients of all tensors are parts of one vector, and so are their means: a step is a few
+    operations on these, where torch's optimisers have as many for each tensor.
 
     Parameters
     ----------
     parameters : iterable of Parameter
+        Their ``grad`` is made, and is to be changed in place.
     learning_rate : float
-        Length of a step by the root mean square of the tensor's gradients.
 
     Attributes
     ----------
@@ -38,33 +34,103 @@ class BlockwiseAdam(torch.optim.Optimizer):
     decay, square_decay, least = 0.9, 0.999, 1e-8
 
     def __init__(self, parameters: Iterable[Tensor], learning_rate: float) -> None:
-        super().__init__(parameters, {"lr": learning_rate})
+        self.parameters = list(parameters)
+        self.rate = self.first_rate = learning_rate
+        like = self.parameters[0]
+        ends = [0]
+        for parameter in self.parameters:
+            ends.append(ends[-1] + parameter.numel())
+        self._places = [slice(*pair) for pair in pairwise(ends)]
+        self.gradient, self._mean = like.new_zeros(2, ends[-1]).detach()
+        self._means = self._parts(self._mean)
+        self._n_seen = [0] * len(self.parameters)
+        for parameter, part in zip(self.parameters, self._parts(self.gradient), strict=True):
+            parameter.grad = part
+
+    def anneal(self, share_of_steps: float) -> None:
+        """Set the rate after a share of the steps, which falls to 0 along a cosine."""
+        self.rate = self.first_rate * 0.5 * (1 + math.cos(math.pi * share_of_steps))
+
+    def forget(self, parameters: Iterable[Tensor]) -> None:
+        """Begin anew for some of the tensors."""
+        some = {id(parameter) for parameter in parameters}
+        for k, parameter in enumerate(self.parameters):
+            if id(parameter) in some:
+                self._n_seen[k] = 0
+                self._means[k].zero_()
+                self._forget_square(k)
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self) -> None:
         """Move each tensor against the mean of its gradients."""
-        for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            self._move(parameters, [p.grad for p in parameters], group["lr"])
+        self._n_seen = [n + 1 for n in self._n_seen]
+        self._mean.lerp_(self.gradient, 1 - self.decay)
+        # Both means begin at 0: divided by what they have seen they are without bias. A root is not
+        # divided itself, but its length and what is added to it are multiplied.
+        roots = [math.sqrt(1 - self.square_decay**n) for n in self._n_seen]
+        pairs = zip(roots, self._n_seen, strict=True)
+        lengths = [-self.rate * root / (1 - self.decay**n) for root, n in pairs]
+        sizes = self._sizes([self.least * root for root in roots])
+        torch._foreach_addcdiv_(self.parameters, self._means, sizes, lengths)
 
-    def _move(self, parameters: list[Tensor], gradients: list[Tensor], rate: float) -> None:
-        states = [self._counted(p) for p in parameters]
-        means, squares = [s["mean"] for s in states], [s["square"] for s in states]
-        norms = torch._foreach_norm(gradients)
-        now = torch._foreach_div(torch._foreach_mul(norms, norms), [p.numel() for p in parameters])
-        torch._foreach_lerp_(means, gradients, 1 - self.decay)
-        torch._foreach_lerp_(squares, now, 1 - self.square_decay)
-        # Both means begin at 0: divided by what they have seen they are without bias.
-        sizes = torch._foreach_div(squares, [1 - self.square_decay ** s["n"] for s in states])
-        torch._foreach_sqrt_(sizes)
-        torch._foreach_add_(sizes, self.least)
-        lengths = [-rate / (1 - self.decay ** s["n"]) for s in states]
-        torch._foreach_addcdiv_(parameters, means, sizes, lengths)
+    @abstractmethod
+    def _sizes(self, least: list[float]) -> list[Tensor]:
+        """Return roots of the mean squares, with those of this step, and the least added."""
 
-    def _counted(self, parameter: Tensor) -> dict[str, Any]:
-        """Return the state of a tensor, this step counted; a new one has seen nothing."""
-        state: dict[str, Any] = self.state[parameter]
-        if not state:
-            state.update(n=0, mean=torch.zeros_like(parameter), square=parameter.new_zeros(()))
-        state["n"] += 1
-        return state
+    @abstractmethod
+    def _forget_square(self, k: int) -> None:
+        """Set the mean square of a tensor to 0."""
+
+    def _parts(self, vector: Tensor) -> list[Tensor]:
+        """Return the parts of a vector that belong to each tensor, in its shape."""
+        pairs = zip(self.parameters, self._places, strict=True)
+        return [vector[place].view_as(parameter) for parameter, place in pairs]
+
+
+class Adam(Optimiser):
+    """Adam, as torch has it."""
+
+    def __init__(self, parameters: Iterable[Tensor], learning_rate: float) -> None:
+        super().__init__(parameters, learning_rate)
+        self._square, self._root = torch.zeros_like(self._mean), torch.empty_like(self._mean)
+        self._squares, self._roots = self._parts(self._square), self._parts(self._root)
+
+    def _sizes(self, least: list[float]) -> list[Tensor]:
+        """Return one for each number."""
+        self._square.mul_(self.square_decay)
+        self._square.addcmul_(self.gradient, self.gradient, value=1 - self.square_decay)
+        torch.sqrt(self._square, out=self._root)
+        if len(set(least)) == 1:
+            self._root.add_(least[0])
+        else:
+            torch._foreach_add_(self._roots, least)
+        return self._roots
+
+    def _forget_square(self, k: int) -> None:
+        self._squares[k].zero_()
+
+
+class BlockwiseAdam(Optimiser):
+    """Adam with one second moment for each tensor (arXiv 2406.16793, a block to a tensor).
+
+    Adam divides each number's gradient by its own size, and so takes steps of the same length along
+    every coordinate of a law: those that hold noise alone as far as those that hold the law.
+    Coordinates of laws are orthonormal, and divided by one number they stay so.
+
+    The rate is the length of a step by the root mean square of the tensor's gradients.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], learning_rate: float) -> None:
+        super().__init__(parameters, learning_rate)
+        self._gradients = self._parts(self.gradient)
+        self._square = self.gradient.new_zeros(len(self.parameters))
+        self._counts = self.gradient.new_tensor([p.numel() for p in self.parameters])
+
+    def _sizes(self, least: list[float]) -> list[Tensor]:
+        """Return one for each tensor."""
+        norms = torch.stack(torch._foreach_norm(self._gradients))
+        self._square.lerp_(norms * norms / self._counts, 1 - self.square_decay)
+        return list((self._square.sqrt() + self._square.new_tensor(least)).unbind())
+
+    def _forget_square(self, k: int) -> None:
+        self._square[k] = 0.0

@@ -15,6 +15,7 @@ from skbellman.returns.from_table import TableFit
 from skbellman.returns.learners import GreedyKind
 from skbellman.returns.learning import Curves, Learner
 from skbellman.returns.policies import Policy, policy_of
+from skbellman.settings import Seeded
 
 
 class StepsSeen(NamedTuple):
@@ -58,6 +59,9 @@ class Plan:
     before : Fitted or None
         What goes on; None where all begins anew.
     rng : numpy Generator
+    seeded : Seeded
+        Open while fields are built and policies asked. While steps are taken it is not: it costs
+        a call of Python for each of torch's.
     device : torch.device
     """
 
@@ -66,6 +70,7 @@ class Plan:
     n_steps: int | str
     before: Fitted | None
     rng: np.random.Generator
+    seeded: Seeded
     device: torch.device
 
     @property
@@ -107,6 +112,7 @@ class Plan:
             batch_size=self.batch_size,
             rates=self.rates,
             generator=self.generator(),
+            seeded=self.seeded,
             report=self.report,
         )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 import torch
@@ -38,7 +39,7 @@ class NextLaws:
         if batch.policy is None:
             coordinates = self.best(field, target, batch)
         else:
-            coordinates = (batch.policy.unsqueeze(1) @ target(batch.next_state)).squeeze(1)
+            coordinates = target.mixed(batch.next_state, batch.policy)
         return self.as_law(target.basis.weights(coordinates))
 
 
@@ -124,15 +125,25 @@ class Regression:
     backup: Backup
     cumulative_weight: float = 0.0
 
-    def __call__(self, field: Any, target: Any, batch: Batch) -> Tensor:
-        """Return the loss of a batch."""
+    @torch.no_grad()
+    def set_gradients(self, field: Any, target: Any, batch: Batch) -> Tensor:
+        """Set the gradients of the field's parameters, in place; return the loss of a batch."""
         goal = self.backup(field, target, batch)
-        gap = field.coordinates(batch.state, batch.action) - goal
-        return self._distance(field.basis, gap).mean()
+        found, back = field.coordinates_and_back(batch.state, batch.action)
+        gap = found - goal
+        slopes = gap
+        if self.cumulative_weight:
+            slopes = gap @ metric(field.basis, self.cumulative_weight, gap.dtype, gap.device)
+        loss = torch.dot(gap.flatten(), slopes.flatten()) / len(gap)
+        back(slopes, 2 / len(gap))
+        return loss
 
-    def _distance(self, basis: GaussianBasis, gap: Tensor) -> Tensor:
-        """Return the squared distance of laws, (n,), from the gap of their coordinates, (n, K)."""
-        densities = gap.square().sum(-1)
-        if not self.cumulative_weight:
-            return densities
-        return densities + self.cumulative_weight * basis.cumulative(gap).square().sum(-1)
+
+@lru_cache(maxsize=4)
+def metric(
+    basis: GaussianBasis, cumulative_weight: float, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Return the matrix M, (K, K), of the squared distance u M u, for a gap u of coordinates."""
+    identity = torch.eye(basis.size, dtype=torch.float64)
+    cumulative = basis.cumulative(identity)
+    return (identity + cumulative_weight * cumulative @ cumulative.T).to(device, dtype)
