@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from skbellman.categories import pairwise_evidence, with_categories
+from skbellman.column_laws import column_mixtures
 from skbellman.fields import (
     ClosedFormField,
     ColumnShapes,
@@ -33,7 +34,6 @@ from skbellman.matching import (
 )
 from skbellman.mixtures import (
     best_mixture,
-    column_mixtures,
     normal_moments,
     refined,
     stacking_weights,
@@ -318,7 +318,7 @@ def column_shapes(numbers: Tensor) -> ColumnShapes | None:
     """Return the laws of columns of numbers, (n, P), NaN where a value is missing."""
     if not numbers.shape[1]:
         return None
-    parts = column_mixtures(numbers.double().cpu().numpy(), seed=0)
+    parts = column_mixtures(numbers.double().cpu().numpy())
     weights, means, variances = (torch.as_tensor(part).to(numbers) for part in parts)
     return ColumnShapes(weights.log(), means, variances)
 
