@@ -24,6 +24,8 @@ from skbellman.tables import TableEncoder
 from skbellman.training import Plan
 from skbellman.validation import check_count, validate_table
 
+# Of an approximate score, see doc/decisions/flow-integral.md.
+_QUICK_NODES, _MOST_QUICK_PROBES = 8, 4
 # Of n_steps="auto": in the first round, and in all; three rounds of a table of a thousand rows.
 _MAX_FIRST_STEPS, _MAX_STEPS = 8000, 12_600
 
@@ -75,7 +77,7 @@ class BellmanDiffusionDensity(TableDensity):
     divergence : {"auto", "exact", "hutchinson"}, default="auto"
         How `score_samples` takes the divergence. "auto" is exact up to 64 coordinates (a
         number counts one, a category of K levels K - 1), above an estimate by 8 random
-        signs per node that depend on the row alone.
+        signs per node that depend on the row alone, orthogonal from node to node.
     n_levels : int, default=80
         Noise levels that `sample` passes through.
     beta : float, default=0.0
@@ -367,12 +369,15 @@ class BellmanDiffusionDensity(TableDensity):
             patience=self.patience,
         )
 
-    def _integral(self, doubt: float = 0.06) -> FlowIntegral:
+    def _integral(self, approximate: bool, doubt: float = 0.06) -> FlowIntegral:
         """Return the integral, which with "auto" has nodes added above a doubt of a step.
 
         It is in units of the noise: 99% of Abalone's rows stay below it, see
         doc/decisions/flow-integral.md.
         """
+        if approximate:
+            n_probes = min(math.ceil(len(self.encoder_.blocks_) / 4), _MOST_QUICK_PROBES)
+            return FlowIntegral(_QUICK_NODES, n_probes, multistep=True)
         auto, few = self.n_nodes == "auto", len(self.encoder_.blocks_) <= 2
         probes: dict[str, Any] = {"auto": "auto", "exact": None, "hutchinson": N_PROBES}
         return FlowIntegral(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import accumulate
 
 import torch
@@ -103,15 +104,44 @@ class NeuralField(DensityField):
     def gradient_parts(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """Return the reference h_0 and the residual h - h_0, each (..., n, D)."""
         h0, log_posteriors = self.reference.gradient_and_posteriors(x, sigma)
-        outputs = self.gradient_network(self._features(x, sigma, h0)).split(self.n_outputs, -1)
-        residuals, start = [self._of_numbers(x, sigma, *outputs[:2])], self.n_numbers
-        tilts = self._tilts(log_posteriors, outputs[2:])
+        outputs = self.gradient_network(self._features(x, sigma, h0))
+        return h0, self._residual(x, sigma, log_posteriors, outputs)
+
+    def gradient_products(
+        self, x: Tensor, sigma: Tensor, directions: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return h_0, r = h - h_0, and the products of directions, (k, n, D), with dr/dx.
+
+        By autograd around the network, which has a way of its own.
+        """
+        with torch.enable_grad():
+            points = x.detach().requires_grad_()
+            h0, log_posteriors = self.reference.gradient_and_posteriors(points, sigma)
+            features = self._features(points, sigma, h0)
+        outputs, slopes = self.gradient_network.with_slopes(features.detach())
+        with torch.enable_grad():
+            outputs.requires_grad_()
+            r = self._residual(points, sigma, log_posteriors, outputs)
+        pull = partial(torch.autograd.grad, is_grads_batched=True, allow_unused=True)
+        of_outputs, direct = pull(r, (outputs, points), directions, retain_graph=True)
+        of_features = self.gradient_network.pulled_back(of_outputs, slopes)
+        (through,) = pull(features, points, of_features)
+        products = through if direct is None else direct + through
+        return h0.detach(), r.detach(), products
+
+    def _residual(
+        self, x: Tensor, sigma: Tensor, log_posteriors: list[Tensor], outputs: Tensor
+    ) -> Tensor:
+        """Return h - h_0, (..., n, D), from what the gradient network says."""
+        own, weights, *of_categories = outputs.split(self.n_outputs, -1)
+        residuals, start = [self._of_numbers(x, sigma, own, weights)], self.n_numbers
+        tilts = self._tilts(log_posteriors, of_categories)
         told = is_seen(sigma[..., self._pieces]).sum(-1, keepdim=True) > 1
         for corners, log_q, tilt in zip(self.reference.corners, log_posteriors, tilts, strict=True):
             block = slice(start, start := start + corners.points.shape[1])
             change = (log_q + told * tilt).softmax(-1) - log_q.exp()
             residuals.append(change @ corners.points / sigma[..., block].square())
-        return h0, torch.cat(residuals, -1)
+        return torch.cat(residuals, -1)
 
     def _of_numbers(self, x: Tensor, sigma: Tensor, own: Tensor, weights: Tensor) -> Tensor:
         """Return h - h_0 in the columns of numbers, (..., n, P)."""
