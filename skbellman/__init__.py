@@ -1,13 +1,18 @@
 """Densities of tables that one can do arithmetic with, as scikit-learn estimators."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from skbellman.algebra import ShardedDensity
 from skbellman.density import BellmanDiffusionDensity
 from skbellman.imputer import BellmanImputer
 from skbellman.paper_density import PaperDensity
-from skbellman.return_laws import MixtureOfReturns
 from skbellman.tables import TableEncoder
 from skbellman.training import TrainingDivergedError
-from skbellman.value import DistributionalValueEstimator
+
+if TYPE_CHECKING:
+    from skbellman.return_laws import MixtureOfReturns
+    from skbellman.value import DistributionalValueEstimator
 
 __all__ = [
     "BellmanDiffusionDensity",
@@ -19,4 +24,19 @@ __all__ = [
     "TableEncoder",
     "TrainingDivergedError",
 ]
+# Who fits a table does not wait for the estimators of returns to be loaded.
+_LATER = {
+    "DistributionalValueEstimator": "skbellman.value",
+    "MixtureOfReturns": "skbellman.return_laws",
+}
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LATER[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -25,8 +25,10 @@ from skbellman.tables import TableEncoder
 from skbellman.training import Plan
 from skbellman.validation import check_count, validate_table
 
+# Of an approximate score, see doc/decisions/flow-integral.md.
+_QUICK_NODES, _MOST_QUICK_PROBES = 8, 4
 # Of n_steps="auto": in the first round, and in all; three rounds of a table of a thousand rows.
-_MAX_FIRST_STEPS, _MAX_STEPS = 8000, 12_600
+_MAX_FIRST_STEPS, _MAX_STEPS = 4000, 6000
 
 
 @with_own_settings
@@ -44,7 +46,7 @@ class BellmanDiffusionDensity(TableDensity):
     Parameters
     ----------
     width : int or "auto", default="auto"
-        Units of each layer of the gradient network. "auto" takes 64 to 256, growing with
+        Units of each layer of the gradient network. "auto" takes 64 to 192, growing with
         the number of rows.
     depth : int, default=3
         Residual blocks of each network.
@@ -52,14 +54,17 @@ class BellmanDiffusionDensity(TableDensity):
         Share of hidden units dropped in training.
     n_steps : int or "auto", default="auto"
         Optimiser steps of the gradient network at most; early stopping may end before.
-        "auto" takes about 48 sqrt(n) (1 + D / 40), at most 8000, then twice as many again while
-        the held-out log-density still rises by 0.1 nat, at most 12,600 in all.
+        "auto" takes about 11 sqrt(n) (1 + D / 40), at most 4000, then twice as many again while
+        the held-out log-density still rises by 0.1 nat, at most 6000 in all.
     batch_size : int, default=512
         Rows of a step.
-    learning_rate : float, default=1e-3
-        Of AdamW, at its height; it falls to 0 along a cosine.
+    learning_rate : float or "auto", default="auto"
+        Peak learning rate of AdamW, which decays along a cosine; Muon, which moves the hidden
+        matrices, takes 7 times it. "auto" takes 0.003 up to 4000 rows, and less in proportion to
+        the root of more.
     weight_decay : float or "auto", default="auto"
-        Of AdamW. "auto" takes 0.3 up to 4000 rows, and less in proportion to the square of more.
+        Of AdamW and Muon. "auto" takes 0.3 up to 4000 rows, and less in proportion to the square
+        of more.
     validation_fraction : float, default=0.1
         Share of the rows that is held out. Their log-density chooses the state that is kept.
     patience : int, default=4
@@ -76,7 +81,7 @@ class BellmanDiffusionDensity(TableDensity):
     divergence : {"auto", "exact", "hutchinson"}, default="auto"
         How `score_samples` takes the divergence. "auto" is exact up to 64 coordinates (a
         number counts one, a category of K levels K - 1), above an estimate by 8 random
-        signs per node that depend on the row alone.
+        signs per node that depend on the row alone, orthogonal from node to node.
     n_levels : int, default=16
         Noise levels that `sample` passes through, one pass of the network at each.
     beta : float, default=0.0
@@ -152,7 +157,7 @@ class BellmanDiffusionDensity(TableDensity):
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "n_steps": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "learning_rate": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "weight_decay": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "patience": [Interval(Integral, 1, None, closed="left")],
@@ -177,7 +182,7 @@ class BellmanDiffusionDensity(TableDensity):
         dropout: float = 0.0,
         n_steps: int | str = "auto",
         batch_size: int = 512,
-        learning_rate: float = 1e-3,
+        learning_rate: float | str = "auto",
         weight_decay: float | str = "auto",
         validation_fraction: float = 0.1,
         patience: int = 4,
@@ -348,25 +353,30 @@ class BellmanDiffusionDensity(TableDensity):
     def _plan(self, rows: Rows) -> Plan:
         n_rows, n_columns = rows.draws.shape[1:]
         if self.n_steps == "auto":
-            n_steps = min(round(48 * math.sqrt(n_rows) * (1 + n_columns / 40)), _MAX_FIRST_STEPS)
+            n_steps = min(round(11 * math.sqrt(n_rows) * (1 + n_columns / 40)), _MAX_FIRST_STEPS)
         else:
             n_steps = int(self.n_steps)
         return Plan(
             n_steps=n_steps,
             max_steps=_MAX_STEPS if self.n_steps == "auto" else 0,
-            learning_rate=self.learning_rate,
+            learning_rate=(
+                _auto_rate(n_rows) if self.learning_rate == "auto" else float(self.learning_rate)
+            ),
             weight_decay=(
                 _auto_decay(n_rows) if self.weight_decay == "auto" else float(self.weight_decay)
             ),
             patience=self.patience,
         )
 
-    def _integral(self, doubt: float = 0.06) -> FlowIntegral:
+    def _integral(self, approximate: bool, doubt: float = 0.06) -> FlowIntegral:
         """Return the integral, which with "auto" has nodes added above a doubt of a step.
 
         It is in units of the noise: 99% of Abalone's rows stay below it, see
         doc/decisions/flow-integral.md.
         """
+        if approximate:
+            n_probes = min(math.ceil(len(self.encoder_.blocks_) / 4), _MOST_QUICK_PROBES)
+            return FlowIntegral(_QUICK_NODES, n_probes, multistep=True)
         auto, few = self.n_nodes == "auto", len(self.encoder_.blocks_) <= 2
         probes: dict[str, Any] = {"auto": "auto", "exact": None, "hutchinson": N_PROBES}
         return FlowIntegral(
@@ -379,12 +389,20 @@ class BellmanDiffusionDensity(TableDensity):
         return Annealing(self.n_levels, self.beta)
 
 
-def _auto_width(n_rows: int, wider_from: tuple[int, ...] = (100, 500, 20_000)) -> int:
-    """Return 64, and from some numbers of rows on 128, 192 and 256.
+def _auto_width(n_rows: int, wider_from: tuple[int, ...] = (100, 20_000)) -> int:
+    """Return 64, and from some numbers of rows on 128 and 192.
 
     Measured in doc/decisions/noise-levels-in-training.md.
     """
     return 64 * (1 + int(np.searchsorted(wider_from, n_rows, "right")))
+
+
+def _auto_rate(n_rows: int, largest: float = 3e-3, up_to: int = 4000) -> float:
+    """Return the learning rate: so much up to some rows, and less by the root of more.
+
+    Measured in doc/decisions/optimiser.md.
+    """
+    return largest * min(1.0, up_to / n_rows) ** 0.5
 
 
 def _auto_decay(n_rows: int, largest: float = 0.3, up_to: int = 4000) -> float:

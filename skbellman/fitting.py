@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from skbellman.batches import Batches, FieldSettings, Rows, draw_batches, without_gaps
 from skbellman.categories import pairwise_evidence, with_categories
+from skbellman.column_laws import column_mixtures
 from skbellman.fields import (
     ClosedFormField,
     ColumnShapes,
@@ -22,7 +23,6 @@ from skbellman.fields import (
 from skbellman.matching import denoising_loss, shared_levels
 from skbellman.mixtures import (
     best_mixture,
-    column_mixtures,
     normal_moments,
     refined,
     stacking_weights,
@@ -223,7 +223,7 @@ def column_shapes(numbers: Tensor) -> ColumnShapes | None:
     """Return the laws of columns of numbers, (n, P), NaN where a value is missing."""
     if not numbers.shape[1]:
         return None
-    parts = column_mixtures(numbers.double().cpu().numpy(), seed=0)
+    parts = column_mixtures(numbers.double().cpu().numpy())
     weights, means, variances = (torch.as_tensor(part).to(numbers) for part in parts)
     return ColumnShapes(weights.log(), means, variances)
 

@@ -13,9 +13,9 @@ because along the same path, by the heat equation,
 Where the networks add nothing the result is exact, whatever the grid; elsewhere only the
 correction suffers from the grid.
 
-The nodes are those of Gauss and Legendre, denser in the middle of t; between nodes x moves by one
-Runge-Kutta step. Rows on the boundary between modes, where the flow turns sharply, may be done
-again with twice the nodes. Each row's value depends on that row alone.
+The nodes are those of Gauss and Legendre, denser in the middle of t; between nodes x moves as
+`skbellman.transport` says. Rows on the boundary between modes, where the flow turns sharply, may be
+done again with twice the nodes. Each row's value depends on that row alone.
 """
 
 from __future__ import annotations
@@ -27,16 +27,22 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+from scipy.special import ndtr as norm_cdf
 from torch import Tensor
 
 from skbellman.fields import ClosedFormField, DensityField, NeuralField, Referred
 from skbellman.schedule import NoiseSchedule, masked
+from skbellman.transport import Multistep, RungeKutta, Transport, velocity
+
+__all__ = ["N_PROBES", "FlowIntegral", "row_signs", "velocity"]
 
 # Rows times directions that are worked on at once: memory stays flat in the number of rows. A
 # GPU is idle unless it has many.
 _CHUNK, _GPU_CHUNK = 4096, 2**15
 # Random signs to take in columns in which the exact divergence is not affordable.
 N_PROBES = 8
+# The nodes' density over t: a share of it is even, the rest a Gaussian.
+_EVEN, _MIDDLE, _SPREAD = 0.45, 0.39, 0.17
 
 
 @dataclass(frozen=True)
@@ -49,16 +55,18 @@ class FlowIntegral:
         Nodes of the quadrature.
     n_probes : int, None or "auto"
         None takes the exact divergence, one directional derivative per column. A number
-        takes Hutchinson's estimate with that many random signs, drawn from each row's
-        own values: the same row always gets the same value. "auto" is exact up to some columns,
-        and takes 8 signs above.
+        takes Hutchinson's estimate with that many signs, which depend on each row's own values:
+        the same row always gets the same value. "auto" is exact up to some columns, and takes
+        8 signs above.
     tolerance : float
-        Rows where a step's doubt (see `runge_kutta_step`) exceeds it are done again with
+        Rows where a step's doubt (see `RungeKutta`) exceeds it are done again with
         twice the nodes. inf takes every row as it comes.
     most_nodes : int
         From which on they are not doubled, see doc/decisions/flow-integral.md.
     most_exact_columns : int
         In which "auto" is exact.
+    multistep : bool
+        Whether a step is taken from the nodes before, without passes of its own and without doubt.
     """
 
     n_nodes: int
@@ -66,6 +74,7 @@ class FlowIntegral:
     tolerance: float = math.inf
     most_nodes: int = 128
     most_exact_columns: int = 64
+    multistep: bool = False
 
     def log_density(
         self,
@@ -147,16 +156,18 @@ class FlowIntegral:
     def _pieces(self, field: DensityField, x: Tensor, schedule: NoiseSchedule) -> Iterator[_Node]:
         """Yield the nodes from the floor to the ceiling."""
         directions = _directions(x, self._n_probes(x), self.n_nodes)
-        before, slope = 0.0, velocity(field, x, schedule, 0.0)
+        transport: Transport = (
+            Multistep(schedule) if self.multistep else RungeKutta(field, schedule)
+        )
+        transport.see(x, 0.0, field.log_gradient(x, schedule(0.0)))
         for i, (t, weight) in enumerate(zip(*_nodes(self.n_nodes), strict=True)):
-            x, doubt = runge_kutta_step(field, x, schedule, before, t, slope)
-            h0, r, divergence = _residual_divergence(
-                field, x, schedule(t), schedule.diffusivity(t), directions(i)
-            )
-            slope = -schedule.diffusivity(t) * (h0 + r)
-            stein = divergence + (schedule.diffusivity(t) * h0 * r).sum(-1)
+            x, doubt = transport.onward(x, t)
+            diffusivity, each = schedule.diffusivity(t), directions(i).expand(-1, *x.shape)
+            h0, r, products = field.gradient_products(x, schedule(t), each * diffusivity)
+            divergence = (products * each).sum((0, -1)) * (x.shape[-1] / len(each))
+            transport.see(x, t, h0 + r)
+            stein = divergence + (diffusivity * h0 * r).sum(-1)
             yield _Node(t, x, -weight * stein, doubt, h0, r)
-            before = t
 
 
 class _Node(NamedTuple):
@@ -170,35 +181,19 @@ class _Node(NamedTuple):
     r: Tensor
 
 
-def velocity(field: DensityField, x: Tensor, schedule: NoiseSchedule, t: float) -> Tensor:
-    """Return dx/dt of the probability flow, -sigma' sigma h(x, sigma(t))."""
-    return -schedule.diffusivity(t) * field.log_gradient(x, schedule(t))
-
-
-def runge_kutta_step(
-    field: DensityField, x: Tensor, schedule: NoiseSchedule, start: float, stop: float, k1: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Move x along the flow from start, where its velocity is k1, to stop: Kutta's third order.
-
-    Also returns the step's doubt, (n,): the rms distance to the end by the midpoint rule, in units
-    of the noise there. The fourth order costs a pass more and is no more exact on the nodes.
-    """
-    dt, middle = stop - start, (start + stop) / 2
-    k2 = velocity(field, x + dt / 2 * k1, schedule, middle)
-    k3 = velocity(field, x + dt * (2 * k2 - k1), schedule, stop)
-    doubt = (dt / 6 * (k1 - 2 * k2 + k3) / schedule(stop)).square().mean(-1).sqrt()
-    return x + dt / 6 * (k1 + 4 * k2 + k3), doubt
-
-
 def _nodes(n_nodes: int) -> tuple[list[float], list[float]]:
-    """Return nodes and weights on [0, 1]: Gauss-Legendre's in u, t = u + sin(2 pi u) / (4 pi).
+    """Return nodes and weights on [0, 1]: Gauss-Legendre's in u, which t is a function of.
 
-    At the ends of t the fields are smooth; modes merge in the middle, which gets twice the nodes.
+    At the ends of t the fields are smooth; modes merge below the middle, where most nodes are. See
+    doc/decisions/flow-integral.md.
     """
-    nodes, weights = np.polynomial.legendre.leggauss(n_nodes)
-    angle = np.pi * (nodes + 1)
-    t = (nodes + 1) / 2 + np.sin(angle) / (4 * np.pi)
-    return t.tolist(), (weights / 2 * (1 + np.cos(angle) / 2)).tolist()
+    places, weights = np.polynomial.legendre.leggauss(n_nodes)
+    grid = np.linspace(0, 1, 4097)
+    share = _EVEN * grid + (1 - _EVEN) * norm_cdf((grid - _MIDDLE) / _SPREAD)
+    start, total = share[0], share[-1] - share[0]
+    t = np.interp((places + 1) / 2, (share - start) / total, grid)
+    bell = np.exp(-0.5 * ((t - _MIDDLE) / _SPREAD) ** 2) / (_SPREAD * math.sqrt(2 * math.pi))
+    return t.tolist(), (weights / 2 * total / (_EVEN + (1 - _EVEN) * bell)).tolist()
 
 
 def _remaining_weights(n_nodes: int) -> np.ndarray:
@@ -225,32 +220,20 @@ def _gaussian_ratio(h0: Tensor, r: Tensor, path: NoiseSchedule, t: float) -> Ten
     return -(variance * r * (h0 + 0.5 * r)).sum(-1)
 
 
-def _residual_divergence(
-    field: DensityField, x: Tensor, sigma: Tensor, diffusivity: Tensor, directions: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return h_0, r = h - h_0 and the diffusivity-weighted divergence of r.
-
-    Products of directions with the Jacobian are taken in reverse: forward, each constant that is
-    added to x costs a tangent of zeros, half of the time where there are categories.
-    """
-    with torch.enable_grad():
-        points = x.detach().requires_grad_()
-        h0, r = field.gradient_parts(points, sigma)
-        each = directions.expand(-1, *x.shape)
-        (products,) = torch.autograd.grad(r, points, each * diffusivity, is_grads_batched=True)
-    divergence = (products * each).sum((0, -1)) * (x.shape[-1] / len(directions))
-    return h0.detach(), r.detach(), divergence
-
-
 def _directions(x: Tensor, n_probes: int | None, n_nodes: int) -> Callable[[int], Tensor]:
     """Return a function of the node that gives directions, (k, 1 or n, D)."""
     n_columns = x.shape[1]
     if n_probes is None:
         basis = torch.eye(n_columns, dtype=x.dtype, device=x.device).unsqueeze(1)
         return lambda node: basis
-    scale = n_columns**-0.5
-    signs = [row_signs(x, n_probes, node) * scale for node in range(n_nodes)]
-    return signs.__getitem__
+    # Signs of a Hadamard matrix are orthogonal, in the k of a node and from node to node: what
+    # one takes too much of the Jacobian's other elements, its neighbours take too little.
+    hadamard = torch.ones(1, 1, dtype=x.dtype, device=x.device)
+    while len(hadamard) < n_columns:
+        hadamard = torch.cat([hadamard.repeat(1, 2), torch.cat([hadamard, -hadamard], 1)])
+    own = row_signs(x, 1, 0) * n_columns**-0.5
+    places = torch.arange(n_probes, device=x.device)
+    return lambda node: hadamard[(node * n_probes + places) % len(hadamard), None, :n_columns] * own
 
 
 def row_signs(x: Tensor, n_probes: int, seed: int) -> Tensor:

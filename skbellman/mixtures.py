@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import softmax
 from sklearn import config_context
-from sklearn.mixture import GaussianMixture
+
+if TYPE_CHECKING:
+    from sklearn.mixture import GaussianMixture
 
 _MAX_ROWS, _MOST_ROWS = 10_000, 100_000
 _RIDGE = 1e-4
@@ -17,7 +19,6 @@ _RIDGE = 1e-4
 def best_mixture(
     rows: np.ndarray,
     seed: int,
-    persistent: bool = False,
     max_components: int = 16,
     n_decimals: int = 6,
 ) -> GaussianMixture:
@@ -28,9 +29,6 @@ def best_mixture(
     rows : array of shape (n, D)
         Of about unit scale; the first 10,000 are used.
     seed : int
-    persistent : bool, default=False
-        Whether to go on where twice the components are no better: four Gaussians may be where two
-        are not (Adult's fnlwgt, see doc/decisions/column-laws.md).
     max_components : int, default=16
     n_decimals : int, default=6
         Of a coordinate, by which places of rows are told apart: there are no more components.
@@ -44,31 +42,10 @@ def best_mixture(
     n_places = len(np.unique(rows.round(n_decimals), axis=0))
     while n_components <= min(max_components, len(rows) // 4, n_places):
         larger = _fit(rows, n_components, seed)
-        if larger.bic(rows) < best.bic(rows):
-            best = larger
-        elif not persistent:
+        if larger.bic(rows) >= best.bic(rows):
             break
-        n_components *= 2
+        best, n_components = larger, 2 * n_components
     return best
-
-
-def column_mixtures(
-    rows: np.ndarray, seed: int, max_components: int = 16, least_gain: float = 1e-4
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return weights, means and variances of a mixture of each column, (D, K) each.
-
-    ``rows``, of shape (n, D), may have NaN; a column without a value is a standard Gaussian. As
-    there may be many columns, each is `refined` less than a mixture of all is.
-    """
-    parts = np.zeros((3, rows.shape[1], max_components))
-    parts[0, :, 0] = parts[2] = 1.0
-    for c in np.flatnonzero(~np.isnan(rows).all(0)):
-        seen = rows[~np.isnan(rows[:, c]), c, None]
-        mixture = best_mixture(seen, seed, persistent=True, max_components=max_components)
-        mixture = refined(mixture, seen, least_gain)
-        found = mixture.weights_, mixture.means_[:, 0], mixture.covariances_[:, 0, 0]
-        parts[:, c, : mixture.n_components] = found
-    return parts[0], parts[1], parts[2]
 
 
 def refined(
@@ -133,25 +110,13 @@ def _expected(
     return filled, uncertainty
 
 
-class _Mixture(GaussianMixture):
-    """A mixture that may end before it has converged, without a warning.
-
-    Filters of warnings are the process's, and another thread may be changing them.
-    """
-
-    @property
-    def converged_(self) -> bool:
-        return True
-
-    @converged_.setter
-    def converged_(self, value: bool) -> None:
-        pass
-
-
 def _fit(rows: np.ndarray, n_components: int, seed: int, **settings: Any) -> GaussianMixture:
+    # Loaded here: with its k-means and all they load, it would be a third of `import skbellman`.
+    from skbellman.open_mixture import OpenMixture
+
     # Starting from k-means is refused under array API dispatch; these rows are numpy's in any case.
     with config_context(array_api_dispatch=False):
-        model = _Mixture(n_components, reg_covar=_RIDGE, random_state=seed, **settings)
+        model = OpenMixture(n_components, reg_covar=_RIDGE, random_state=seed, **settings)
         return model.fit(rows)
 
 

@@ -191,7 +191,7 @@ class PaperDensity(TableDensity):
         )
         return fit_direct(rows, matching, settings, plan, seed, self._report)
 
-    def _integral(self) -> FlowIntegral:
+    def _integral(self, approximate: bool) -> FlowIntegral:
         return FlowIntegral(n_nodes=1)  # of one level there is none to take
 
     def _sampler(self) -> Annealing:

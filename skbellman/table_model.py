@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skbellman.fields import DensityField
+from skbellman.fields import ColumnShapes, DensityField
 from skbellman.fields.base import Integral, Sampler
+from skbellman.fields.networks import ResidualNetwork
 from skbellman.schedule import NoiseSchedule, masked
 from skbellman.tables import TableEncoder
 
@@ -36,7 +37,7 @@ class TableModel:
     field : DensityField
         Of the encoder's coordinates.
     schedule : NoiseSchedule
-        Of the coordinates; both are in double precision where rows are scored.
+        Of the coordinates; see `precise` for where rows are scored.
     device : torch.device
         Where both are.
     """
@@ -46,9 +47,16 @@ class TableModel:
     schedule: NoiseSchedule
     device: torch.device
 
-    def double(self) -> TableModel:
-        """Return a copy in double precision."""
+    def precise(self) -> TableModel:
+        """Return a copy in double precision, but for what is learned, which is as good in single.
+
+        Closed forms, positions and sums cancel where columns are nearly collinear; what the
+        networks and the columns' laws add to a gradient does not.
+        """
         field, schedule = copy.deepcopy(self.field).double(), copy.deepcopy(self.schedule).double()
+        for module in field.modules():
+            if isinstance(module, ResidualNetwork | ColumnShapes):
+                module.float()
         return TableModel(self.encoder, field, schedule, self.device)
 
     def log_density(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -58,3 +60,20 @@ def test_rooms_do_not_know_what_is_above_or_beside_them(room):
         if any(other == word or other.startswith(f"{word}.") for word in FORBIDDEN[room])
     }
     assert not broken
+
+
+def test_what_few_need_is_loaded_when_it_is_used():
+    late = {"gymnasium", "sklearn.mixture", "skbellman.value", "skbellman.return_laws", "dask"}
+    program = (
+        "import sys, skbellman; print(*sys.modules); "
+        "skbellman.DistributionalValueEstimator, skbellman.MixtureOfReturns; "
+        "assert set(skbellman.__all__) <= set(dir(skbellman))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    loaded = set(ran.stdout.split())
+    assert "skbellman.density" in loaded
+    assert not late & loaded
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = skbellman.Nothing

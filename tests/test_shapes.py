@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from sklearn.mixture import GaussianMixture
 from torch.testing import assert_close
 
 from skbellman.batches import FieldSettings, Rows
+from skbellman.column_laws import column_mixtures
 from skbellman.fields import ColumnShapes, GaussianMixtureField, Marginal, NeuralField
 from skbellman.fitting import initial_field, weigh_shapes
-from skbellman.mixtures import best_mixture, column_mixtures
+from skbellman.mixtures import best_mixture
 from skbellman.schedule import NoiseSchedule
 
 INF = torch.inf
@@ -73,15 +75,57 @@ def test_four_modes_are_found_where_two_are_no_better_than_one():
     picked = rng.choice(4, 2000, p=(0.1, 0.4, 0.4, 0.1))
     column = modes[picked, None] + 0.35 * rng.normal(size=(2000, 1))
     assert best_mixture(column, 0).n_components == 1
-    weights, means, _ = column_mixtures(column, 0)
+    weights, means, _ = column_mixtures(column)
     assert (weights > 0).sum() == 4
     np.testing.assert_allclose(np.sort(means[weights > 0]), modes, atol=0.1)
+
+
+def log_densities(laws, x: np.ndarray) -> np.ndarray:
+    """Return the log-density of each column's mixture at x, (n, D)."""
+    weights, means, variances = laws
+    offset = x[..., None] - means
+    logs = np.log(weights.clip(1e-300)) - 0.5 * (
+        offset**2 / variances + np.log(2 * np.pi * variances)
+    )
+    return np.logaddexp.reduce(logs, -1)
+
+
+@pytest.mark.parametrize("n_rows", [800, 30_000])
+def test_laws_of_columns_are_as_likely_as_scikit_learns(n_rows):
+    """Of new values: skewed, of separate modes, and half of them at one place."""
+    rng = np.random.default_rng(3)
+
+    def draw(n):
+        modes = rng.choice([-1.5, 0.0, 1.5], n) + 0.1 * rng.normal(size=n)
+        peak = np.where(rng.random(n) < 0.5, 0.0, rng.normal(1.0, 1.0, n)) + 0.01 * rng.normal(
+            size=n
+        )
+        return np.column_stack([rng.gamma(2.0, 0.7, n) - 1.4, modes, peak])
+
+    rows, new = draw(n_rows), draw(5000)
+    found = log_densities(column_mixtures(rows), new).mean(0)
+    for column, test, mean in zip(rows.T, new.T, found, strict=True):
+        fits = [
+            GaussianMixture(k, reg_covar=1e-4, random_state=0).fit(column[:10_000, None])
+            for k in (1, 2, 4, 8)
+        ]
+        best = min(fits, key=lambda fit: fit.bic(column[:10_000, None]))
+        assert mean > best.score(test[:, None]) - 0.02
+    assert len({tuple(map(bytes, column_mixtures(rows))) for _ in range(2)}) == 1
+
+
+def test_laws_of_values_at_few_places():
+    """There are fewer places than components, and fewer values than groups."""
+    weights, means, variances = column_mixtures(np.array([[0.0, 2.0], [1.0, 2.0]] * 20))
+    assert means[0, weights[0] > 0] == pytest.approx([0.0, 1.0], abs=1e-6)
+    assert (means[1] * weights[1]).sum() == pytest.approx(2.0)
+    assert variances.min() >= 1e-4
 
 
 def test_gaps_are_left_out_and_an_empty_column_is_standard():
     rows = np.random.default_rng(0).normal(3.0, 2.0, size=(500, 2))
     rows[::2, 0], rows[:, 1] = np.nan, np.nan
-    weights, means, variances = column_mixtures(rows, 0)
+    weights, means, variances = column_mixtures(rows)
     assert weights[:, 0] == pytest.approx([1.0, 1.0])
     assert means[:, 0] == pytest.approx([np.nanmean(rows[:, 0]), 0.0])
     assert variances[:, 0] == pytest.approx([np.nanvar(rows[:, 0]), 1.0], rel=1e-3)

@@ -119,6 +119,20 @@ class DensityField(nn.Module, ABC):
         h0 = self.reference.log_gradient(x, sigma)
         return h0, self.log_gradient(x, sigma) - h0
 
+    def gradient_products(
+        self, x: Tensor, sigma: Tensor, directions: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return h_0, r = h - h_0, and the products of directions, (k, n, D), with dr/dx.
+
+        They are taken in reverse: forward, each constant that is added to x costs a tangent of
+        zeros, half of the time where there are categories.
+        """
+        with torch.enable_grad():
+            points = x.detach().requires_grad_()
+            h0, r = self.gradient_parts(points, sigma)
+        (products,) = torch.autograd.grad(r, points, directions, is_grads_batched=True)
+        return h0.detach(), r.detach(), products
+
     def log_density(self, x: Tensor, path: NoiseSchedule, integral: Integral) -> Tensor:
         """Return the log-density at the floor of the path, (n,), of what moves given what is held.
 

@@ -55,7 +55,10 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualNetwork(nn.Sequential):
-    """A multilayer perceptron with residual blocks and an output that is 0 at first."""
+    """A multilayer perceptron with residual blocks and an output that is 0 at first.
+
+    It works in the precision of its weights, and answers in that of what it is given.
+    """
 
     def __init__(
         self, n_inputs: int, n_outputs: int, width: int, depth: int, dropout: float
@@ -67,6 +70,41 @@ class ResidualNetwork(nn.Sequential):
             zero_linear(width, n_outputs),
         )
 
+    def forward(self, z: Tensor) -> Tensor:
+        """Return the outputs, (..., n_outputs)."""
+        return super().forward(z.to(self.bias.dtype)).to(z.dtype)
+
+    def with_slopes(self, z: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the outputs, and the slope of each activation, which `pulled_back` takes."""
+        first, blocks, last = self._parts
+        hidden, slopes = first(z.to(self.bias.dtype)), []
+        for block in blocks:
+            before, slope = _silu_with_slope(hidden)
+            inside, inner = _silu_with_slope(block.into(before))
+            hidden = hidden + block.out_of(inside)
+            slopes += [slope, inner]
+        end, slope = _silu_with_slope(hidden)
+        return last(end).to(z.dtype), [*slopes, slope]
+
+    def pulled_back(self, directions: Tensor, slopes: list[Tensor]) -> Tensor:
+        """Return the products of directions, (k, n, n_outputs), with the Jacobian.
+
+        Of shape (k, n, n_inputs), as autograd's, without dropout. It is most of what a score costs:
+        the slopes are found once for all directions, and products are multiplied in place.
+        """
+        first, blocks, last = self._parts
+        *inner, final = slopes
+        pulled = (directions.to(self.bias.dtype) @ last.weight).mul_(final)
+        for k, block in reversed(list(enumerate(blocks))):
+            inside = (pulled @ block.out_of.weight).mul_(inner[2 * k + 1])
+            pulled += (inside @ block.into.weight).mul_(inner[2 * k])
+        return (pulled @ first.weight).to(directions.dtype)
+
+    @property
+    def _parts(self) -> tuple[nn.Linear, list[ResidualBlock], nn.Linear]:
+        first, *blocks, _, last = self
+        return cast("tuple[nn.Linear, list[ResidualBlock], nn.Linear]", (first, blocks, last))
+
     def drop_by(self, generator: torch.Generator) -> None:
         """Let a generator, on the network's device, choose the units that are dropped."""
         for module in self.modules():
@@ -77,6 +115,12 @@ class ResidualNetwork(nn.Sequential):
     def bias(self) -> Tensor:
         """Of the last layer: the outputs before training."""
         return cast("nn.Linear", self[-1]).bias
+
+
+def _silu_with_slope(z: Tensor) -> tuple[Tensor, Tensor]:
+    share = z.sigmoid()
+    value = z * share
+    return value, torch.addcmul(share, value, 1 - share)
 
 
 def curved_linear(n_inputs: int, width: int, scale: float = 0.5) -> nn.Linear:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from itertools import accumulate
 from typing import NamedTuple, Protocol
 
@@ -173,6 +174,27 @@ class NeuralField(DensityField):
             evidence=self.evidence(log_posteriors) if log_posteriors else none,
             pull=torch.where(alone, 0.0, of_categories.square().reciprocal()),
         )
+
+    def gradient_products(
+        self, x: Tensor, sigma: Tensor, directions: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return h_0, r = h - h_0, and the products of directions, (k, n, D), with dr/dx.
+
+        By autograd around the network, which has a way of its own.
+        """
+        with torch.enable_grad():
+            points = x.detach().requires_grad_()
+            prepared = self.prepare(points, sigma)
+        outputs, slopes = self.gradient_network.with_slopes(prepared.features.detach())
+        with torch.enable_grad():
+            outputs.requires_grad_()
+            r = self.residual(prepared, outputs)
+        pull = partial(torch.autograd.grad, is_grads_batched=True, allow_unused=True)
+        of_outputs, direct = pull(r, (outputs, points), directions, retain_graph=True)
+        of_features = self.gradient_network.pulled_back(of_outputs, slopes)
+        (through,) = pull(prepared.features, points, of_features)
+        products = through if direct is None else direct + through
+        return prepared.h0.detach(), r.detach(), products
 
     def residual(self, prepared: Prepared, outputs: Tensor) -> Tensor:
         """Return h - h_0, (..., n, D), of what the gradient network answers."""

@@ -19,7 +19,8 @@ class ColumnShapes(nn.Module):
     Of a column that is independent of the others this is all that a Gaussian reference lacks, at
     every level; what it weighs in other columns is learned. Four deviations beyond the outermost
     Gaussians, and further out, it stays what it is there: in proportion to the distance it would
-    throw rows far out to infinity, where a network gives it too much weight.
+    throw rows far out to infinity, where a network gives it too much weight. It works in the
+    precision of its parameters, and answers in that of what it is given.
 
     Parameters
     ----------
@@ -58,13 +59,27 @@ class ColumnShapes(nn.Module):
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Return r, (..., n, P), of columns and their levels; 0 where a column is not seen."""
-        seen = is_seen(sigma)
-        sigma = torch.where(seen, sigma, 1.0)
-        x = torch.where(seen, x, 0.0)
-        x = torch.maximum(x, self.low - _REACH * sigma).minimum(self.high + _REACH * sigma)
-        noise = sigma.square()
-        total = self.variances + noise.unsqueeze(-1)
-        offset = self.means - x.unsqueeze(-1)
-        logs = self.log_weights - 0.5 * (offset.square() / total + total.log())
-        gradient = (logs.softmax(-1) * offset / total).sum(-1)
-        return torch.where(seen, gradient - (self.mean - x) / (self.variance + noise), 0.0)
+        seen, dtype = is_seen(sigma), x.dtype
+        x, sigma = x.to(self.means.dtype), torch.where(seen, sigma, 1.0).to(self.means.dtype)
+        low, high = self.low - _REACH * sigma, self.high + _REACH * sigma
+        place = torch.where(seen, x.detach(), 0.0)
+        inside = (place >= low) & (place <= high) & seen
+        r, slope = self._with_slope(place.maximum(low).minimum(high), sigma.square(), x)
+        r = torch.where(seen, r, 0.0)
+        # A column's r depends on that column alone: one slope stands for the K Gaussians.
+        if slope is not None:
+            r = r + torch.where(inside, slope, 0.0) * (x - x.detach())
+        return r.to(dtype)
+
+    def _with_slope(self, place: Tensor, noise: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return r within the columns' reach, and dr/dx where x asks for a gradient."""
+        total, variance = self.variances + noise.unsqueeze(-1), self.variance + noise
+        offset = self.means - place.unsqueeze(-1)
+        pull = offset / total
+        shares = (self.log_weights - 0.5 * (offset * pull + total.log())).softmax(-1)
+        gradient = (shares * pull).sum(-1)
+        r = gradient - (self.mean - place) / variance
+        if not x.requires_grad:
+            return r, None
+        spread = (shares * (pull - gradient.unsqueeze(-1)).square()).sum(-1)
+        return r, spread - (shares / total).sum(-1) + 1 / variance
