@@ -16,6 +16,7 @@ from skbellman.batches import FieldSettings, Rows
 from skbellman.fields import Mixture
 from skbellman.fitting import Fit, fit_field
 from skbellman.likelihood import N_PROBES, FlowIntegral
+from skbellman.optimiser import HIDDEN_RATE
 from skbellman.sampling import Annealing
 from skbellman.schedule import NoiseSchedule
 from skbellman.settings import with_own_settings
@@ -366,6 +367,7 @@ class BellmanDiffusionDensity(TableDensity):
                 _auto_decay(n_rows) if self.weight_decay == "auto" else float(self.weight_decay)
             ),
             patience=self.patience,
+            hidden_rate=HIDDEN_RATE,
         )
 
     def _integral(self, approximate: bool, doubt: float = 0.06) -> FlowIntegral:

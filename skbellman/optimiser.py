@@ -10,6 +10,9 @@ from torch.optim.adamw import adamw
 
 from skbellman.fields.networks import ResidualBlock
 
+# Learning rate of Muon in that of AdamW, see doc/decisions/optimiser.md.
+HIDDEN_RATE = 7.0
+
 
 class FlatOptimiser:
     """AdamW and Muon on the parameters of a module, and a moving average of them.
@@ -27,7 +30,7 @@ class FlatOptimiser:
     largest_gradient : float
         Norm to which a longer gradient is cut.
     hidden_rate : float
-        Learning rate of Muon, in that of AdamW.
+        Learning rate of Muon, in that of AdamW; 0 leaves all to AdamW.
     momentum : float
         Of Muon.
     hidden_every : int
@@ -46,7 +49,7 @@ class FlatOptimiser:
         learning_rate: float,
         weight_decay: float,
         largest_gradient: float,
-        hidden_rate: float = 7.0,
+        hidden_rate: float = 0.0,
         momentum: float = 0.95,
         hidden_every: int = 2,
     ) -> None:
@@ -54,11 +57,11 @@ class FlatOptimiser:
         self.largest_gradient = largest_gradient
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.hidden_rate, self.momentum, self.hidden_every = hidden_rate, momentum, hidden_every
-        parameters, hidden = _in_order(module)
+        parameters, hidden = _in_order(module, hidden_rate > 0)
         self._flat = torch.cat([p.detach().flatten() for p in parameters])
         self._gradient, self._average = torch.zeros_like(self._flat), self._flat.clone()
         _point(parameters, self._flat, self._gradient)
-        _point(_in_order(self.averaged)[0], self._average, None)
+        _point(_in_order(self.averaged, hidden_rate > 0)[0], self._average, None)
         shape = (len(hidden), *hidden[0].shape) if hidden else (0, 0, 0)
         n_hidden = sum(p.numel() for p in hidden)
         self._hidden = self._flat[:n_hidden].view(shape)
@@ -127,9 +130,9 @@ def nearly_orthogonal(matrices: Tensor, n_steps: int = 5) -> Tensor:
     return x
 
 
-def _in_order(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Return all parameters, hidden matrices first, and these alone."""
-    blocks = [block for block in module.modules() if isinstance(block, ResidualBlock)]
+def _in_order(module: nn.Module, apart: bool) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Return all parameters, hidden matrices first if these are apart, and these alone."""
+    blocks = [block for block in module.modules() if apart and isinstance(block, ResidualBlock)]
     hidden = [p for block in blocks for p in block.parameters() if p.dim() == 2]
     known = set(map(id, hidden))
     return [*hidden, *(p for p in module.parameters() if id(p) not in known)], hidden

@@ -12,6 +12,7 @@ from skbellman.fields import NeuralField
 from skbellman.fields.networks import ResidualNetwork
 from skbellman.likelihood import FlowIntegral
 from skbellman.matching import regression_loss
+from skbellman.optimiser import HIDDEN_RATE
 from skbellman.sampling import Annealing
 from skbellman.schedule import NoiseSchedule
 from skbellman.training import Plan, train
@@ -59,7 +60,7 @@ class ScalarLearner(nn.Module):
         record = train(
             own.scalar_network,
             lambda network: regression_loss(own, *self._some(known, generator)),
-            Plan(n_steps=500, learning_rate=3e-3),
+            Plan(n_steps=500, learning_rate=3e-3, hidden_rate=HIDDEN_RATE),
             lambda network: {"score": -_error(own, network, *held_out)},
         )
         best = max((figures["score"] for figures in record.scores), default=torch.nan)

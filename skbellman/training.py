@@ -59,6 +59,8 @@ class Plan:
         Optimiser steps; the learning rate falls to 0 over them along a cosine.
     learning_rate, weight_decay : float
         Of AdamW.
+    hidden_rate : float
+        Learning rate of Muon in that of AdamW, see `FlatOptimiser`; 0 is AdamW alone.
     n_evaluations : int
         How often, evenly spaced, the averaged weights are scored.
     patience : int
@@ -86,6 +88,7 @@ class Plan:
     warm_up: int = 100
     largest_decay: float = 0.999
     largest_gradient: float = 1.0
+    hidden_rate: float = 0.0
 
 
 @dataclass
@@ -218,7 +221,11 @@ class _Run:
         self.module, self.loss, self.evaluate, self.record = module, loss, evaluate, record
         first = copy.deepcopy(module.state_dict())
         self.optimiser = FlatOptimiser(
-            module, plan.learning_rate, plan.weight_decay, plan.largest_gradient
+            module,
+            plan.learning_rate,
+            plan.weight_decay,
+            plan.largest_gradient,
+            plan.hidden_rate,
         )
         self.best = _Best(first, evaluate(self.optimiser.averaged)["score"])
         self.plan, self.begun, self.step = plan, record.n_steps, 0

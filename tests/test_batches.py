@@ -148,7 +148,7 @@ def test_hidden_matrices_move_by_orthogonal_ones_every_second_step():
     nn.init.normal_(network[-1].weight)
     hidden = [p for block in list(network)[1:3] for p in (block.into.weight, block.out_of.weight)]
     before = [p.detach().clone() for p in hidden]
-    own = FlatOptimiser(network, 0.01, 0.3, largest_gradient=1e9)
+    own = FlatOptimiser(network, 0.01, 0.3, largest_gradient=1e9, hidden_rate=7.0)
     loss = loss_of(network)
     first = torch.autograd.grad(loss, hidden, retain_graph=True)
     own.step(loss, 1.0, 0.0)

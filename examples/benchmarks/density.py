@@ -71,7 +71,7 @@ def run(name: str, seed: int, folder: Path | None) -> dict[str, float]:
     figures |= {"W1 ours": mean_w1(test, drawn), "W1 real": mean_w1(test, train)}
     drawn, real = drawn[: len(test)], train[: len(test)]
     figures |= {"AUC ours": auc(test, drawn), "AUC real": auc(test, real)}
-    return figures | {"truth": truth, "scalar error": density.scalar_error_}
+    return figures | {"truth": truth}
 
 
 def main() -> None:

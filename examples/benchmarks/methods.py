@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from skbellman.batches import FieldSettings, Rows
 from skbellman.dynamics import bellman_dynamics
 from skbellman.fields import DensityField, DirectField, NeuralField
-from skbellman.batches import FieldSettings, Rows
 from skbellman.fitting import fit_gradient, fit_reference
 from skbellman.likelihood import FlowIntegral
 from skbellman.matching import kernel_density

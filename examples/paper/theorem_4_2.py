@@ -20,9 +20,9 @@ import torch
 from scipy.stats import wasserstein_distance
 from torch import Tensor
 
+from skbellman.batches import FieldSettings, Rows
 from skbellman.dynamics import bellman_dynamics
 from skbellman.fields import DensityField, GaussianMixtureField
-from skbellman.batches import FieldSettings, Rows
 from skbellman.paper import Matching, fit_direct
 from skbellman.training import Plan
 
