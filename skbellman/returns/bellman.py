@@ -242,7 +242,8 @@ def _pushed_basis(basis: GaussianBasis, discount: float) -> Tensor:
 def _interpolated(table: Tensor, place: Tensor, basis: GaussianBasis) -> Tensor:
     """Return F(t + j) for each row's F, tabulated in (n, M), and all j: (n, K).
 
-    Given are the places of each t in the table, (n,). Cubic interpolation; the kernel is wide beside a step of the table, and 0 at its ends.
+    Given are the places of each t in the table, (n,). Cubic interpolation; the kernel is wide
+    beside a step of the table, and 0 at its ends.
     """
     base = place.floor()
     factors = _lagrange((place - base).unsqueeze(-1))
