@@ -130,7 +130,8 @@ class GaussianBasis:
         not chased: no more than a gap is mended, in the span of the basis.
         """
         near = moments @ self._like(moments, "whitening")
-        gap = (powers - near @ self._like(moments, "_powers").T).clamp_(-max_gap, max_gap)
+        gap = torch.addmm(powers, near, self._like(moments, "_powers").T, alpha=-1)
+        gap.clamp_(-max_gap, max_gap)
         return torch.addmm(near, gap, self._like(moments, "_mending"))
 
     @cached_property

@@ -113,8 +113,8 @@ def project_backup(
     weights = torch.where(follows.unsqueeze(-1), next_weights, constants.end)
     shift = reward + torch.where(follows, constants.low, constants.low_at_end)
     # With t = j - shift / spacing the product with the basis function j is F(t).
-    table = weights @ constants.pushed
-    moments = _interpolated(table, shift / basis.spacing, basis)
+    first = torch.add(constants.first, shift, alpha=-_PLACES / basis.spacing)
+    moments = _interpolated(weights @ constants.pushed, first, basis)
     # Moments of the law that is shifted are a polynomial of the shift.
     by = (shift / (basis.high - basis.low)).unsqueeze(-1)
     constant, linear, square = (weights @ constants.powers).unflatten(-1, (3, 3)).unbind(1)
@@ -132,6 +132,8 @@ class _Constants:
         Weights of the atom that an end is.
     low, low_at_end : tensor of shape ()
         What shifts a law beside the reward, and what shifts the end.
+    first : tensor of shape ()
+        Where t = 0 is in the table of F.
     pushed : tensor of shape (K, M)
         See `_pushed_basis`.
     powers : tensor of shape (K, 9)
@@ -141,6 +143,7 @@ class _Constants:
     end: Tensor
     low: Tensor
     low_at_end: Tensor
+    first: Tensor
     pushed: Tensor
     powers: Tensor
 
@@ -161,7 +164,8 @@ def _constants(
     end[middle] = 1.0
     # Without a shift the atom k is at low + discount (c_k - low).
     powers = _moved_powers(discount * (basis.place(basis.centres) + 0.5) - 0.5)
-    parts = end, *lows, _pushed_basis(basis, discount), powers
+    first = torch.tensor(float(_PLACES * _REACH))
+    parts = end, *lows, first, _pushed_basis(basis, discount), powers
     return _Constants(*(part.to(device, dtype) for part in parts))
 
 
@@ -235,12 +239,12 @@ def _pushed_basis(basis: GaussianBasis, discount: float) -> Tensor:
     return basis.kernel(places - atoms.unsqueeze(-1)).float()
 
 
-def _interpolated(table: Tensor, shift: Tensor, basis: GaussianBasis) -> Tensor:
-    """Return F(j - shift) for each row's F, tabulated in (n, M), and all j: (n, K).
+def _interpolated(table: Tensor, place: Tensor, basis: GaussianBasis) -> Tensor:
+    """Return F(t + j) for each row's F, tabulated in (n, M), and all j: (n, K).
 
-    Cubic interpolation; the kernel is wide beside a step of the table, and 0 at its ends.
+    Given are the places of each t in the table, (n,). Cubic interpolation; the kernel is wide
+    beside a step of the table, and 0 at its ends.
     """
-    place = _PLACES * (_REACH - shift)
     base = place.floor()
     factors = _lagrange((place - base).unsqueeze(-1))
     # A place beyond the table is at its end: there all four neighbours are 0.
@@ -259,8 +263,8 @@ def _lagrange(f: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=4)
-def _cubic(dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.tensor(_CUBIC, dtype=dtype, device=device)
+def _cubic(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
+    return torch.tensor(_CUBIC, dtype=dtype, device=device).unbind()
 
 
 @lru_cache(maxsize=4)
