@@ -61,9 +61,9 @@ def column_mixtures(
         return parts[0], parts[1], parts[2]
     places = _grouped(rows[:most_rows, there], n_groups)
     best = np.full(len(there), np.inf)
-    laws, n_components = None, 1
+    n_components = 1
     while n_components <= max_components:
-        laws, gain = _likeliest(places, laws, least_gain)
+        laws, gain = _likeliest(places, n_components, least_gain)
         enough = places.n_values >= 4 * n_components if n_components > 1 else True
         bic = (3 * n_components - 1) * np.log(places.n_values) - 2 * places.n_values * gain
         better = (bic < best) & enough
@@ -88,23 +88,36 @@ def _grouped(rows: np.ndarray, n_groups: int) -> _Places:
     return _Places(found[0], found[1], found[2], n_values)
 
 
-def _likeliest(places: _Places, half: _Laws | None, least_gain: float) -> tuple[_Laws, np.ndarray]:
-    """Return laws of twice the components, or of one, and their mean log-densities, (C,).
+def _likeliest(places: _Places, n_components: int, least_gain: float) -> tuple[_Laws, np.ndarray]:
+    """Return the likelier laws of two starts for each column, and their mean log-density, (C,).
 
-    From the halves of those found before, and from values that lie together: where values repeat,
-    as zeros do, splitting stays at broad Gaussians.
+    Centres that are spread find the humps of what is smooth, centres that lie apart what is rare.
     """
-    if half is None:
-        return _maximised(places, _clustered(places, 1), least_gain)
-    first, gain = _maximised(places, _split(half), least_gain)
-    second, other = _maximised(places, _clustered(places, 2 * half.means.shape[1]), least_gain)
+    first, gain = _maximised(places, _clustered(places, _spread(places, n_components)), least_gain)
+    if n_components == 1:
+        return first, gain
+    centres = _far_apart(places, n_components)
+    second, other = _maximised(places, _clustered(places, centres), least_gain)
     better = (other > gain)[:, None]
     pairs = zip(second, first, strict=True)
     return _Laws(*(np.where(better, new, old) for new, old in pairs)), np.maximum(gain, other)
 
 
-def _clustered(places: _Places, n_components: int, n_steps: int = 10) -> _Laws:
-    """Return the Gaussians of groups that lie together: k-means, from centres that lie apart."""
+def _spread(places: _Places, n_components: int, of_range: float = 0.3) -> np.ndarray:
+    """Return centres, (C, K), at even steps of the distribution and, a little, of the range."""
+    there, x = places.shares > 0, places.means
+    low = np.where(there, x, np.inf).min(1, keepdims=True)
+    high = np.where(there, x, -np.inf).max(1, keepdims=True)
+    below = places.shares.cumsum(1) - places.shares / 2
+    along = (1 - of_range) * below + of_range * (x - low) / (high - low + 1e-12)
+    steps = (np.arange(n_components) + 0.5) / n_components
+    along = np.where(there, along, np.inf)
+    found = np.stack([(along < step).sum(1) for step in steps], 1)
+    return np.take_along_axis(x, np.minimum(found, there.sum(1, keepdims=True) - 1), 1)
+
+
+def _far_apart(places: _Places, n_components: int) -> np.ndarray:
+    """Return centres, (C, K): the mean, and each time the group with the greatest square left."""
     x, columns = places.means, np.arange(len(places.means))
     centres = (places.shares * x).sum(1, keepdims=True)
     nearest = np.full(x.shape, np.inf)
@@ -112,11 +125,19 @@ def _clustered(places: _Places, n_components: int, n_steps: int = 10) -> _Laws:
         nearest = np.minimum(nearest, (x - centres[:, -1:]) ** 2)
         farthest = (places.shares * nearest).argmax(1)
         centres = np.concatenate([centres, x[columns, farthest, None]], 1)
+    return centres
+
+
+def _clustered(places: _Places, centres: np.ndarray, n_steps: int = 30) -> _Laws:
+    """Return the Gaussians of the groups nearest to each centre, which k-means moves."""
+    numbers = np.arange(centres.shape[1])[:, None]
     for _ in range(n_steps):
-        belongs = np.abs(x[:, None] - centres[..., None]).argmin(1)
-        own = (belongs[:, None] == np.arange(n_components)[:, None]) * places.shares[:, None]
-        laws = _moments(places, own)
-        centres = np.where(laws.weights > 0, laws.means, centres)
+        belongs = np.abs(places.means[:, None] - centres[..., None]).argmin(1)
+        laws = _moments(places, (belongs[:, None] == numbers) * places.shares[:, None])
+        moved = np.where(laws.weights > 0, laws.means, centres)
+        if np.array_equal(moved, centres):
+            break
+        centres = moved
     return laws
 
 
@@ -166,14 +187,3 @@ def _expected(places: _Places, laws: _Laws) -> tuple[np.ndarray, np.ndarray]:
     total = logs.sum(1)
     logs *= (places.shares / total)[:, None]
     return logs, ((np.log(total) + top) * places.shares).sum(-1)
-
-
-def _split(laws: _Laws, apart: float = 0.8) -> _Laws:
-    """Return twice the components, each in two halves that lie apart."""
-    shift = apart * np.sqrt(laws.variances)
-    variances = np.maximum(laws.variances * (1 - apart**2), _RIDGE)
-    return _Laws(
-        np.concatenate([laws.weights, laws.weights], 1) / 2,
-        np.concatenate([laws.means - shift, laws.means + shift], 1),
-        np.concatenate([variances, variances], 1),
-    )
