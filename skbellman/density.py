@@ -56,7 +56,7 @@ class BellmanDiffusionDensity(TableDensity):
     n_steps : int or "auto", default="auto"
         Optimiser steps of the gradient network at most; early stopping may end before.
         "auto" takes about 11 sqrt(n) (1 + D / 40), at most 4000, then twice as many again while
-        the held-out log-density still rises by 0.1 nat, at most 6000 in all.
+        the held-out log-density still rises by 0.2 nat, at most 6000 in all.
     batch_size : int, default=512
         Rows of a step.
     learning_rate : float or "auto", default="auto"

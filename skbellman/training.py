@@ -84,7 +84,7 @@ class Plan:
     n_evaluations: int = 10
     patience: int = 4
     max_steps: int = 0
-    least_rise: float = 0.1
+    least_rise: float = 0.2
     warm_up: int = 100
     largest_decay: float = 0.999
     largest_gradient: float = 1.0

@@ -361,3 +361,11 @@ def test_an_unfitted_encoder_has_parameters_to_search():
     assert not hasattr(density.encoder, "layout_")
     fitted = TableEncoder().fit(frame)
     assert not hasattr(fitted.set_params(atom_share=1.0), "layout_")
+
+
+def test_values_far_below_the_width_of_a_column_are_at_its_end():
+    values = np.array([0.0, 112588864784356.0, 2.225073858507e-311])
+    frame = pd.DataFrame({"x": values, "y": [1.0, 2.0, 4.0]})
+    density = BellmanDiffusionDensity(n_steps=2, width=8, n_nodes=4, random_state=0).fit(frame)
+    assert np.isfinite(density.score_samples(frame)).all()
+    assert (density.sample(50, random_state=0)["x"] >= 0).all()

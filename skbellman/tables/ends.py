@@ -138,6 +138,8 @@ def end_at(values: np.ndarray, at: float, unit: float, share_beyond: float = 2.5
     first = np.partition(values, n_first - 1)[:n_first]
     nearest = float(values[values > at].min() - at)
     place = min(float(first.max() - at) / n_first or nearest, nearest)
+    # In units of the width it is more than 0 to rounding.
+    place = max(place, 4 * float(np.finfo(float).tiny) * unit)
     share = min(1.0, share_beyond * len(values))
     return End(at, unit, place, share, bool((values == at).any()))
 
