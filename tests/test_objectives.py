@@ -103,7 +103,7 @@ def test_training_keeps_the_best_state():
     assert record.best_step < record.step[-1]
 
 
-@pytest.mark.parametrize(("gain", "n_steps"), [(0.03, 700), (0.01, 100)])
+@pytest.mark.parametrize(("gain", "n_steps"), [(0.05, 700), (0.03, 100)])
 def test_more_rounds_follow_while_the_score_rises(gain, n_steps):
     scores = []
 
