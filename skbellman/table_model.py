@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skbellman.fields import ColumnShapes, DensityField
+from skbellman.fields import DensityField, NeuralField
 from skbellman.fields.base import Integral, Sampler
-from skbellman.fields.networks import ResidualNetwork
 from skbellman.schedule import NoiseSchedule, masked
 from skbellman.tables import TableEncoder
 
@@ -55,8 +54,8 @@ class TableModel:
         """
         field, schedule = copy.deepcopy(self.field).double(), copy.deepcopy(self.schedule).double()
         for module in field.modules():
-            if isinstance(module, ResidualNetwork | ColumnShapes):
-                module.float()
+            if isinstance(module, NeuralField):
+                module.single_precision()
         return TableModel(self.encoder, field, schedule, self.device)
 
     def log_density(

@@ -229,6 +229,12 @@ class NeuralField(DensityField):
                 self.scalar_network, self.scalar_error = learner.learned(self)
             self.scalar_learner = None
 
+    def single_precision(self) -> None:
+        """Put what is learned of the gradient in single precision, whatever the rest is in."""
+        self.gradient_network.float()
+        if self.shapes is not None:
+            self.shapes.float()
+
     @property
     def first_shape_weights(self) -> Tensor:
         """What the columns' laws weigh before training, shape (P,): a view of the parameters."""
