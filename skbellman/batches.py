@@ -24,7 +24,7 @@ from skbellman.matching import (
 from skbellman.schedule import NoiseSchedule
 
 # Rows that closed forms are fitted to, at most, and that are worked on at once.
-WHOLE_ROWS, _CHUNK = 100_000, 2**14
+WHOLE_ROWS, CHUNK = 100_000, 2**14
 # Steps that are prepared at once, and numbers of a step's batch beyond which they are fewer.
 _STEPS_AHEAD, _MOST_NUMBERS = 16, 2**24
 
@@ -86,7 +86,7 @@ class Rows:
     @cached_property
     def has_gaps(self) -> bool:
         """Whether any value is missing."""
-        parts = (*self.draws.flatten(0, 1).split(_CHUNK), self.validation)
+        parts = (*self.draws.flatten(0, 1).split(CHUNK), self.validation)
         return any(bool(torch.isnan(part).any()) for part in parts)
 
     @property

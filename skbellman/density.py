@@ -28,7 +28,7 @@ from skbellman.validation import check_count, validate_table
 
 # Of an approximate score, see doc/decisions/flow-integral.md.
 _QUICK_NODES, _MOST_QUICK_PROBES = 8, 4
-# Of n_steps="auto": in the first round, and in all; three rounds of a table of a thousand rows.
+# Of n_steps="auto": in the first round, and in all.
 _MAX_FIRST_STEPS, _MAX_STEPS = 4000, 6000
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skbellman.batches import Batches, FieldSettings, Rows, draw_batches, without_gaps
+from skbellman.batches import CHUNK, Batches, FieldSettings, Rows, draw_batches, without_gaps
 from skbellman.categories import pairwise_evidence, with_categories
 from skbellman.column_laws import column_mixtures
 from skbellman.fields import (
@@ -35,11 +35,9 @@ from skbellman.training import (
     Plan,
     Record,
     TrainingDivergedError,
+    swapped,
     train_in_rounds,
 )
-
-# Rows that closed forms are fitted to, at most, and that are worked on at once.
-WHOLE_ROWS, _CHUNK = 100_000, 2**14
 
 
 @dataclass(frozen=True)
@@ -151,7 +149,7 @@ def without_missing(
     if not rows.has_gaps:
         return rows
     generator = torch.Generator(rows.draws.device).manual_seed(seed)
-    parts = rows.whole.split(_CHUNK)
+    parts = rows.whole.split(CHUNK)
     filled = [reference.draw_given(part, schedule(0.0), generator) for part in parts]
     return replace(rows, draws=torch.cat(filled).unsqueeze(0))
 
@@ -275,7 +273,7 @@ def fit_gradient(
 
     @torch.no_grad()
     def evaluate(network: nn.Module) -> dict[str, float]:
-        with _swapped(field, "gradient_network", network):
+        with swapped(field, "gradient_network", network):
             log_density = integral.log_density(field, validation, schedule)
             held_out = denoising_loss(field, judged, judged_levels, noise.unsqueeze(1))
         return {
@@ -284,18 +282,3 @@ def fit_gradient(
         }
 
     return train_in_rounds(field.gradient_network, batches.loss, plan, evaluate, report)
-
-
-class _swapped:  # noqa: N801 - reads as a verb where it is used
-    """While open, the field has another network in place of its own."""
-
-    def __init__(self, field: NeuralField, name: str, network: nn.Module) -> None:
-        self.field, self.name, self.network = field, name, network
-
-    def __enter__(self) -> None:
-        self.own = getattr(self.field, self.name)
-        self.network.eval()
-        setattr(self.field, self.name, self.network)
-
-    def __exit__(self, *exception: object) -> None:
-        setattr(self.field, self.name, self.own)

@@ -32,9 +32,7 @@ from torch import Tensor
 
 from skbellman.fields import ClosedFormField, DensityField, NeuralField, Referred
 from skbellman.schedule import NoiseSchedule, masked
-from skbellman.transport import Multistep, RungeKutta, Transport, velocity
-
-__all__ = ["N_PROBES", "FlowIntegral", "row_signs", "velocity"]
+from skbellman.transport import Multistep, RungeKutta, Transport
 
 # Rows times directions that are worked on at once: memory stays flat in the number of rows. A
 # GPU is idle unless it has many.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from skbellman.matching import regression_loss
 from skbellman.optimiser import HIDDEN_RATE
 from skbellman.sampling import Annealing
 from skbellman.schedule import NoiseSchedule
-from skbellman.training import Plan, train
+from skbellman.training import Plan, swapped, train
 
 
 class ScalarLearner(nn.Module):
@@ -93,8 +92,5 @@ def _error(
     field: NeuralField, network: nn.Module, levels: Tensor, x: Tensor, ratio: Tensor
 ) -> float:
     """Return the mean absolute error of a scalar network, in nats."""
-    own, field.scalar_network = field.scalar_network, cast("ResidualNetwork", network)
-    try:
+    with swapped(field, "scalar_network", network):
         return float((field.log_scalar_residual(x, levels) - ratio).abs().mean())
-    finally:
-        field.scalar_network = own

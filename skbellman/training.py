@@ -316,3 +316,18 @@ def _cosine(step: int, plan: Plan) -> float:
 def _warm_decay(step: int, plan: Plan) -> float:
     """Return the decay of a moving average whose memory grows with the steps, up to a limit."""
     return min(step / (step + 9), plan.largest_decay)
+
+
+class swapped:  # noqa: N801 - reads as a verb where it is used
+    """While open, a field has another network in place of its own."""
+
+    def __init__(self, field: nn.Module, name: str, network: nn.Module) -> None:
+        self.field, self.name, self.network = field, name, network
+
+    def __enter__(self) -> None:
+        self.own = getattr(self.field, self.name)
+        self.network.eval()
+        setattr(self.field, self.name, self.network)
+
+    def __exit__(self, *exception: object) -> None:
+        setattr(self.field, self.name, self.own)
