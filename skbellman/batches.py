@@ -16,8 +16,10 @@ from skbellman.likelihood import FlowIntegral
 from skbellman.matching import (
     antithetic_noise,
     averaged_noise,
+    level_weight,
     mixed_levels,
     shared_levels,
+    shares_of_own,
     taught_noise,
     with_noise,
 )
@@ -142,32 +144,48 @@ class Batches:
         self.ready: list[_Step] = []
 
     def loss(self, network: nn.Module) -> Tensor:
-        """Return the `denoising_loss` of the field, with this gradient network, on a new batch."""
+        """Return the loss of the field, with this gradient network, on a new batch.
+
+        It is the `denoising_loss` of the numbers, and the cross-entropy of the levels.
+        """
         if not self.ready:
             self.ready = self._prepare()
-        step = self.ready.pop()
-        residual = self.field.residual(step.prepared, network(step.prepared.features))
-        return (residual * step.factor + step.offset).square().sum() / len(step.offset)
+        step, groups = self.ready.pop(), self.field.level_groups
+        numbers, tilts = self.field.answers(step.prepared, network(step.prepared.features))
+        total = (numbers * step.factor + step.offset).square().sum()
+        if groups.n_levels:
+            logs = groups.log_probabilities(step.prepared.log_posteriors + tilts)
+            total = total - (step.levels * logs).sum()
+        return total / len(step.offset)
 
     @torch.no_grad()
     def _prepare(self) -> list[_Step]:
-        """Return steps whose loss is the mean over groups of |residual factor + offset|^2."""
-        rows, schedule, settings = self.rows, self.schedule, self.settings
-        drawn = draw_batches(rows, schedule, settings, self.generator, self._n_ahead())
+        rows, field, n = self.rows, self.field, self.field.n_numbers
+        drawn = draw_batches(rows, self.schedule, self.settings, self.generator, self._n_ahead())
         clean, sigma = without_gaps(*drawn[:2])
         noisy, finite = with_noise(clean, sigma, drawn[2])
+        own = drawn[0][:, :, : self.settings.group_size // 2].flatten(1, 2)
+        shares = shares_of_own(noisy, sigma, own)
         if rows.teacher is not None:
             noise = taught_noise(rows.teacher, noisy, sigma)
         else:
-            own = drawn[0][:, :, : settings.group_size // 2].flatten(1, 2)
-            noise = averaged_noise(noisy, sigma, own)
-        prepared = self.field.prepare(noisy, sigma)
-        seen = is_seen(sigma).expand_as(noisy)
-        n_seen = seen.sum((-1, -2), keepdim=True).clamp(min=1)
-        weight = torch.where(seen, ((1 + finite.square()) / n_seen).sqrt(), 0.0)
-        factor, offset = finite * weight, (finite * prepared.h0 + noise) * weight
-        each = zip(*(part.unbind(0) for part in (*prepared, factor, offset)), strict=True)
-        return [_Step(Prepared(*parts[:-2]), *parts[-2:]) for parts in each]
+            noise = averaged_noise(noisy, sigma, own, shares)
+        prepared = field.prepare(noisy, sigma)
+        n_seen = is_seen(sigma)[..., field.pieces].expand(*noisy.shape[:-1], -1)
+        weight = level_weight(self.schedule, sigma) / n_seen.sum((-1, -2), keepdim=True).clamp(1)
+        root = weight[..., :n].sqrt()
+        factor = finite[..., :n] * root
+        offset = (finite * prepared.h0 + noise)[..., :n] * root
+        levels = self._levels(own, shares, noisy) * field.level_groups.of_levels(
+            torch.where(prepared.pull > 0, weight[..., n:], 0.0)
+        )
+        each = zip(*(part.unbind(0) for part in (*prepared, factor, offset, levels)), strict=True)
+        return [_Step(Prepared(*parts[:-3]), *parts[-3:]) for parts in each]
+
+    def _levels(self, own: Tensor, shares: Tensor, noisy: Tensor) -> Tensor:
+        """Return how probable each level is, were a row one of the batch's own, (..., n, K)."""
+        held = self.field.level_groups.one_hot(own[..., self.field.n_numbers :].nan_to_num(0.0))
+        return (shares @ held).view(*noisy.shape[:-1], -1)
 
     def _n_ahead(self) -> int:
         """Return for how many steps to prepare: fewer where a step is large."""
@@ -177,11 +195,16 @@ class Batches:
 
 
 class _Step(NamedTuple):
-    r"""A batch of which the loss is the mean over groups of \|residual factor + offset\|^2."""
+    r"""A batch, of which the loss is the mean over groups of a sum over rows.
+
+    Of :math:`|r f + o|^2`, with the numbers' residual r, factors f and offsets o, minus
+    :math:`w \cdot \log P` of the levels, whose targets w have the weight of the noise.
+    """
 
     prepared: Prepared
     factor: Tensor
     offset: Tensor
+    levels: Tensor
 
 
 def draw_batches(

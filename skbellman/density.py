@@ -70,7 +70,7 @@ class BellmanDiffusionDensity(TableDensity):
         Share of the rows that is held out. Their log-density chooses the state that is kept.
     patience : int, default=4
         Stop after so many evaluations, of 10, without a better held-out log-density.
-    conditional_fraction : float, default=0.5
+    conditional_fraction : float, default=0.25
         Share of each batch that carries a random mix of observed, moving and unseen columns,
         from which marginals and conditionals are learned.
     sigma_min : float, default=0.01
@@ -187,7 +187,7 @@ class BellmanDiffusionDensity(TableDensity):
         weight_decay: float | str = "auto",
         validation_fraction: float = 0.1,
         patience: int = 4,
-        conditional_fraction: float = 0.5,
+        conditional_fraction: float = 0.25,
         sigma_min: float = 0.01,
         n_nodes: int | str = "auto",
         divergence: str = "auto",

@@ -20,7 +20,7 @@ from skbellman.fields import (
     Mixture,
     NeuralField,
 )
-from skbellman.matching import denoising_loss, shared_levels
+from skbellman.matching import denoising_loss, level_weight, shared_levels
 from skbellman.mixtures import (
     best_mixture,
     normal_moments,
@@ -243,11 +243,11 @@ def weigh_shapes(
     weights, joint = field.first_shape_weights, replace(settings, conditional_fraction=0.0)
     clean, levels, noise = draw_batches(rows, schedule, joint, generator, n_batches)
     clean, levels = without_gaps(clean, levels)
-    slopes = []
+    weight, slopes = level_weight(schedule, levels), []
     for k in (0, 1):
         with torch.no_grad():
             weights.fill_(k)
-        loss = denoising_loss(field, clean, levels, noise)
+        loss = denoising_loss(field, clean, levels, noise, weight)
         (slope,) = torch.autograd.grad(loss, field.gradient_network.bias)
         slopes.append(slope[field.shape_outputs])
     with torch.no_grad():
@@ -269,13 +269,14 @@ def fit_gradient(
     levels = shared_levels(schedule, len(validation), generator).squeeze(1)
     noise = torch.randn(validation.shape, generator=generator, device=generator.device)
     judged, judged_levels = without_gaps(validation.unsqueeze(1), levels.unsqueeze(1))
+    weight = level_weight(schedule, judged_levels)
     batches = Batches(field, rows, schedule, settings, generator)
 
     @torch.no_grad()
     def evaluate(network: nn.Module) -> dict[str, float]:
         with swapped(field, "gradient_network", network):
             log_density = integral.log_density(field, validation, schedule)
-            held_out = denoising_loss(field, judged, judged_levels, noise.unsqueeze(1))
+            held_out = denoising_loss(field, judged, judged_levels, noise.unsqueeze(1), weight)
         return {
             "score": float(log_density.mean() + log_measure),
             "validation_loss": float(held_out),

@@ -11,7 +11,13 @@ from skbellman.fields.base import is_seen
 from skbellman.schedule import NoiseSchedule
 
 
-def denoising_loss(field: DensityField, clean: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
+def denoising_loss(
+    field: DensityField,
+    clean: Tensor,
+    sigma: Tensor,
+    noise: Tensor,
+    weight: Tensor | None = None,
+) -> Tensor:
     r"""Denoising form of gradient matching: its minimiser is h = grad log p_sigma.
 
     .. math:: E\,(1 + \sigma^2)\,|\sigma h(y + \sigma n, \sigma) + n|^2, \qquad y \sim p,\; n \sim N(0, I),
@@ -29,13 +35,19 @@ def denoising_loss(field: DensityField, clean: Tensor, sigma: Tensor, noise: Ten
         Levels; inf for an unseen column.
     noise : tensor of shape (..., n, D)
         Standard normal n.
+    weight : tensor of shape (..., 1 or n, D), optional
+        In place of 1 + sigma^2, see `level_weight`.
 
     Returns
     -------
     tensor of shape ()
     """  # noqa: E501 - one formula
     noisy, finite = with_noise(clean, sigma, noise)
-    return _weighted_mean(finite * field.log_gradient(noisy, sigma) + noise, sigma)
+    error = finite * field.log_gradient(noisy, sigma) + noise
+    seen = is_seen(sigma)
+    squares = torch.where(seen, error.square(), 0.0)
+    weighted = ((1 + finite.square() if weight is None else weight) * squares).sum((-1, -2))
+    return (weighted / seen.expand_as(squares).sum((-1, -2)).clamp(min=1)).mean()
 
 
 def with_noise(clean: Tensor, sigma: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -45,13 +57,10 @@ def with_noise(clean: Tensor, sigma: Tensor, noise: Tensor) -> tuple[Tensor, Ten
     return torch.where(seen, clean + finite * noise, 0.0), finite
 
 
-def averaged_noise(noisy: Tensor, sigma: Tensor, own: Tensor) -> Tensor:
-    r"""Return the noise that is expected in a row, were it one of the batch's own rows.
+def shares_of_own(noisy: Tensor, sigma: Tensor, own: Tensor) -> Tensor:
+    r"""Return how probable each of the batch's own rows is as the clean row of a noisy one.
 
-    .. math:: \bar n = \frac{x - \sum_i w_i y_i}{\sigma}, \qquad w_i \propto N(x; y_i, \sigma^2)
-
-    In place of the noise that was added, it has the same mean given x, as rows tend to all of the
-    table, and less variance (stable target field, arXiv 2302.00670).
+    .. math:: w_i \propto N(x; y_i, \sigma^2)
 
     Parameters
     ----------
@@ -64,7 +73,7 @@ def averaged_noise(noisy: Tensor, sigma: Tensor, own: Tensor) -> Tensor:
 
     Returns
     -------
-    tensor of shape (n_batches, n_groups, n, D)
+    tensor of shape (n_batches, n_groups n, m)
     """
     seen = is_seen(sigma)
     lacks = torch.isnan(own)
@@ -75,8 +84,24 @@ def averaged_noise(noisy: Tensor, sigma: Tensor, own: Tensor) -> Tensor:
     if bool(lacks.any()):
         asked = (precision > 0).to(y) @ lacks.to(y).mT > 0
         logs = torch.where(asked, -torch.inf, logs)
-    mean = (logs.softmax(-1) @ y).view_as(noisy)
-    return torch.where(seen, (noisy - mean) / sigma, 0.0)
+    return logs.softmax(-1)
+
+
+def averaged_noise(noisy: Tensor, sigma: Tensor, own: Tensor, shares: Tensor) -> Tensor:
+    r"""Return the noise that is expected in a row, were it one of the batch's own rows.
+
+    .. math:: \bar n = \frac{x - \sum_i w_i y_i}{\sigma}
+
+    In place of the noise that was added, it has the same mean given x, as rows tend to all of the
+    table, and less variance (stable target field, arXiv 2302.00670). Parameters are as for
+    `shares_of_own`, which returns the w.
+
+    Returns
+    -------
+    tensor of shape (n_batches, n_groups, n, D)
+    """
+    mean = (shares @ own.nan_to_num(0.0)).view_as(noisy)
+    return torch.where(is_seen(sigma), (noisy - mean) / sigma, 0.0)
 
 
 def taught_noise(teacher: DensityField, noisy: Tensor, sigma: Tensor) -> Tensor:
@@ -88,15 +113,6 @@ def taught_noise(teacher: DensityField, noisy: Tensor, sigma: Tensor) -> Tensor:
     """
     seen = is_seen(sigma)
     return torch.where(seen, -sigma * teacher.log_gradient(noisy, sigma), 0.0)
-
-
-def _weighted_mean(error: Tensor, sigma: Tensor) -> Tensor:
-    """Return the mean of (1 + sigma^2) error^2 over the columns that are seen."""
-    seen = is_seen(sigma)
-    finite = torch.where(seen, sigma, 0.0)
-    squares = torch.where(seen, error.square(), 0.0)
-    weighted = ((1 + finite.square()) * squares).sum((-1, -2))
-    return (weighted / seen.expand_as(squares).sum((-1, -2)).clamp(min=1)).mean()
 
 
 def regression_loss(field: NeuralField, x: Tensor, sigma: Tensor, log_ratio: Tensor) -> Tensor:
@@ -124,16 +140,33 @@ def shared_levels(
 ) -> Tensor:
     r"""Draw one level for all columns per group of rows, stratified: (*batches, n_groups, 1, D).
 
-    :math:`q = \sigma / \sqrt{1 + \sigma^2}` is log-uniform, so that the density of log sigma is
-    proportional to :math:`1 / (1 + \sigma^2)`. With that factor the `denoising_loss` is, level by
-    level, the error of the log-density; high levels, where every table is a Gaussian, are seldom drawn.
-    """  # noqa: E501 - one formula
+    In every other group :math:`\sigma` is log-uniform, so that high levels, at which it is decided
+    which category a row will have, are learned. In the others
+    :math:`q = \sigma / \sqrt{1 + \sigma^2}` is: the density of log sigma is proportional to
+    :math:`1 / (1 + \sigma^2)` then, as the log-density weighs errors. See `level_weight`.
+    """
     device, floor, ceiling = generator.device, schedule(0.0), schedule(1.0)
     jitter = torch.rand(*batches, n_groups, 1, generator=generator, device=device)
-    t = (torch.arange(n_groups, device=device).unsqueeze(-1) + jitter).to(floor) / n_groups
-    lowest, highest = floor / (1 + floor**2).sqrt(), ceiling / (1 + ceiling**2).sqrt()
-    q = lowest ** (1 - t) * highest**t
-    return (q / ((1 - q) * (1 + q)).sqrt()).unsqueeze(-2)
+    groups = torch.arange(n_groups, device=device).unsqueeze(-1)
+    t = (groups + jitter).to(floor) / n_groups
+    q = _q(floor) ** (1 - t) * _q(ceiling) ** t
+    by_q = q / ((1 - q) * (1 + q)).sqrt()
+    return torch.where(groups % 2 == 0, schedule(t.squeeze(-1)), by_q).unsqueeze(-2)
+
+
+def level_weight(schedule: NoiseSchedule, sigma: Tensor) -> Tensor:
+    r"""Return what makes squared errors of noise, at `shared_levels`, errors of the log-density.
+
+    It is 1 over the density of log sigma, up to a constant: :math:`1 + \sigma^2`, were all levels
+    drawn by q. Levels that are not finite have 0.
+    """
+    floor, ceiling = schedule(0.0), schedule(1.0)
+    ratio = (_q(ceiling) / _q(floor)).log() / (ceiling / floor).log()
+    return torch.where(is_seen(sigma), 2 / (ratio + 1 / (1 + sigma.square())), 0.0)
+
+
+def _q(sigma: Tensor) -> Tensor:
+    return sigma / (1 + sigma.square()).sqrt()
 
 
 def antithetic_noise(like: Tensor, generator: torch.Generator) -> Tensor:

@@ -46,7 +46,6 @@ def read_rows(
         values, at = encoder.read(some), place[part]
         matrix, log_measure = encoder.spread(values, n_draws, rng)
         judges.put(at, matrix[0], log_measure[0], rng)
-        encoder.veil_atoms(values, matrix, rng, at < WHOLE_ROWS)
         draws[:, at[at >= 0]] = matrix[:, at >= 0]
 
     def tensor(values: np.ndarray) -> Tensor:
@@ -85,7 +84,7 @@ def _held_together(
 
 
 def _n_draws(encoder: TableEncoder, n_rows: int) -> int:
-    if not (encoder.has_grid() or encoder.has_atoms()):
+    if not encoder.has_cells():
         return 1
     return max(min(_GRID_DRAWS, _SPREAD_ROWS // n_rows), 1)
 

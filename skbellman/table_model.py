@@ -157,6 +157,6 @@ class TableCells:
         yield self.model.encoder.encode_nodes(self.values, self.held)
 
     def _fine(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        n_places = _FINE if self.model.encoder.has_grid() else 1
+        n_places = _FINE if self.model.encoder.has_cells() else 1
         for matrix, log_measure in self.model.encoder.encode_cells(self.values, n_places):
             yield matrix, np.arange(len(matrix)), log_measure - math.log(n_places)

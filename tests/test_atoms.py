@@ -9,8 +9,8 @@ from scipy.stats import norm
 
 from skbellman import BellmanDiffusionDensity
 from skbellman.tables import TableEncoder
-from skbellman.tables.columns import AtomColumn, NumericColumn
-from skbellman.tables.columns.choose import find_atoms
+from skbellman.tables.columns import NumericColumn, RankedColumn
+from skbellman.tables.columns.choose import Numbers, column_of_numbers
 
 RNG = np.random.default_rng(0)
 N = 2000
@@ -37,21 +37,34 @@ def density():
 
 
 @pytest.mark.parametrize(
-    ("values", "atoms"),
+    ("values", "repeated"),
     [
         (np.append(np.zeros(45), RNG.random(55)), [0.0]),
         (np.concatenate([np.zeros(30), np.full(20, 5.0), RNG.random(50)]), [0.0, 5.0]),
+        (np.append(np.zeros(3), RNG.random(97)), [0.0]),
+        (np.append(np.zeros(2), RNG.random(98)), []),
         (RNG.normal(size=200), []),
-        (RNG.poisson(3, 500).astype(float), []),  # often, but no more than the values beside
-        (np.append(RNG.integers(20, 60, 300), np.full(200, 40)).astype(float), [40.0]),
-        (np.repeat([0.0, 1.0], [10, 90]), [0.0, 1.0]),
-        (np.repeat([0.0, 1.0, 2.0], [90, 2, 8]), [0.0, 1.0, 2.0]),  # one value would be left
-        (np.append(np.zeros(4), RNG.random(96)), []),  # a share of 4%
     ],
 )
-def test_atoms_are_the_values_that_stand_out(values, atoms):
-    np.testing.assert_array_equal(find_atoms(values, 0.05), atoms)
-    assert not len(find_atoms(values, 1.0))
+def test_values_of_three_rows_repeat(values, repeated):
+    np.testing.assert_array_equal(Numbers(values, 1e-16).repeated, repeated)
+    assert not len(Numbers(values, 1e-16, atom_share=1.0).repeated)
+    assert type(column_of_numbers(Numbers(values, 1e-16))) is (
+        RankedColumn if repeated else NumericColumn
+    )
+
+
+def test_copies_of_rows_do_not_make_atoms():
+    table = pd.DataFrame(RNG.normal(size=(200, 2)), columns=["x", "y"])
+    table.loc[:60, "y"] = 0.0
+    for copied in (
+        table.sample(400, replace=True, random_state=0),
+        table.loc[table.index.repeat(4)],
+        table.loc[table.index.repeat(4)].to_numpy(),
+    ):
+        x, y = TableEncoder().fit(copied).columns_
+        assert type(x) is NumericColumn
+        assert y.repeated.tolist() == [0.0]
 
 
 @pytest.mark.parametrize("few", [[1 / 3, 2 / 7, 0.1234567, 8.1], [-1e6, -5.0, -0.01, 33.0]])
@@ -67,30 +80,23 @@ def test_a_few_values_on_no_grid_are_all_atoms(few):
 
 
 def test_the_share_is_adjustable_and_tells_numbers_from_atoms():
-    gain = TABLE[["gain"]]
-    columns = [TableEncoder(atom_share=s).fit(gain).columns_[0] for s in (0.05, 0.2, 1.0)]
-    assert [type(c) for c in columns] == [AtomColumn, AtomColumn, NumericColumn]
-    assert [c.atoms.tolist() for c in columns[:2]] == [[0.0, 7.0], [0.0]]
+    rows = pd.DataFrame({"gain": np.append(TABLE.gain, [2.5, 2.5])})
+    columns = [TableEncoder(atom_share=s).fit(rows).columns_[0] for s in ("auto", 0.2, 1.0)]
+    assert [type(c) for c in columns] == [RankedColumn, RankedColumn, NumericColumn]
+    assert [c.repeated.tolist() for c in columns[:2]] == [[0.0, 7.0], [0.0]]
 
 
-def test_coordinates_round_trip_and_hide_the_number_where_an_atom_holds():
+def test_coordinates_round_trip_and_have_the_room_of_each_atom():
     encoder = TableEncoder().fit(TABLE)
     values = encoder.read(TABLE)
-    (matrix, log_measure), *_ = encoder.encode_cells(values, 1)
-    atom = TABLE.gain.isin([0.0, 7.0]).to_numpy()
-    np.testing.assert_array_equal(np.isnan(matrix[:, 0]), atom)
-    assert not np.isnan(matrix[:, 1:]).any()
+    draws, log_measure = encoder.spread(values, 4, RNG)
     assert np.isfinite(log_measure).all()
-    decoded = encoder.restore(encoder.decode(np.nan_to_num(matrix)))
-    pd.testing.assert_frame_equal(decoded, TABLE)
-    draws, _ = encoder.spread(values, 4, RNG)
-    np.testing.assert_array_equal(np.isnan(draws[:, :, 0]), np.tile(atom, (4, 1)))
-    encoder.veil_atoms(values, draws, RNG)
-    assert np.isfinite(draws[0]).all()
-    hidden = np.isnan(draws[1:, :, 0])
-    for rows in (atom, ~atom):  # as often in rows with an atom as in others
-        assert hidden[:, rows].mean() == pytest.approx(0.5, abs=0.05)
-    assert np.nanstd(draws[:, atom, 0]) == pytest.approx(1, abs=0.1)
+    for matrix in draws:
+        pd.testing.assert_frame_equal(encoder.restore(encoder.decode(matrix)), TABLE)
+    z = draws[0, :, 0]
+    assert abs(z.mean()) < 0.05
+    assert z.std() == pytest.approx(1, abs=0.05)
+    assert np.ptp(norm.cdf(z[ZERO])) == pytest.approx(ZERO.mean(), abs=0.01)
 
 
 def test_atoms_have_a_probability_and_the_rest_a_density(density):

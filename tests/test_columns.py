@@ -15,7 +15,7 @@ from skbellman.tables.columns import (
     CountedColumn,
     LevelsOnALine,
     NumericColumn,
-    TalliedColumn,
+    RankedColumn,
 )
 from skbellman.tables.columns.base import DividedColumn
 from skbellman.tables.columns.choose import Numbers, column_of_numbers
@@ -34,12 +34,15 @@ HALVES = RNG.poisson(1.5, N) / 2
 WORDS = RNG.choice(np.array(["a", "b", "c", "d"], dtype=object), N)
 ATOM = np.where(RNG.random(N) < 0.4, 0.0, POSITIVE)
 ATOM_ON_GRID = np.where(RNG.random(N) < 0.4, 0.0, PRICES)
-ATOM_BESIDE_HOURS = np.where(RNG.random(N) < 0.4, 0.0, HOURS)
 FEW = RNG.choice([1 / 3, 2 / 7, 0.1234567, 8.1], N)
 
 
 def numbers(values, share=0.05):
     return NumericColumn(values, share < 1, EPS)
+
+
+def ranked(values):
+    return RankedColumn(values, Numbers(values, EPS).repeated, EPS)
 
 
 # An example of each kind, and the values that it was fitted to.
@@ -50,15 +53,14 @@ EXAMPLES: dict[str, tuple[Column, np.ndarray]] = {
     # So heavy that draws would pass the bounds of the dtype, which are no ends of the rows.
     "bounded": (NumericColumn(HEAVY, True, EPS, (-200.0, 200.0)), HEAVY),
     "on a grid": (numbers(PRICES), PRICES),
-    "tallied": (TalliedColumn(HOURS, EPS), HOURS),
+    "ranked": (ranked(HOURS), HOURS),
+    "ranked, with a density": (ranked(ATOM), ATOM),
+    "ranked, on a long grid": (ranked(ATOM_ON_GRID), ATOM_ON_GRID),
     "counted": (CountedColumn(HALVES, 0.5), HALVES),
     "levels on a line": (LevelsOnALine(HALVES, 0.5), HALVES),
     "category": (CategoricalColumn(np.array(list("abcd"), dtype=object)), WORDS),
     "constant": (CategoricalColumn(np.array([7.0])), np.full(N, 7.0)),
-    "atom": (AtomColumn(np.zeros(1), numbers(POSITIVE)), ATOM),
-    "atom on a grid": (AtomColumn(np.zeros(1), numbers(PRICES)), ATOM_ON_GRID),
-    "atom beside tallied": (AtomColumn(np.zeros(1), TalliedColumn(HOURS, EPS)), ATOM_BESIDE_HOURS),
-    "atoms alone": (AtomColumn(np.unique(FEW), None), FEW),
+    "atoms": (AtomColumn(np.unique(FEW)), FEW),
 }
 MEASURES = {
     "smooth": Lebesgue(),
@@ -66,15 +68,14 @@ MEASURES = {
     "straight": Lebesgue(),
     "bounded": Lebesgue(),
     "on a grid": Grid(0.0, 0.05),
-    "tallied": Grid(0.0, 1.0),
+    "ranked": Grid(0.0, 1.0),
+    "ranked, with a density": AtomsBeside((0.0,), Lebesgue()),
+    "ranked, on a long grid": Grid(0.0, 0.05),
     "counted": Grid(5.0, 0.5),
     "levels on a line": Grid(0.0, 0.5),
     "category": Levels(("a", "b", "c", "d")),
     "constant": Levels((7.0,)),
-    "atom": AtomsBeside((0.0,), Lebesgue()),
-    "atom on a grid": AtomsBeside((0.0,), Grid(0.0, 0.05)),
-    "atom beside tallied": AtomsBeside((0.0,), Grid(0.0, 1.0)),
-    "atoms alone": Levels(tuple(sorted({1 / 3, 2 / 7, 0.1234567, 8.1}))),
+    "atoms": Levels(tuple(sorted({1 / 3, 2 / 7, 0.1234567, 8.1}))),
 }
 
 
@@ -136,14 +137,20 @@ def test_the_log_measure_of_a_number_is_the_log_jacobian(column, values):
     for part, v in zip(column.parts, column.divide(values), strict=True):
         if not part.holds_numbers:
             continue
-        v = v[~np.isnan(v)]
-        inner = v[(v > np.quantile(v, 0.1)) & (v < np.quantile(v, 0.9))] + 0.1 * getattr(
-            part, "step", 0.0
-        )  # on a grid, not where slopes change
-        step = 1e-6 * v.std()
-        (right, left) = (part.encode(inner + side * step)[0][:, 0] for side in (1, -1))
-        slope = (right - left) / (2 * step)
-        np.testing.assert_allclose(np.log(slope), part.encode(inner)[1], atol=1e-3)
+        inner = v[(v >= np.quantile(v, 0.1)) & (v <= np.quantile(v, 0.9))]
+        # Within the cell of a value, where it stands for one; else from value to value.
+        cell = np.full(len(inner), part.has_cells)
+        if part.has_cells and not part.measure.step:
+            cell &= np.isin(inner, part.drawn_exactly)
+        place, unit = RNG.uniform(0.2, 0.8, len(inner)), part.measure.step or 1.0
+        u = np.where(cell, 1e-6, 0.0)
+        dx = np.where(cell, 0.0, 1e-7 * v.std())
+        ends = [part.encode(inner + s * dx, place + s * u)[0][:, 0] for s in (1, -1)]
+        slope = (ends[0] - ends[1]) / (2 * np.where(cell, u * unit, dx))
+        found = part.encode(inner, place)[1]
+        np.testing.assert_allclose(np.median(np.abs(np.log(slope) - found)), 0.0, atol=1e-4)
+        # But where the slope changes between the two.
+        assert (np.abs(np.log(slope) - found) < 1e-3).mean() > 0.95
 
 
 def test_the_log_measure_of_a_level_makes_its_peak_a_probability(column, values):
@@ -187,10 +194,11 @@ def test_draws_are_values_that_the_column_can_take(column, values):
         assert np.isin(column.drawn_exactly, values).any()
     for part in column.parts:
         if part.holds_numbers:
-            low, high = part.drawn_within
+            line = getattr(part, "smooth", part)
+            low, high = line.drawn_within
             of_part = part.decode(3 * RNG.standard_normal((400, 1)))
             assert ((of_part >= low) & (of_part <= high)).all()
-            n_steps = (of_part - part.low) / part.step if part.is_on_grid else np.zeros(1)
+            n_steps = (of_part - line.low) / line.step if line.step else np.zeros(1)
             np.testing.assert_allclose(n_steps, np.rint(n_steps), atol=1e-6)
 
 
@@ -227,11 +235,12 @@ def test_divided_values_are_joined_again(column, values):
     assert not np.all([is_missing(v) for v in divided], axis=0).any()
 
 
-def test_values_are_spread_within_their_step(column, values):
-    np.testing.assert_array_equal(column.spread(values, 0.5), values)
-    moved = column.spread(values, 0.9) != values
-    assert moved.any() == column.is_on_grid
-    assert not moved[np.isin(values, column.atoms)].any()
+def test_values_are_spread_within_their_cells(column, values):
+    moved = (column.encode(values, 0.9)[0] != column.encode(values)[0]).any(1)
+    assert moved.any() == column.has_cells
+    if column.has_cells:
+        back = column.decode(column.encode(values, 0.9)[0])
+        np.testing.assert_allclose(back, values, rtol=1e-9)
 
 
 def test_one_node_is_the_value_and_its_log_measure(column, values):
@@ -247,13 +256,16 @@ def test_a_number_is_asked_all_over_its_step_and_a_level_all_over_its_peak(colum
         nodes = part.nodes(v, 8)
         seen = ~is_missing(v)
         z, log_measure = nodes.z[:, seen], nodes.log_measure[:, seen]
-        if part.holds_numbers and part.is_on_grid:
-            ends = [part.encode(part.spread(v[seen], end))[0] for end in (0.0, 1.0)]
+        if part.holds_numbers and part.has_cells:
+            ends = [part.encode(v[seen], end)[0] for end in (0.0, 1.0)]
             assert ((z >= ends[0]) & (z <= ends[1])).all()
-            # The integral over the step, of a density of 1 of the coordinates; not at the ends.
-            mass = np.exp(log_measure).sum(0)[:, 0] * part.step
-            inner = np.abs(z[0, :, 0]) < 1
-            np.testing.assert_allclose(mass[inner], (ends[1] - ends[0])[inner, 0], rtol=0.02)
+            # The integral over the cell, of a density of 1 of the coordinates; not at the ends.
+            mass = np.exp(log_measure).sum(0)[:, 0] * (part.measure.step or 1.0)
+            inner = (np.abs(ends[0][:, 0]) < 2) & (np.abs(ends[1][:, 0]) < 2)
+            inner &= ends[1][:, 0] > ends[0][:, 0]
+            room = (ends[1] - ends[0])[inner, 0]
+            # But where the slope changes within a cell.
+            assert (np.abs(mass[inner] / room - 1) < 0.02).mean() > 0.99
         if part.corners is not None:
             off = (z - part.encode(v[seen])[0]) / part.floor
             density = np.exp(-0.5 * off**2 + log_measure)
@@ -279,8 +291,9 @@ def test_the_measure_says_what_scores_are_densities_of(name, column):
         (RNG.choice([0.0, 1.0], 50), AtomColumn),
         (FEW, AtomColumn),
         (HALVES, CountedColumn),
-        (HOURS, TalliedColumn),
-        (ATOM, AtomColumn),
+        (HOURS, RankedColumn),
+        (ATOM, RankedColumn),
+        (ATOM_ON_GRID, RankedColumn),
         (SMOOTH, NumericColumn),
         (PRICES, NumericColumn),
     ],

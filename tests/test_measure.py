@@ -9,7 +9,7 @@ import pytest
 from skbellman import BellmanDiffusionDensity
 from skbellman.tables import TableEncoder
 from skbellman.tables.collinearity import collinear
-from skbellman.tables.columns import NumericColumn, TalliedColumn
+from skbellman.tables.columns import NumericColumn, RankedColumn
 from skbellman.tables.grids import grid_step
 
 EPS = np.finfo(float).eps
@@ -132,16 +132,22 @@ def test_coordinates_do_not_depend_on_the_scale(name, scale):
     np.testing.assert_allclose(other.decode(z_scaled), one.decode(z) * scale, rtol=1e-9)
 
 
-@pytest.mark.parametrize("kind", [NumericColumn, TalliedColumn])
+@pytest.mark.parametrize("kind", [NumericColumn, RankedColumn])
 def test_the_log_measure_is_the_slope_up_to_the_ends(kind):
     values = rows("forty integers").astype(float)
-    column = TalliedColumn(values, EPS) if kind is TalliedColumn else NumericColumn(values, 1, EPS)
-    assert column.ends.low.at == -0.5
-    assert column.ends.high.at == -40.5
-    x = np.append(np.linspace(-0.48, 0.48, 40), np.linspace(39.52, 40.48, 40))
+    if kind is RankedColumn:
+        column = RankedColumn(values, np.unique(values), EPS)
+        ends = column.smooth.ends
+    else:
+        column = NumericColumn(values, True, EPS)
+        ends = column.ends
+    assert ends.low.at == -0.5
+    assert ends.high.at == -40.5
+    x, place = np.repeat([0.0, 40.0], 40), np.tile(np.linspace(0.02, 0.98, 40), 2)
     step = 1e-6
-    slope = (column.encode(x + step)[0] - column.encode(x - step)[0])[:, 0] / (2 * step)
-    np.testing.assert_allclose(np.log(slope), column.encode(x)[1], atol=1e-3)
+    moved = [column.encode(x, place + side * step)[0] for side in (1, -1)]
+    slope = (moved[0] - moved[1])[:, 0] / (2 * step)
+    np.testing.assert_allclose(np.log(slope), column.encode(x, place)[1], atol=1e-3)
     assert set(column.decode(np.linspace(-4, 4, 4001)[:, None])) == set(range(41))
     assert set(column.decode(np.array([[-60.0], [60.0]]))) <= set(range(41))
 

@@ -68,6 +68,11 @@ class LevelGroups(nn.Module):
         grouped = list(_grouped(points))
         self.groups = nn.ModuleList(map(_LevelGroup, grouped))
         self.sizes = [sum(map(len, group)) for group in grouped]
+        widths = [of_one.shape[1] for of_one in points]
+        starts = [sum(widths[:k]) for k in range(len(widths))]
+        of_levels = [[start] * len(of_one) for start, of_one in zip(starts, points, strict=True)]
+        self.first: Tensor
+        self.register_buffer("first", torch.tensor(sum(of_levels, []), dtype=torch.long))
 
     def expected_change(self, log_posteriors: Tensor, tilts: Tensor) -> Tensor:
         """Return by how much tilts of log-probabilities move the mean points, (..., n, d).
@@ -77,6 +82,22 @@ class LevelGroups(nn.Module):
         pairs = zip(log_posteriors.split(self.sizes, -1), tilts.split(self.sizes, -1), strict=True)
         parts = [group(*pair) for group, pair in zip(self.groups, pairs, strict=True)]
         return torch.cat(parts, -1)
+
+    def of_levels(self, of_coordinates: Tensor) -> Tensor:
+        """Return for each level what the first coordinate of its category has, (..., K)."""
+        return of_coordinates[..., self.first]
+
+    def log_probabilities(self, logits: Tensor) -> Tensor:
+        """Return the logarithm of a softmax in each category, (..., n, K)."""
+        parts = zip(self.groups, logits.split(self.sizes, -1), strict=True)
+        return torch.cat([logits[..., :0], *(group.log_softmax(part) for group, part in parts)], -1)
+
+    def one_hot(self, coordinates: Tensor) -> Tensor:
+        """Return 1 for the level nearest to each category's coordinates, else 0: (..., n, K)."""
+        split = coordinates.split([group.points.shape[1] for group in self.groups], -1)
+        parts = zip(self.groups, split, strict=True)
+        found = (group.one_hot(part) for group, part in parts)
+        return torch.cat([coordinates[..., :0], *found], -1)
 
 
 class _LevelGroup(nn.Module):
@@ -94,16 +115,24 @@ class _LevelGroup(nn.Module):
         self.register_buffer("category", self.member.argmax(-1))
 
     def forward(self, log_posteriors: Tensor, tilts: Tensor) -> Tensor:
-        change = self._softmax(log_posteriors + tilts) - log_posteriors.exp()
+        change = self.log_softmax(log_posteriors + tilts).exp() - log_posteriors.exp()
         return change @ self.points
 
-    def _softmax(self, logits: Tensor) -> Tensor:
-        """Return probabilities that sum to 1 in each category."""
+    def log_softmax(self, logits: Tensor) -> Tensor:
+        """Return logarithms of probabilities that sum to 1 in each category."""
+        shifted = logits - self._highest(logits) @ self.member.T
+        return shifted - (shifted.exp() @ self.member).log() @ self.member.T
+
+    def one_hot(self, coordinates: Tensor) -> Tensor:
+        """Return 1 for the level nearest to the coordinates of each category, else 0."""
+        nearness = coordinates @ self.points.T - 0.5 * self.points.square().sum(-1)
+        return (nearness >= self._highest(nearness) @ self.member.T).to(nearness)
+
+    def _highest(self, logits: Tensor) -> Tensor:
+        """Return the highest of each category, without its gradient."""
         lowest = logits.new_full((*logits.shape[:-1], self.member.shape[1]), -torch.inf)
         places = self.category.expand_as(logits)
-        top = lowest.scatter_reduce(-1, places, logits.detach(), "amax")
-        share = (logits - top @ self.member.T).exp()
-        return share / (share @ self.member @ self.member.T)
+        return lowest.scatter_reduce(-1, places, logits.detach(), "amax")
 
 
 def _grouped(points: Sequence[Tensor], most_levels: int = 256) -> Iterator[list[Tensor]]:

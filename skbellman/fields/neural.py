@@ -101,6 +101,8 @@ class NeuralField(DensityField):
 
     Attributes
     ----------
+    pieces : list of int
+        The first coordinate of each number and each category.
     scalar_learner : Learner or None
         What learns the scalar network when it is first asked; None where it is as it shall be.
     scalar_error : float
@@ -124,8 +126,8 @@ class NeuralField(DensityField):
         widths = [c.points.shape[1] for c in reference.corners]
         # A number or category has one level, of all its coordinates: shown once.
         first = accumulate(widths[:-1], initial=self.n_numbers) if widths else ()
-        self._pieces = [*range(self.n_numbers), *first]
-        n_inputs = self.n_numbers + n_columns + n_level_features(len(self._pieces))
+        self.pieces = [*range(self.n_numbers), *first]
+        n_inputs = self.n_numbers + n_columns + n_level_features(len(self.pieces))
         self.evidence = evidence or _no_evidence(reference)
         self.shapes = shapes
         self.level_groups = LevelGroups([c.points for c in reference.corners])
@@ -163,7 +165,7 @@ class NeuralField(DensityField):
         """Return all that does not depend on the gradient network's weights."""
         h0, log_posteriors = self.reference.gradient_and_posteriors(x, sigma)
         of_numbers, of_categories = self._split(sigma)
-        alone = is_seen(sigma[..., self._pieces]).sum(-1, keepdim=True) == 1
+        alone = is_seen(sigma[..., self.pieces]).sum(-1, keepdim=True) == 1
         none = x[..., :0]
         return Prepared(
             features=self._features(x, sigma, h0),
@@ -198,15 +200,24 @@ class NeuralField(DensityField):
 
     def residual(self, prepared: Prepared, outputs: Tensor) -> Tensor:
         """Return h - h_0, (..., n, D), of what the gradient network answers."""
+        numbers, tilts = self.answers(prepared, outputs)
+        if not self.level_groups.n_levels:
+            return numbers
+        moved = self.level_groups.expected_change(prepared.log_posteriors, tilts)
+        return torch.cat([numbers, moved * prepared.pull], -1)
+
+    def answers(self, prepared: Prepared, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return h - h_0 of the numbers, (..., n, P), and the tilts of all levels, (..., n, K).
+
+        A tilt is added to the log-probability of a level that the reference has.
+        """
         own, of_shapes, of_levels, of_sources = outputs.split(self.n_outputs, -1)
         numbers = own * prepared.scale
         if self.shapes is not None:
             numbers = numbers + of_shapes * prepared.shapes
         if not self.level_groups.n_levels:
-            return numbers
-        tilts = of_levels + self.evidence.weighted(prepared.evidence, of_sources)
-        moved = self.level_groups.expected_change(prepared.log_posteriors, tilts)
-        return torch.cat([numbers, moved * prepared.pull], -1)
+            return numbers, of_levels
+        return numbers, of_levels + self.evidence.weighted(prepared.evidence, of_sources)
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the part of numbers and that of categories."""
@@ -246,7 +257,7 @@ class NeuralField(DensityField):
         scaled_x = torch.where(seen, x / (1 + finite.square()).sqrt(), 0.0)[..., : self.n_numbers]
         scaled_h0 = (finite * h0)[..., : self.n_numbers]
         expected = torch.where(seen, x + finite.square() * h0, 0.0)[..., self.n_numbers :]
-        levels = level_features(sigma[..., self._pieces], seen[..., self._pieces])
+        levels = level_features(sigma[..., self.pieces], seen[..., self.pieces])
         levels = levels.expand(*x.shape[:-1], -1)
         return torch.cat([scaled_x, scaled_h0, expected, levels], -1)
 

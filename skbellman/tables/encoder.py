@@ -17,6 +17,7 @@ from skbellman.state import renewed
 from skbellman.tables.collinearity import dependent_columns
 from skbellman.tables.columns.base import Codes, Column, Coordinates, LogMeasure, Values
 from skbellman.tables.containers import Container, container_of
+from skbellman.tables.distinct import are_first
 from skbellman.tables.declared import declared_categories
 from skbellman.tables.gaps import Gaps, evenly
 from skbellman.tables.kinds import Cells, is_missing
@@ -51,11 +52,11 @@ class TableEncoder(BaseEstimator):
         Whether numeric columns on a grid (integers, prices) are recognised. They are fitted
         spread uniformly over a step, or value by value where there are up to 24, and sampled on
         the grid; an integer's score is a log-probability per unit.
-    atom_share : float, default=0.05
-        Of a numeric column that a value must hold to be an atom, with a probability in place of
-        a density (the zeros of a capital gain); it must also be there three times as often as the
-        values next to it. 1 for no atoms, and no values on a coarse grid that are modelled one by
-        one.
+    atom_share : float or "auto", default="auto"
+        Share of a numeric column's rows that a value must hold to have a probability in place of
+        a density (the zeros of a capital gain, payments of whole thousands). "auto" takes values
+        of at least three rows that are no copies of one another, and of 5%. Where such values
+        foretell rows no better than a smooth density, the column has none. 1 is for none at all.
 
     Attributes
     ----------
@@ -85,7 +86,7 @@ class TableEncoder(BaseEstimator):
         "max_categories": [Interval(Integral, 2, None, closed="left")],
         "handle_unknown": [StrOptions({"zero_density", "error"})],
         "dequantize": ["boolean"],
-        "atom_share": [Interval(Real, 0, 1, closed="right")],
+        "atom_share": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="right")],
     }
 
     def __init__(
@@ -94,7 +95,7 @@ class TableEncoder(BaseEstimator):
         max_categories: int = 100,
         handle_unknown: str = "zero_density",
         dequantize: bool = True,
-        atom_share: float = 0.05,
+        atom_share: float | str = "auto",
     ) -> None:
         self.categorical_features = categorical_features
         self.max_categories = max_categories
@@ -136,7 +137,11 @@ class TableEncoder(BaseEstimator):
     def _learn(self, X: Any) -> None:
         self.container_: Container = container_of(X)(X)
         learner = ColumnLearner(
-            self.container_, self.max_categories, self.dequantize, self.atom_share
+            self.container_,
+            self.max_categories,
+            self.dequantize,
+            self.atom_share,
+            are_first(self.container_, X),
         )
         fitted, values, missing = [], [], []
         for j, declared in enumerate(declared_categories(self.categorical_features, self.names)):
@@ -313,26 +318,6 @@ class TableEncoder(BaseEstimator):
         draws = list(self.layout_.encode_at(values, places))
         return np.stack([z for z, _ in draws]), np.stack([log for _, log in draws])
 
-    def veil_atoms(
-        self,
-        values: list[Values],
-        matrix: Coordinates,
-        rng: np.random.Generator,
-        whole: np.ndarray | bool = True,
-    ) -> None:
-        """Make coordinates, (n_times, n, n_dims), into what a density with atoms is learned from.
-
-        Where an atom holds, the number is unseen in a row that is scored, and any where one is
-        drawn: there it is filled with noise, independent of all else. Then it is hidden in half of
-        all rows but those of the first time that are to stay whole, (n,), whether or not an atom
-        holds in them: rows that are chosen by their atoms would teach another share of them.
-        """
-        for k, beside in self.layout_.numbers_beside_atoms(values):
-            matrix[:, beside, k] = rng.standard_normal((len(matrix), beside.sum()))
-            hidden = rng.random(matrix.shape[:2]) < 0.5
-            hidden[0] &= ~np.broadcast_to(whole, hidden[0].shape)
-            matrix[hidden, k] = np.nan
-
     def encode_cells(
         self, values: list[Values], n_places: int
     ) -> Iterator[tuple[Coordinates, LogMeasure]]:
@@ -393,13 +378,9 @@ class TableEncoder(BaseEstimator):
         """Return gaps, (n_rows, n_features), as often as in the fitted table, but where given."""
         return self.gaps.draw(n_rows, given, rng)
 
-    def has_grid(self) -> bool:
-        """Say whether any column lies on a grid."""
-        return self.layout_.is_on_grid
-
-    def has_atoms(self) -> bool:
-        """Say whether any column has atoms."""
-        return any(len(column.atoms) for column in self.columns_)
+    def has_cells(self) -> bool:
+        """Say whether values of any column stand for cells of its coordinate."""
+        return self.layout_.has_cells
 
     def _warn_of(self, dependent: list[int]) -> None:
         """Warn of columns that are linear functions of others."""

@@ -67,9 +67,9 @@ class Layout:
         return [piece.part for piece in self.pieces]
 
     @property
-    def is_on_grid(self) -> bool:
-        """Whether any column is."""
-        return any(part.is_on_grid for part in self.parts)
+    def has_cells(self) -> bool:
+        """Whether values of any column stand for cells."""
+        return any(part.has_cells for part in self.parts)
 
     def corners(self) -> list[np.ndarray]:
         """Return the points of each category that has coordinates, (K, its n_dims) each."""
@@ -85,34 +85,27 @@ class Layout:
         """Return which coordinates belong to the columns at these positions, (n_dims,)."""
         return np.isin(self.column_of, columns)
 
-    def numbers_beside_atoms(self, values: list[Values]) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield the coordinate of each number with atoms, and the rows in which an atom holds."""
-        for k, piece in enumerate(self.pieces[: self.n_numbers]):
-            atoms = self.columns[piece.column].atoms
-            if len(atoms):
-                yield k, np.isin(values[piece.column], atoms)
-
     def encode(
         self, values: list[Values], n_places: int
     ) -> Iterator[tuple[Coordinates, LogMeasure]]:
         """Iterate over coordinates and log-measures at places of each row's cell.
 
-        The places are spread evenly over the cell of the grid, its centre the first of them, and
-        the same for every row. Without a grid there is one.
+        The places are spread evenly over the cell, its centre the first of them, and the same for
+        every row. Without cells there is one.
         """
-        places = even_places(n_places if self.is_on_grid else 1, len(self.pieces))
+        places = even_places(n_places if self.has_cells else 1, len(self.pieces))
         return self.encode_at(values, places)
 
     def encode_at(
         self, values: list[Values], places: Iterable[np.ndarray]
     ) -> Iterator[tuple[Coordinates, LogMeasure]]:
-        """Encode values of columns, those on a grid moved to each place (or row to one)."""
+        """Encode values of columns at each place of their cells (or each row at one)."""
         parts = self._divided(values)
-        still = [None if part.is_on_grid else part.encode(v) for part, v in parts]
+        still = [None if part.has_cells else part.encode(v) for part, v in parts]
         for place in places:
             yield side_by_side(
                 [
-                    part.encode(part.spread(v, u)) if done is None else done
+                    part.encode(v, u) if done is None else done
                     for (part, v), u, done in zip(parts, place, still, strict=True)
                 ]
             )

@@ -32,7 +32,9 @@ class ColumnLearner:
         Of the table.
     max_categories : int
     dequantize : bool
-    atom_share : float
+    atom_share : float or "auto"
+    is_first : array of bool, shape (n,)
+        Which rows are no copy of a row before them.
     largest : float, default=1e306
         Of a column, so that a range and a step beyond an end are numbers.
     """
@@ -40,7 +42,8 @@ class ColumnLearner:
     container: Container
     max_categories: int
     dequantize: bool
-    atom_share: float
+    atom_share: Any
+    is_first: np.ndarray
     largest: float = 1e306
 
     def learn(self, X: Any, j: int, declared: bool | None) -> tuple[FittedColumn, np.ndarray]:
@@ -76,7 +79,9 @@ class ColumnLearner:
         numbers = values[present]
         self._check_magnitude(name, numbers)
         bounds = kind.number_bounds
-        looked_at = Numbers(numbers, kind.precision, bounds, self.dequantize, self.atom_share)
+        looked_at = Numbers(
+            numbers, kind.precision, bounds, self.dequantize, self.atom_share, self.is_first[present]
+        )
         column = column_of_numbers(looked_at)
         exact = exact_levels(column, kind, numbers, cells.values[present])
         return FittedColumn(name, j, kind, column, exact=exact), values

@@ -35,18 +35,20 @@ def straightened(
         return found
     rng = np.random.default_rng(0)
     shaped = [columns[j] for j in smooth]
-    spread = [c.spread(v, rng.random(len(v))) for c, v in zip(shaped, whole, strict=True)]
-    straight = [c.straight(v) for c, v in zip(shaped, spread, strict=True)]
+    places = [rng.random(len(v)) for v in whole]
+    straight = [c.straight(v, u) for c, v, u in zip(shaped, whole, places, strict=True)]
     order = rng.permutation(len(whole[0]))[:mixture_rows]
-    some = [v[order] for v in spread]
+    some = [(v[order], u[order]) for v, u in zip(whole, places, strict=True)]
     if _mixture_evidence(straight, some) > _mixture_evidence(shaped, some):
         for j, column in zip(smooth, straight, strict=True):
             found[j] = column
     return found
 
 
-def _mixture_evidence(columns: list[Column], values: list[Values]) -> float:
+def _mixture_evidence(
+    columns: list[Column], placed: list[tuple[Values, np.ndarray]]
+) -> float:
     """Return minus half the BIC of the best Gaussian mixture on the columns' coordinates."""
-    encoded = [c.encode(v) for c, v in zip(columns, values, strict=True)]
+    encoded = [c.encode(v, u) for c, (v, u) in zip(columns, placed, strict=True)]
     matrix, log_measure = side_by_side(encoded)
     return float(log_measure.sum() - 0.5 * best_mixture(matrix, seed=0).bic(matrix))

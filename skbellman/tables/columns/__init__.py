@@ -5,7 +5,7 @@ from skbellman.tables.columns.base import Column, Nodes
 from skbellman.tables.columns.categorical import CategoricalColumn
 from skbellman.tables.columns.counted import CountedColumn, LevelsOnALine
 from skbellman.tables.columns.numeric import NumericColumn
-from skbellman.tables.columns.tallied import TalliedColumn
+from skbellman.tables.columns.ranked import RankedColumn
 
 __all__ = [
     "AtomColumn",
@@ -15,5 +15,5 @@ __all__ = [
     "LevelsOnALine",
     "Nodes",
     "NumericColumn",
-    "TalliedColumn",
+    "RankedColumn",
 ]

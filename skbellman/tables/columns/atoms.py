@@ -1,4 +1,4 @@
-"""Numbers of which some values hold a share of the column each."""
+"""Numbers of which each value is an atom."""
 
 from __future__ import annotations
 
@@ -6,68 +6,42 @@ import numpy as np
 
 from skbellman.tables.columns.base import Codes, Column, DividedColumn, Values
 from skbellman.tables.columns.categorical import CategoricalColumn
-from skbellman.tables.columns.numeric import NumericColumn
-from skbellman.tables.measures import AtomsBeside, Levels, Reference
+from skbellman.tables.measures import Levels, Reference
 
 
 class AtomColumn(DividedColumn):
-    """A number with atoms: values that hold a share of the column each, and a density of the rest.
-
-    A category tells which atom holds, if any, and a number the value if none does; where an atom
-    holds, the number is not seen. So a row with an atom scores a probability, the others a density.
+    """A number that takes a few values on no grid, or two: each is a level of a category.
 
     Parameters
     ----------
     atoms : array of shape (n_atoms,)
-    rest : NumericColumn or None
-        Of the other values; None if there are none.
     """
 
     holds_numbers = True
 
-    def __init__(self, atoms: Values, rest: NumericColumn | None) -> None:
-        self.atoms, self.rest = atoms, rest
-        n_levels = len(atoms) + (rest is not None)
-        self.which = CategoricalColumn(np.arange(n_levels, dtype=np.float64))
-        self.n_dims = self.which.n_dims + (rest is not None)
-        self.is_on_grid = rest is not None and rest.is_on_grid
+    def __init__(self, atoms: Values) -> None:
+        self.atoms = atoms
+        self.which = CategoricalColumn(np.arange(len(atoms), dtype=np.float64))
+        self.n_dims = self.which.n_dims
 
     @property
     def measure(self) -> Reference:
-        atoms = tuple(self.atoms.tolist())
-        return Levels(atoms) if self.rest is None else AtomsBeside(atoms, self.rest.measure)
+        return Levels(tuple(self.atoms.tolist()))
 
     @property
-    def only_levels(self) -> Values | None:
-        return self.atoms if self.rest is None else None
-
-    @property
-    def drawn_exactly(self) -> Values:
+    def only_levels(self) -> Values:
         return self.atoms
 
     @property
     def parts(self) -> list[Column]:
-        return [self.which] if self.rest is None else [self.rest, self.which]
+        return [self.which]
 
     def divide(self, values: Values) -> list[Values]:
-        code = np.full(len(values), np.nan if self.rest is None else float(len(self.atoms)))
+        # A value that is no atom is none that the column can take.
+        code = np.full(len(values), -1.0)
         for k, atom in enumerate(self.atoms):
             code[values == atom] = k
-        missing = np.isnan(values)
-        # Without a rest, a value that is no atom is none that the column can take.
-        unknown = np.where(np.isnan(code), -1.0, code)
-        which = np.where(missing, np.nan, unknown)
-        if self.rest is None:
-            return [which]
-        return [np.where(code < len(self.atoms), np.nan, values), which]
+        return [np.where(np.isnan(values), np.nan, code)]
 
     def join(self, decoded: list[Codes]) -> Codes:
-        code = decoded[-1].astype(np.int64)
-        if self.rest is None:
-            return self.atoms[code]
-        return np.where(code < len(self.atoms), np.append(self.atoms, 0.0)[code], decoded[0])
-
-    def spread(self, values: Values, place: np.ndarray | float) -> Values:
-        if self.rest is None:
-            return values
-        return np.where(np.isin(values, self.atoms), values, self.rest.spread(values, place))
+        return self.atoms[decoded[0].astype(np.int64)]

@@ -68,10 +68,8 @@ class Column(ABC):
     # which probabilities are read off; numbers have the lowest level of the schedule.
     corners: np.ndarray | None = None
     floor: float | None = None
-    # Values that have a probability beside a density of the others.
-    atoms: np.ndarray = np.empty(0)
-    # Whether values are spread over a step of a grid.
-    is_on_grid: bool = False
+    # Whether values stand for cells of the coordinate: a step of a grid, the room of an atom.
+    has_cells: bool = False
     # Whether `straight` has another answer than the column itself.
     is_shaped: bool = False
     # Between the two nodes of a cell, the distance up to which a density is constant there.
@@ -119,18 +117,25 @@ class Column(ABC):
         """Return the value that each code, none of them missing, stands for."""
         return codes
 
-    def straight(self, values: Values) -> Column:
-        """Return the column without shaping, as fitted to values that none is missing of."""
+    def straight(self, values: Values, place: np.ndarray | float = 0.5) -> Column:
+        """Return the column without shaping, as fitted to values that none is missing of.
+
+        Each at a place in its cell.
+        """
         return self
 
-    def encode(self, values: Values) -> tuple[Coordinates, LogMeasure]:
+    def encode(
+        self, values: Values, place: np.ndarray | float = 0.5
+    ) -> tuple[Coordinates, LogMeasure]:
         """Return coordinates, (n, n_dims), and the log-measure of each value, (n,).
+
+        Where a value stands for a cell, they are those of a place in it, from 0 to 1.
 
         The log-measure is what turns a log-density of the coordinates into one of the values with
         respect to `measure`: the log-Jacobian of a number, what integrates the peak of a level. It
         is 0 where a value is missing, and -inf where the column cannot take it.
         """
-        coordinates, log_measure = self._encode(values)
+        coordinates, log_measure = self._encode(values, place)
         missing = is_missing(values)
         return (
             np.where(missing[:, None], np.nan, coordinates),
@@ -138,22 +143,20 @@ class Column(ABC):
         )
 
     @abstractmethod
-    def _encode(self, values: Values) -> tuple[Coordinates, LogMeasure]:
+    def _encode(
+        self, values: Values, place: np.ndarray | float
+    ) -> tuple[Coordinates, LogMeasure]:
         """Do what `encode` does, with anything where a value is missing."""
 
     @abstractmethod
     def decode(self, coordinates: Coordinates) -> Codes:
         """Return the codes that any coordinates, none of them missing, stand for."""
 
-    def spread(self, values: Values, place: np.ndarray | float) -> Values:
-        """Return the values moved within their step of the grid, to a place from 0 to 1."""
-        return values
-
     def nodes(self, values: Values, n_nodes: int) -> Nodes:
-        """Return where to evaluate a density for the score of each value's cell of the grid."""
+        """Return where to evaluate a density for the score of each value's cell."""
         missing = is_missing(values)
         places, weights = np.polynomial.legendre.leggauss(n_nodes)
-        pairs = [self.encode(self.spread(values, (1 + place) / 2)) for place in places]
+        pairs = [self.encode(values, (1 + place) / 2) for place in places]
         log_measures = [log + np.log(w / 2) for (_, log), w in zip(pairs, weights, strict=True)]
         log_measure = np.where(missing, 0.0, log_measures)[:, :, None]
         return Nodes(np.stack([z for z, _ in pairs]), log_measure, np.zeros(len(values)))
@@ -173,9 +176,11 @@ class DividedColumn(Column):
     @abstractmethod
     def join(self, decoded: list[Codes]) -> Codes: ...
 
-    def _encode(self, values: Values) -> tuple[Coordinates, LogMeasure]:
+    def _encode(
+        self, values: Values, place: np.ndarray | float
+    ) -> tuple[Coordinates, LogMeasure]:
         pairs = zip(self.parts, self.divide(values), strict=True)
-        return side_by_side([part.encode(v) for part, v in pairs])
+        return side_by_side([part.encode(v, place) for part, v in pairs])
 
     def decode(self, coordinates: Coordinates) -> Codes:
         blocks = blocks_of(self.parts, coordinates)
@@ -206,6 +211,8 @@ def nodes_of(parts: Sequence[tuple[Column, Values]], n_nodes: int) -> Nodes:
 
 def codes_of(values: Values, levels: Values) -> Codes:
     """Return the place of each value among the levels, -1 for one that is none of them."""
+    if not len(levels):
+        return np.full(len(values), -1)
     if values.dtype != object and levels.dtype != object:
         order = np.argsort(levels, kind="stable")
         place = order[np.searchsorted(levels, values, sorter=order).clip(max=len(levels) - 1)]

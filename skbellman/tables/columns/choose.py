@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from skbellman.tables.columns.base import Column, Values
 from skbellman.tables.columns.categorical import CategoricalColumn
 from skbellman.tables.columns.counted import CountedColumn
 from skbellman.tables.columns.numeric import NumericColumn
-from skbellman.tables.columns.tallied import TalliedColumn
+from skbellman.tables.columns.ranked import RankedColumn
 from skbellman.tables.ends import ends_at_once
 from skbellman.tables.grids import grid_step, mean_beside, tally
 
@@ -34,20 +35,24 @@ class Numbers:
         The least and the largest number that the dtype of the column holds.
     dequantize : bool, default=True
         Whether grids are looked for.
-    atom_share : float, default=0.05
-        Of the column that a value must hold to be an atom; with 1 no value is looked at by itself.
+    atom_share : float or "auto", default="auto"
+        Of the column that a value must hold to have a probability; with 1 no value is looked at by
+        itself. "auto" takes those of three rows that are no copies of one another, or of 5%.
+    is_first : array of bool, shape (n,), optional
+        Which rows of the table are no copy of a row before them.
     """
 
     values: Values
     precision: float
     bounds: tuple[float, float] = (-np.inf, np.inf)
     dequantize: bool = True
-    atom_share: float = 0.05
+    atom_share: float | Literal["auto"] = "auto"
+    is_first: np.ndarray | None = None
 
     @property
     def looks_at_values(self) -> bool:
         """Whether values are looked at one by one."""
-        return self.dequantize and self.atom_share < 1
+        return self.dequantize and self.atom_share != 1
 
     @cached_property
     def step(self) -> float:
@@ -55,14 +60,17 @@ class Numbers:
         return grid_step(self.values, self.precision) if self.looks_at_values else 0.0
 
     @cached_property
-    def atoms(self) -> Values:
-        """The values that stand out."""
-        return find_atoms(self.values, self.atom_share)
-
-    @cached_property
-    def rest(self) -> Numbers:
-        """The numbers that are no atoms."""
-        return replace(self, values=self.values[~np.isin(self.values, self.atoms)])
+    def repeated(self) -> Values:
+        """The values that have a probability if the column has any, ascending."""
+        if not self.looks_at_values:
+            return self.values[:0]
+        known, place, counts = np.unique(self.values, return_inverse=True, return_counts=True)
+        share = 0.05 if self.atom_share == "auto" else float(self.atom_share)
+        are_many = counts >= max(3, share * len(self.values))
+        if self.atom_share == "auto":
+            kept = slice(None) if self.is_first is None else self.is_first
+            are_many |= np.bincount(place[kept], minlength=len(known)) >= 3
+        return known[are_many]
 
 
 def column_of_levels(levels: Values) -> Column:
@@ -72,47 +80,46 @@ def column_of_levels(levels: Values) -> Column:
 
 def column_of_numbers(numbers: Numbers) -> Column:
     """Return a column of numbers: the first kind that suits them."""
-    values = numbers.values
+    values, step = numbers.values, numbers.step
     if are_equal(values):
         return CategoricalColumn(values[:1])
-    if not len(numbers.rest.values):
-        return AtomColumn(numbers.atoms, None)
-    step = numbers.step
+    if numbers.atom_share != 1 and len(np.unique(values)) == 2:
+        return AtomColumn(np.unique(values))
     if are_few(values, step):
         return CountedColumn(values, step)
     if numbers.looks_at_values and are_scattered(values, step):
-        return AtomColumn(np.unique(values), None)
-    if len(numbers.atoms) and not (is_short(values, step) and stands_apart(values, step)):
-        return AtomColumn(numbers.atoms, column_on_the_line(numbers.rest))
-    return column_on_the_line(numbers)
+        return AtomColumn(np.unique(values))
+    if repeat(numbers):
+        return RankedColumn(values, numbers.repeated, numbers.precision, numbers.bounds)
+    return NumericColumn(values, numbers.dequantize, numbers.precision, numbers.bounds)
 
 
-def column_on_the_line(numbers: Numbers) -> NumericColumn:
-    """Return a column of numbers without atoms: tallied where values stand apart, else smooth."""
-    if stands_apart(numbers.values, numbers.step):
-        return TalliedColumn(numbers.values, numbers.precision, numbers.bounds)
-    return NumericColumn(numbers.values, numbers.dequantize, numbers.precision, numbers.bounds)
+def repeat(numbers: Numbers, least_gain: float = 0.1, least_share: float = 0.02) -> bool:
+    """Return whether values of a column repeat, more than those beside them and by no chance.
+
+    On no grid, any that repeat do. On a short one, some value or end of it stands apart. On a long
+    one, their own counts foretell a row better than a smooth law does, by that much in the mean
+    log-likelihood.
+    """
+    values, step, repeated = numbers.values, numbers.step, numbers.repeated
+    if not len(repeated):
+        return False
+    if not step:
+        return bool(np.isin(values, repeated).mean() >= least_share)
+    if stands_apart(values, step):
+        return True
+    if is_short(values, step):
+        return False
+    of_values, smooth = (
+        RankedColumn(values, some, numbers.precision, numbers.bounds).log_likelihood(values)
+        for some in (repeated, repeated[:0])
+    )
+    return of_values - smooth > least_gain
 
 
 def are_equal(values: Values) -> bool:
     """Return whether all values are one."""
     return bool((values == values[0]).all())
-
-
-def find_atoms(values: Values, least_share: float, standing_out: float = 3) -> Values:
-    """Return the values that stand out of a column: its atoms, ascending.
-
-    They hold at least that share of the column, and three times as much as the values next to
-    them. Where fewer than two values would be left, and of two values, every one is an atom.
-    """
-    if least_share >= 1:
-        return values[:0]
-    levels, counts = np.unique(values, return_counts=True)
-    beside = np.maximum(np.append(counts[1:], 0), np.insert(counts[:-1], 0, 0))
-    stands_out = (counts >= least_share * len(values)) & (counts >= standing_out * beside)
-    if len(levels) == 2 or (~stands_out).sum() < 2:
-        return levels
-    return levels[stands_out]
 
 
 def are_few(values: Values, step: float) -> bool:

@@ -38,6 +38,8 @@ class NumericColumn(Column):
         Relative rounding error of the values.
     bounds : tuple of float, default=(-inf, inf)
         The least and the largest number that the dtype of the column holds.
+    shaped : array of shape (m,), optional
+        Those of the values whose shape is made normal; by default all.
     """
 
     n_dims, holds_numbers = 1, True
@@ -53,27 +55,32 @@ class NumericColumn(Column):
         dequantize: bool,
         precision: float,
         bounds: tuple[float, float] = (-np.inf, np.inf),
+        shaped: np.ndarray | None = None,
     ) -> None:
         self.low, self.high = float(values.min()), float(values.max())
         self.step = grid_step(values, precision) if dequantize else 0.0
-        self.is_on_grid = self.step > 0
+        self.has_cells = self.step > 0
         # Of values on a coarse grid, two say, the likeliest shape has no bounds: spread them.
-        spread = self.spread(values, _even_places(values))
+        spread = self._spread(values, _even_places(values))
         self.exponent = _exponent(spread)
         spread = np.ldexp(spread, -self.exponent)
+        if shaped is None:
+            own = spread
+        else:
+            own = np.ldexp(self._spread(shaped, _even_places(shaped)), -self.exponent)
         self.drawn_within = least, most = self._grid_bounds(bounds)
         self.ends = Ends(self._end(spread, least), self._end(-spread, -most))
-        self._set_shape(spread)
+        self._set_shape(own)
         low_is_hard, high_is_hard = self._hard_ends(values, spread)
         if low_is_hard:
             self.ends = replace(self.ends, low=self._end(spread, self.low))
         if high_is_hard:
             self.ends = replace(self.ends, high=self._end(-spread, -self.high))
-        self._set_shape(spread)
+        self._set_shape(own)
 
     @property
     def measure(self) -> Reference:
-        return Grid(self.low, self.step) if self.is_on_grid else Lebesgue()
+        return Grid(self.low, self.step) if self.has_cells else Lebesgue()
 
     @property
     def power(self) -> float:
@@ -85,27 +92,39 @@ class NumericColumn(Column):
         """Width beyond which tails grow as a logarithm."""
         return self.shape.tail
 
-    def straight(self, values: Values) -> Column:
+    def straight(self, values: Values, place: np.ndarray | float = 0.5) -> Column:
         """Return the column without shaping: its ends, location and scale alone."""
         column = copy.copy(self)
         column.shape = Shape()
-        column._standardise(self.ends.inside(np.ldexp(values, -self.exponent))[0])
+        spread = np.ldexp(self._spread(values, place), -self.exponent)
+        column._standardise(self.ends.inside(spread)[0])
         return column
 
-    def _encode(self, values: Values) -> tuple[Coordinates, LogMeasure]:
-        inside, log_share = self.ends.inside(np.ldexp(values, -self.exponent))
+    def _encode(
+        self, values: Values, place: np.ndarray | float
+    ) -> tuple[Coordinates, LogMeasure]:
+        spread = np.ldexp(self._spread(values, place), -self.exponent)
+        inside, log_share = self.ends.inside(spread)
         log_unit = np.log(self.scale) + self.exponent * np.log(2)
         log_slope = self._unscaled(inside)[1] + log_share - log_unit
         return self._coordinates(inside)[:, None], log_slope
 
-    def spread(self, values: Values, place: np.ndarray | float) -> Values:
+    def _spread(self, values: Values, place: np.ndarray | float) -> Values:
+        """Return the values moved within their step of the grid, to a place from 0 to 1."""
         return values + self.step * (place - 0.5)
+
+    def line(self, values: Values) -> np.ndarray:
+        """Return the coordinates of values, (n,), infinite at the ends of the column."""
+        values = np.ldexp(values, -self.exponent)
+        inside, _ = self.ends.inside(values)
+        below, above = values <= self.ends.low.at, values >= -self.ends.high.at
+        return np.select([below, above], [-np.inf, np.inf], self._coordinates(inside))
 
     def decode(self, coordinates: Coordinates) -> Codes:
         u = self.shape.from_normal(coordinates[:, 0] * self.scale + self.mean)
         line = u * self.unit + self.center
         values = np.ldexp(self._line.to_values(line), self.exponent).clip(*self.drawn_within)
-        values = self._on_grid(values) if self.is_on_grid else values
+        values = self._on_grid(values) if self.has_cells else values
         # What rounding has put on 0 itself is none of a column that is positive.
         return np.where(values > 0, values, self.low) if self.low > 0 else values
 
@@ -132,7 +151,7 @@ class NumericColumn(Column):
         largest = float(np.finfo(float).max)
         least = min(max(bounds[0], 0.0 if self.low >= 0 else -largest), self.low)
         most = max(min(bounds[1], largest), self.high)
-        if not self.is_on_grid:
+        if not self.has_cells:
             return least, most
         n_below = np.floor((self.low - least) / self.step + self.rounding)
         if self.low > 0 and least == 0:

@@ -1,4 +1,4 @@
-"""Numbers on coarse grids, whose values are modelled one by one."""
+"""Numbers of which some values repeat, and have a probability each."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from skbellman.tables.columns import (
     CountedColumn,
     LevelsOnALine,
     NumericColumn,
-    TalliedColumn,
+    RankedColumn,
 )
-from skbellman.tables.columns.choose import are_few, stands_apart
+from skbellman.tables.columns.choose import Numbers, are_few, column_of_numbers, stands_apart
 
 RNG = np.random.default_rng(0)
 
@@ -32,17 +32,21 @@ def ages(n):
     return 18 + RNG.triangular(0, 0, 60, n).round()
 
 
+def ranked(values):
+    return RankedColumn(values, Numbers(values, 1e-16).repeated, 1e-16)
+
+
 @pytest.fixture(scope="module")
-def tallied():
+def worked():
     values = hours()
-    return values, TalliedColumn(values, 1e-16)
+    return values, ranked(values)
 
 
-def test_each_value_has_the_room_of_its_share(tallied):
-    values, column = tallied
+def test_each_value_has_the_room_of_its_share(worked):
+    values, column = worked
     grid = np.arange(values.min() - 20, values.max() + 21)
-    within = (np.arange(2000) + 0.5) / 2000 - 0.5
-    z, log_slope = column.encode((grid[:, None] + within).ravel())
+    within = (np.arange(2000) + 0.5) / 2000
+    z, log_slope = column.encode(grid.repeat(2000), np.tile(within, len(grid)))
     mass = np.exp(norm.logpdf(z[:, 0]) + log_slope).reshape(len(grid), -1).mean(1)
     shares = (values[:, None] == grid).mean(0)
     assert mass.sum() == pytest.approx(1, abs=2e-3)
@@ -52,12 +56,13 @@ def test_each_value_has_the_room_of_its_share(tallied):
     assert (mass > 0).all()
 
 
-def test_log_measure_is_the_slope_and_draws_have_the_shares(tallied):
-    values, column = tallied
-    x = np.linspace(0.75, 89.25, 2001)
+def test_log_measure_is_the_slope_and_draws_have_the_shares(worked):
+    values, column = worked
+    x, place = np.arange(1, 90.0), RNG.uniform(0.1, 0.9, 89)
     step = 1e-5
-    slope = (column.encode(x + step)[0] - column.encode(x - step)[0])[:, 0] / (2 * step)
-    np.testing.assert_allclose(np.log(slope), column.encode(x)[1], atol=1e-4)
+    ends = [column.encode(x, place + side * step)[0] for side in (1, -1)]
+    slope = (ends[0] - ends[1])[:, 0] / (2 * step)
+    np.testing.assert_allclose(np.log(slope), column.encode(x, place)[1], atol=1e-4)
     drawn = column.decode(RNG.standard_normal((40_000, 1)))
     assert np.isin(drawn, np.arange(120.0)).all()
     for hour in (20, 39, 40, 50):
@@ -66,8 +71,8 @@ def test_log_measure_is_the_slope_and_draws_have_the_shares(tallied):
     np.testing.assert_array_equal(column.decode(column.encode(seen)[0]), seen)
 
 
-def test_values_far_away_have_finite_scores(tallied):
-    _, column = tallied
+def test_values_far_away_have_finite_scores(worked):
+    _, column = worked
     z, log_measure = column.encode(np.array([-1e12, -1e3, 1e3, 1e12]))
     assert np.isfinite(z).all()
     assert np.isfinite(log_measure).all()
@@ -145,17 +150,18 @@ PRICES = np.array([0.99, 1.49, 4.99, 5.0, 19.99, 49.9, 99.0, 250.0, 999.0, 4999.
 def test_a_few_values_far_apart_have_their_shares():
     shares = np.array([20, 5, 25, 4, 15, 12, 8, 6, 4, 1]) / 100
     values = RNG.choice(PRICES, 3000, p=shares)
-    column = TalliedColumn(values, 1e-16)
-    assert column.step == pytest.approx(0.01)
-    ends = column.encode((PRICES[:, None] + 0.00499 * np.array([-1, 1])).ravel())[0]
-    mass = np.diff(norm.cdf(ends).reshape(-1, 2))[:, 0]
+    column = ranked(values)
+    assert column.smooth.step == pytest.approx(0.01)
+    ends = [column.encode(PRICES, place)[0] for place in (0.001, 0.999)]
+    mass = np.diff(norm.cdf(np.hstack(ends)))[:, 0] / 0.998
     np.testing.assert_allclose(mass, (values[:, None] == PRICES).mean(0), rtol=0.02)
     drawn = column.decode(RNG.standard_normal((20_000, 1)))
     assert np.isin(drawn, PRICES).mean() > 0.99
     for price, share in zip(PRICES, shares, strict=True):
         assert (drawn == price).mean() == pytest.approx(share, abs=0.02)
     assert np.isfinite(column.encode(np.array([3.0, 1e9]))[1]).all()
-    assert len(column._ends) <= 2 * len(PRICES) + 2  # not one for each of 500,000 steps
+    # Not one for each of 500,000 steps.
+    assert len(column._rooms.log_mass) <= 2 * len(PRICES) + 2
 
 
 def test_prices_beside_an_atom_are_drawn_as_they_are():
@@ -164,8 +170,7 @@ def test_prices_beside_an_atom_are_drawn_as_they_are():
     table = pd.DataFrame({"price": paid, "x": RNG.normal(size=n)})
     density = BellmanDiffusionDensity(n_steps=100, width=32, random_state=0).fit(table)
     column = density.encoder_.columns_[0]
-    assert column.atoms.tolist() == [0.0]
-    assert type(column.rest) is TalliedColumn
+    assert set(column.repeated) == {0.0, *PRICES}
     drawn = density.sample(2000, random_state=0).price
     assert np.isin(drawn, np.append(0.0, PRICES)).mean() > 0.97
     assert (drawn == 0).mean() == pytest.approx((paid == 0).mean(), abs=0.05)
@@ -181,10 +186,10 @@ def test_the_encoder_chooses():
             "age": RNG.normal(40, 9, n).round(),
         }
     )
-    kinds = [TalliedColumn, CountedColumn, NumericColumn, NumericColumn]
+    kinds = [RankedColumn, CountedColumn, NumericColumn, NumericColumn]
     assert [type(c) for c in TableEncoder().fit(table).columns_] == kinds
     for plain in (TableEncoder(dequantize=False), TableEncoder(atom_share=1.0)):
-        assert not {TalliedColumn, CountedColumn} & {type(c) for c in plain.fit(table).columns_}
+        assert not {RankedColumn, CountedColumn} & {type(c) for c in plain.fit(table).columns_}
 
 
 @pytest.mark.slow

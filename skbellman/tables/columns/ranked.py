@@ -1,0 +1,234 @@
+"""Numbers of which some values repeat: zeros, round numbers, ratios of small counts."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import log_ndtr, ndtr, ndtri
+
+from skbellman.tables.columns.base import Codes, Column, Coordinates, LogMeasure, Values, codes_of
+from skbellman.tables.columns.numeric import NumericColumn
+from skbellman.tables.measures import AtomsBeside, Reference
+
+# Coordinates beyond which a normal probability would be no number.
+_FARTHEST = 37.0
+
+
+class RankedColumn(Column):
+    r"""A number on the normal line, with as much room for each value as it holds of the column.
+
+    The coordinate is :math:`\Phi^{-1}(F(x))`, F the distribution function of the column. A value
+    that repeats has a probability, a jump of F: its room is a cell of the line, over which it is
+    spread evenly. The rest has a density, that of the smooth shape (`NumericColumn`) corrected by
+    counts. So what the networks learn has no peaks, and samples repeat such values exactly.
+
+    Of a value that n_v of n rows hold, the probability is (n_v - d) / n. What the discount d takes
+    is the rest's, the estimate of Pitman and Yor (1997) with the d under which each row is
+    likeliest by the others. On a grid a value has the share of its step in the rest besides.
+
+    Parameters
+    ----------
+    values : array of shape (n,)
+        Finite, not all equal.
+    repeated : array of shape (m,)
+        Those of them that have a probability, ascending.
+    precision : float
+        Relative rounding error of the values.
+    bounds : tuple of float, default=(-inf, inf)
+        The least and the largest number that the dtype of the column holds.
+    """
+
+    n_dims, holds_numbers, has_cells = 1, True, True
+
+    def __init__(
+        self,
+        values: Values,
+        repeated: Values,
+        precision: float,
+        bounds: tuple[float, float] = (-np.inf, np.inf),
+    ) -> None:
+        code = codes_of(values, repeated)
+        held, rest = np.bincount(code[code >= 0], minlength=len(repeated)), values[code < 0]
+        self.repeated = repeated
+        self.smooth = NumericColumn(values, True, precision, bounds, _shaped(values, rest))
+        half, lines = self.smooth.step / 2, self._on_smooth(rest)
+        cells = [self._on_smooth(self.repeated - half), self._on_smooth(self.repeated + half)]
+        discount = _best_discount(held, len(rest))
+        edges = _edges(lines, *cells)
+        share = _shares(lines, edges)
+        of_rest = len(rest) + discount * len(held)
+        self._held = held - discount
+        self._rooms = _Rooms(edges, share * of_rest, *cells, self._held)
+
+    @property
+    def measure(self) -> Reference:
+        rest = self.smooth.measure
+        on_grid = self.smooth.has_cells
+        return rest if on_grid else AtomsBeside(tuple(self.repeated.tolist()), rest)
+
+    @property
+    def drawn_exactly(self) -> Values:
+        return self.repeated
+
+    def _encode(
+        self, values: Values, place: np.ndarray | float
+    ) -> tuple[Coordinates, LogMeasure]:
+        smooth, log_slope = self.smooth.encode(values, place)
+        line = smooth[:, 0].clip(-_FARTHEST, _FARTHEST)
+        code = codes_of(values, self.repeated)
+        z, log_mass, log_ratio = self._rooms.of(line, code, place)
+        # Of a value that repeats, a probability, per unit on a grid.
+        of_repeated = log_mass - np.log(self.smooth.step or 1.0)
+        of_rest = log_ratio + log_slope - 0.5 * line**2 - 0.5 * np.log(2 * np.pi)
+        log_room = np.where(code >= 0, of_repeated, of_rest)
+        return z[:, None], log_room + 0.5 * z**2 + 0.5 * np.log(2 * np.pi)
+
+    def decode(self, coordinates: Coordinates) -> Codes:
+        line, code = self._rooms.at(coordinates[:, 0].clip(-_FARTHEST, _FARTHEST))
+        of_rest = self.smooth.decode(line[:, None])
+        return np.where(code < 0, of_rest, np.append(self.repeated, 0.0)[code])
+
+    def log_likelihood(self, values: Values) -> float:
+        """Return the mean log-likelihood of rows of the fit under the law of the column alone.
+
+        Of each row by the others, as far as values repeat.
+        """
+        z, log_measure = self.encode(values)
+        code = codes_of(values, self.repeated)
+        alone = np.log1p(-1 / np.append(self._held, np.inf))[code]
+        return float((log_measure - 0.5 * z[:, 0] ** 2 + alone).mean() - 0.5 * np.log(2 * np.pi))
+
+    def _on_smooth(self, values: Values) -> np.ndarray:
+        """Return where values lie on the line of the smooth shape, those beyond its ends there."""
+        line = self.smooth.line(values)
+        return line.clip(-_FARTHEST, _FARTHEST)
+
+
+class _Rooms:
+    """The cells of repeated values on the normal line, and the stretches between them.
+
+    Parameters
+    ----------
+    edges : array of shape (k + 1,)
+        Of the stretches, on the line of the smooth shape.
+    rest : array of shape (k,)
+        Rows that each stretch holds of the rest.
+    low, high : array of shape (m,)
+        Ends of the cells on that line: two edges that are neighbours, or equal.
+    held : array of shape (m,)
+        Rows of each cell.
+    """
+
+    def __init__(
+        self, edges: np.ndarray, rest: np.ndarray, low: np.ndarray, high: np.ndarray, held: np.ndarray
+    ) -> None:
+        code = np.full(len(rest), -1)
+        place = np.searchsorted(edges, low).clip(max=len(rest) - 1)
+        wide = high > low
+        code[place[wide]] = np.flatnonzero(wide)
+        mass = rest.copy()
+        mass[place[wide]] += held[wide]
+        # Cells without a width on the smooth line lie between two stretches.
+        low = np.concatenate([edges[:-1], low[~wide]])
+        high = np.concatenate([edges[1:], high[~wide]])
+        code = np.concatenate([code, np.flatnonzero(~wide)])
+        mass = np.concatenate([mass, held[~wide]])
+        order = np.lexsort((code, high, low))
+        self.low, self.high, self.code = low[order], high[order], code[order]
+        mass = mass[order] / mass.sum()
+        self.log_mass = np.log(mass)
+        self.below = np.append(0.0, mass.cumsum()).clip(max=1.0)
+        self.above = np.append(mass[::-1].cumsum()[::-1], 0.0).clip(max=1.0)
+        self.shape = _normal_between(self.low, self.high)
+        self.room_of = np.argsort(self.code, kind="stable")[len(self.code) - len(held) :]
+        self.stretches = np.flatnonzero(self.high > self.low)
+
+    def of(
+        self, line: np.ndarray, code: np.ndarray, place: np.ndarray | float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return coordinates, the log-mass of their room, and its ratio to the smooth shape's."""
+        between = np.searchsorted(self.low[self.stretches], line, "right") - 1
+        room = self.stretches[between.clip(min=0)]
+        from_low, from_high = self._fractions(line, room)
+        repeats = code >= 0
+        room = np.where(repeats, np.append(self.room_of, 0)[code], room)
+        from_low = np.where(repeats, place, from_low)
+        from_high = np.where(repeats, 1.0 - np.asarray(place), from_high)
+        mass = np.exp(self.log_mass[room])
+        below = self.below[room] + from_low * mass
+        above = self.above[room + 1] + from_high * mass
+        z = np.where(below < 0.5, ndtri(below), -ndtri(above)).clip(-_FARTHEST, _FARTHEST)
+        with np.errstate(divide="ignore"):
+            return z, self.log_mass[room], self.log_mass[room] - np.log(self.shape[room])
+
+    def at(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the line of the smooth shape at coordinates, and the code of the value, or -1."""
+        below, above = ndtr(z), ndtr(-z)
+        low = np.searchsorted(self.below, below, "right") - 1
+        high = len(self.code) - np.searchsorted(self.above[::-1], above, "left")
+        room = np.where(z < 0, low, high).clip(0, len(self.code) - 1)
+        mass = np.exp(self.log_mass[room])
+        from_low = ((below - self.below[room]) / mass).clip(0, 1)
+        from_high = ((above - self.above[room + 1]) / mass).clip(0, 1)
+        start, end = self.low[room], self.high[room]
+        up = ndtri(ndtr(start) + from_low * self.shape[room])
+        down = -ndtri(ndtr(-end) + from_high * self.shape[room])
+        line = np.where((start + end) < 0, up, down)
+        return np.clip(line, start, end), self.code[room]
+
+    def _fractions(self, line: np.ndarray, room: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return how much of a stretch lies below and above places in it, by the smooth shape."""
+        low = _normal_between(self.low[room], line) / self.shape[room]
+        high = _normal_between(line, self.high[room]) / self.shape[room]
+        return low.clip(0, 1), high.clip(0, 1)
+
+
+def _shaped(values: Values, rest: Values, least: int = 50) -> Values:
+    """Return the values whose smooth shape is taken: those of the rest, if they are enough."""
+    return rest if len(np.unique(rest)) >= least else values
+
+
+def _normal_between(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Return normal probabilities of intervals, of small ones in either tail too."""
+    return np.where(low > 0, ndtr(-low) - ndtr(-high), ndtr(high) - ndtr(low)).clip(1e-300)
+
+
+def _edges(lines: np.ndarray, low: np.ndarray, high: np.ndarray, rows_in_one: int = 50) -> np.ndarray:
+    """Return the ends of cells and, between them, of stretches that hold some rows each."""
+    # Of different values: a bin is no wider by rows of one value.
+    lines = np.unique(lines)
+    n_bins = min(len(lines) // rows_in_one, 400)
+    inner = np.quantile(lines, np.arange(1, n_bins) / n_bins) if n_bins > 1 else lines[:0]
+    inside = np.searchsorted(low, inner) > np.searchsorted(high, inner, "right")
+    inner = inner[~inside]
+    return np.unique(np.concatenate([[-_FARTHEST], low, high, inner, [_FARTHEST]]))
+
+
+def _shares(lines: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Return the share of the rest in each stretch: counts, and beside them the smooth shape."""
+    shape = _normal_between(edges[:-1], edges[1:])
+    shape = shape / shape.sum()
+    counts = np.histogram(lines, edges)[0].astype(float)
+    rows = _best_shape_rows(counts, shape)
+    return (counts + rows * shape) / (len(lines) + rows)
+
+
+def _best_shape_rows(counts: np.ndarray, shape: np.ndarray) -> float:
+    """Return the weight of the shape that gives each row the best probability by the others.
+
+    In rows that it counts as much as.
+    """
+    weights, held = np.geomspace(1.0, 1e5, 11), counts > 0
+    n, q = counts[held], shape[held]
+    scores = [
+        (n * np.log((n - 1 + rows * q) / (counts.sum() - 1 + rows))).sum() for rows in weights
+    ]
+    return float(weights[int(np.argmax(scores))])
+
+
+def _best_discount(held: np.ndarray, n_rest: int) -> float:
+    """Return what is taken from the count of each repeated value for the rest."""
+    discounts = np.linspace(0.05, 0.95, 19)
+    left = n_rest - 1 + discounts * len(held)
+    of_rest = n_rest * np.log(left.clip(1e-9))
+    scores = (held * np.log(held - 1 - discounts[:, None])).sum(1) + of_rest
+    return float(discounts[int(np.argmax(scores))])
