@@ -29,8 +29,8 @@ def is_usable(device: torch.device) -> bool:
 class PortableMixin:
     """Pickles of an estimator that any machine can load, whichever device fitted it.
 
-    Left of scikit-learn's base class. ``device`` is the parameter, ``device_`` where the fitted
-    modules are.
+    Put it left of scikit-learn's base class. ``device`` is the parameter, ``device_`` the device of
+    the fitted modules.
     """
 
     device: str
