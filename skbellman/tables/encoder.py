@@ -30,11 +30,11 @@ from skbellman.validation import validate_table
 
 
 class TableEncoder(BaseEstimator):
-    """How the columns of a table are read: which are categories, on a grid, or have atoms.
+    """How the columns of a table are read: categories, grids and point masses.
 
     It maps a frame or array of n rows to a matrix of shape (n, n_dims), and back. Coordinates of
     numbers come first, then those of categories. Missing values are NaN among the coordinates.
-    Densities of two tables can be compared or added up if they have one encoder.
+    Densities of two tables can be compared or added if they share an encoder.
 
     Parameters
     ----------
@@ -43,24 +43,23 @@ class TableEncoder(BaseEstimator):
         Which columns are categories. "from_dtype" takes strings, booleans and categorical
         dtypes of a frame.
     max_categories : int, default=100
-        A column with more categories is an error.
+        A column with more categories raises an error.
     handle_unknown : {"zero_density", "error"}, default="zero_density"
-        What a category, or a value of a constant column, that was not in the table does to
-        a score: log-density -inf, or an error that names it.
+        What happens to the score of a category that was not in the fitted table, or of another
+        value of a constant column: log-density -inf, or an error that names it.
     dequantize : bool, default=True
-        Whether numeric columns on a grid (integers, prices) are recognised. They are fitted
-        spread uniformly over a step, or value by value where there are up to 24, and sampled on
-        the grid; an integer's score is a log-probability per unit.
+        Whether numeric columns on a grid (integers, prices) are recognised. They are spread
+        uniformly over a step for fitting, or modelled value by value if they have at most 24
+        values. Samples lie on the grid. The score of an integer is a log-probability per unit.
     atom_share : float, default=0.05
-        Of a numeric column that a value must hold to be an atom, with a probability in place of
-        a density (the zeros of a capital gain); it must also be there three times as often as the
-        values next to it. 1 for no atoms, and no values on a coarse grid that are modelled one by
-        one.
+        Least share of a numeric column that makes a value a point mass (atom), such as the zeros of
+        a capital gain. It scores a probability in place of a density. It must also be three times
+        as frequent as the values next to it. 1 turns off point masses and modelling value by value.
 
     Attributes
     ----------
     fitted_ : list of FittedColumn
-        What is known of each column of the table.
+        The fitted columns of the table.
     layout_ : Layout
         Which coordinate belongs to which column.
     gaps : Gaps
@@ -103,7 +102,7 @@ class TableEncoder(BaseEstimator):
         self.atom_share = atom_share
 
     def fit(self, X: Any, y: Any = None) -> TableEncoder:
-        """Learn each column's map; warn of columns that are linear functions of others.
+        """Fit the map of each column; warn of columns that are linear functions of others.
 
         Parameters
         ----------
@@ -120,7 +119,7 @@ class TableEncoder(BaseEstimator):
         Raises
         ------
         ValueError
-            As `BellmanDiffusionDensity.fit` does, for what no density can be fitted to.
+            As `BellmanDiffusionDensity.fit` raises, for tables that no density can be fitted to.
 
         Examples
         --------
@@ -142,7 +141,7 @@ class TableEncoder(BaseEstimator):
         for j, declared in enumerate(declared_categories(self.categorical_features, self.names)):
             column, found = learner.learn(X, j, None if declared is None else bool(declared))
             fitted.append(column)
-            # The table is never there as a whole in double precision.
+            # The whole table is never in memory in double precision.
             values.append(evenly(found))
             missing.append(is_missing(found))
         kinds = [column.kind for column in fitted]
@@ -159,12 +158,12 @@ class TableEncoder(BaseEstimator):
             raise ValueError("Every column of X is constant: there is no density to fit.")
 
     def fitted_to(self, X: Any) -> TableEncoder:
-        """Return a copy fitted to a table, or itself if it is fitted: then X has to suit it.
+        """Return a copy fitted to X. If it is fitted, return itself and check that X matches.
 
         Raises
         ------
         ValueError
-            If X has other columns than the table that it is fitted to, or other categories.
+            If X has other columns than the fitted table, or other categories.
         """
         if not hasattr(self, "layout_"):
             self._validate_params()
@@ -179,12 +178,12 @@ class TableEncoder(BaseEstimator):
         return self
 
     def set_params(self, **params: Any) -> TableEncoder:
-        """Set parameters; a fitted encoder is no longer fitted, if there are any.
+        """Set parameters. If there are any, the encoder is no longer fitted.
 
         Parameters
         ----------
         **params : dict
-            By name.
+            Parameters by name.
 
         Returns
         -------
@@ -194,7 +193,7 @@ class TableEncoder(BaseEstimator):
         Raises
         ------
         ValueError
-            For a name that is no parameter.
+            If a name is not a parameter.
 
         Examples
         --------
@@ -209,7 +208,7 @@ class TableEncoder(BaseEstimator):
         return self
 
     def __sklearn_clone__(self) -> TableEncoder:
-        """Return a copy: what it is fitted to is part of what is asked for."""
+        """Return a copy, still fitted: a fitted encoder is a parameter of a density."""
         return copy.deepcopy(self)
 
     @property
@@ -234,12 +233,12 @@ class TableEncoder(BaseEstimator):
 
     @property
     def gaps_(self) -> np.ndarray:
-        """The sets of columns that were missing together in a row, (n_patterns, n_features)."""
+        """Sets of columns that were missing together in a row, (n_patterns, n_features)."""
         return self.gaps.patterns
 
     @property
     def measure(self) -> TableMeasure:
-        """What scores of each column are densities with respect to: see `same_measure`."""
+        """The reference measure of the scores of each column: see `same_measure`."""
         return tuple(column.measure for column in self.fitted_)
 
     def corners(self) -> list[np.ndarray]:
@@ -253,8 +252,8 @@ class TableEncoder(BaseEstimator):
     def read(self, X: Any, columns: Sequence[Any] | None = None) -> list[Values]:
         """Return the numbers, or levels, of each column of the fitted table, checked.
 
-        Of ``columns`` alone where they are given, by name, which X then may hold alone; the others
-        are missing.
+        With ``columns``, by name, only these are read, and X needs no others; all others are
+        missing.
         """
         found = zip(self.reader_.kinds, self.reader_.read(X, columns), strict=True)
         values = [kind.read(cells) for kind, cells in found]
@@ -263,29 +262,29 @@ class TableEncoder(BaseEstimator):
         return values
 
     def read_given(self, X: Any) -> list[Cells]:
-        """Return the cells of each column, as the fitted table holds them; others are refused.
+        """Return the cells of each column in the dtype of the fitted table; refuse all others.
 
-        X is a table with some of the columns, or a mapping of their names to the values of one
-        row; cells that it does not have are missing.
+        X is a table with some of the columns, or a mapping of their names to the values of one row.
+        All other cells are missing.
         """
         return self.reader_.read_given(X)
 
     def goes_by_position(self, X: Any) -> bool:
-        """Say whether columns of X are those of the fitted table by position, and not by name."""
+        """Say whether columns of X are matched by position, and not by name."""
         return self.reader_.goes_by_position(X)
 
     def check_holdable(self, values: list[Values]) -> None:
-        """Refuse numbers that no draw of the fitted columns could hold."""
+        """Refuse numbers that the fitted columns cannot hold."""
         for column, found in zip(self.fitted_, values, strict=True):
             column.check_holdable(found)
 
     def check_known(self, values: list[Values], remedy: str = "") -> None:
-        """Refuse values that were not there in fit in columns that take no others."""
+        """Refuse new values in columns that take only the fitted ones."""
         for column, found in zip(self.fitted_, values, strict=True):
             column.check_known(found, remedy)
 
     def check_near(self, matrix: Coordinates, farthest: float = 1e15) -> None:
-        """Refuse coordinates, (n, n_dims), so far out that fields there are no numbers.
+        """Refuse coordinates, (n, n_dims), so far out that the fields are not finite in float32.
 
         They are in float32.
         """
@@ -305,10 +304,10 @@ class TableEncoder(BaseEstimator):
     def spread(
         self, values: list[Values], n_times: int, rng: np.random.Generator
     ) -> tuple[Coordinates, LogMeasure]:
-        """Return coordinates and log-measures of rows that were read, n_times spread over their grid.
+        """Return coordinates and log-measures of rows, spread n_times over their grid.
 
         Shapes (n_times, n, n_dims) and (n_times, n).
-        """  # noqa: E501 - one sentence
+        """
         places = (rng.random((len(self.pieces_), len(values[0]))) for _ in range(n_times))
         draws = list(self.layout_.encode_at(values, places))
         return np.stack([z for z, _ in draws]), np.stack([log for _, log in draws])
@@ -320,12 +319,13 @@ class TableEncoder(BaseEstimator):
         rng: np.random.Generator,
         whole: np.ndarray | bool = True,
     ) -> None:
-        """Make coordinates, (n_times, n, n_dims), into what a density with atoms is learned from.
+        """Prepare coordinates, (n_times, n, n_dims), to learn a density with atoms from them.
 
-        Where an atom holds, the number is unseen in a row that is scored, and any where one is
-        drawn: there it is filled with noise, independent of all else. Then it is hidden in half of
-        all rows but those of the first time that are to stay whole, (n,), whether or not an atom
-        holds in them: rows that are chosen by their atoms would teach another share of them.
+        In a row at an atom, the number is missing when the row is scored, and arbitrary when it is
+        sampled. So it is replaced by independent noise here. Then it is hidden in half of all rows,
+        with or without an atom. Otherwise hidden rows would be chosen by their atoms, and the
+        learned share of the atoms would be wrong. Rows that are ``whole``, (n,), are not hidden the
+        first time.
         """
         for k, beside in self.layout_.numbers_beside_atoms(values):
             matrix[:, beside, k] = rng.standard_normal((len(matrix), beside.sum()))
@@ -338,8 +338,8 @@ class TableEncoder(BaseEstimator):
     ) -> Iterator[tuple[Coordinates, LogMeasure]]:
         """Iterate over coordinates, (n, n_dims), and log-measures, (n,), at places of each cell.
 
-        The places are spread evenly over the cell of the grid, its centre the first of them, and
-        the same for every row. Without a grid there is one.
+        The places are spread evenly over the cell of the grid, the centre first. They are the same
+        for every row. Without a grid there is one place.
         """
         return self.layout_.encode(values, n_places)
 
@@ -354,9 +354,9 @@ class TableEncoder(BaseEstimator):
         return self.layout_.nodes(values, held)
 
     def decode(self, matrix: Coordinates, given: list[Values] | None = None) -> list[Codes]:
-        """Return numbers, or codes of categories, of the columns of rows with these coordinates.
+        """Return numbers, or codes of categories, of rows with these coordinates.
 
-        ``given`` holds the values of each column, missing where they are to be decoded.
+        ``given`` holds the values of each column, missing where they shall be decoded.
         """
         decoded = self.layout_.decode(matrix)
         if given is None:
@@ -376,8 +376,8 @@ class TableEncoder(BaseEstimator):
     ) -> Any:
         """Return the table of numbers and codes, like the fitted one.
 
-        Where cells are given, they are in the table as they are, and not what was decoded. Where
-        gaps, (n, n_features), are, it has none.
+        Given cells are put into the table unchanged. At the gaps, (n, n_features), cells are
+        missing.
         """
         columns = []
         for j, (column, codes) in enumerate(zip(self.fitted_, decoded, strict=True)):
@@ -390,7 +390,7 @@ class TableEncoder(BaseEstimator):
     def draw_gaps(
         self, n_rows: int, given: list[Cells] | None, rng: np.random.Generator
     ) -> np.ndarray:
-        """Return gaps, (n_rows, n_features), as often as in the fitted table, but where given."""
+        """Return gaps, (n_rows, n_features), as frequent as in the fit, except where given."""
         return self.gaps.draw(n_rows, given, rng)
 
     def has_grid(self) -> bool:

@@ -1,4 +1,4 @@
-"""Which coordinate of a row belongs to which column: numbers first, categories last."""
+"""The order of coordinates in a row: numbers first, categories last."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Layout:
     pieces : list of Piece
         The parts of the columns in the order of their coordinates.
     n_dims : int
-        How many coordinates.
+        Number of coordinates.
     n_numbers : int
-        How many of them, the first, are of numbers, one each.
+        Number of them that belong to numbers, one each; they come first.
     blocks : array of int, shape (n_dims,)
         The piece that each coordinate belongs to, counting those that have any.
     column_of : array of int, shape (n_dims,)
@@ -68,7 +68,7 @@ class Layout:
 
     @property
     def is_on_grid(self) -> bool:
-        """Whether any column is."""
+        """Whether any column is on a grid."""
         return any(part.is_on_grid for part in self.parts)
 
     def corners(self) -> list[np.ndarray]:
@@ -77,7 +77,7 @@ class Layout:
         return [points for points in corners if points is not None]
 
     def floors(self, sigma_min: float) -> np.ndarray:
-        """Return the lowest noise level of each coordinate, (n_dims,): of numbers, sigma_min."""
+        """Return the lowest noise level of each coordinate, (n_dims,); sigma_min for numbers."""
         floors = [sigma_min if part.floor is None else part.floor for part in self.parts]
         return np.repeat(floors, [part.n_dims for part in self.parts])
 
@@ -97,8 +97,8 @@ class Layout:
     ) -> Iterator[tuple[Coordinates, LogMeasure]]:
         """Iterate over coordinates and log-measures at places of each row's cell.
 
-        The places are spread evenly over the cell of the grid, its centre the first of them, and
-        the same for every row. Without a grid there is one.
+        The places are spread evenly over the cell of the grid, the centre first. They are the same
+        for every row. Without a grid there is one place.
         """
         places = even_places(n_places if self.is_on_grid else 1, len(self.pieces))
         return self.encode_at(values, places)
@@ -106,7 +106,7 @@ class Layout:
     def encode_at(
         self, values: list[Values], places: Iterable[np.ndarray]
     ) -> Iterator[tuple[Coordinates, LogMeasure]]:
-        """Encode values of columns, those on a grid moved to each place (or row to one)."""
+        """Encode values; those on a grid are moved to each place (or each row to one)."""
         parts = self._divided(values)
         still = [None if part.is_on_grid else part.encode(v) for part, v in parts]
         for place in places:
@@ -120,7 +120,7 @@ class Layout:
     def nodes(
         self, values: list[Values], held: np.ndarray | None
     ) -> tuple[Coordinates, np.ndarray, LogMeasure]:
-        """Return where to evaluate a density for the rows: see `skbellman.tables.cells`."""
+        """Return the places to evaluate a density at: see `skbellman.tables.cells`."""
         return nodes(self._divided(values), held)
 
     def decode(self, matrix: Coordinates) -> list[Codes]:

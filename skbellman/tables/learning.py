@@ -1,4 +1,4 @@
-"""What is learned of each column of the fitted table by itself."""
+"""Fitting of each column of the table by itself."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from skbellman.tables.reading import check_finite
 
 @dataclass(frozen=True)
 class ColumnLearner:
-    """Learn columns of a table, one at a time.
+    """Fit columns of a table, one at a time.
 
     Parameters
     ----------
     container : Container
-        Of the table.
+        Container of the table.
     max_categories : int
     dequantize : bool
     atom_share : float
     largest : float, default=1e306
-        Of a column, so that a range and a step beyond an end are numbers.
+        Largest value of a column, so that ranges and steps beyond an end do not overflow.
     """
 
     container: Container
@@ -44,9 +44,9 @@ class ColumnLearner:
     largest: float = 1e306
 
     def learn(self, X: Any, j: int, declared: bool | None) -> tuple[FittedColumn, np.ndarray]:
-        """Return what column j is, and its values.
+        """Return the fitted column j, and its values.
 
-        ``declared`` says whether it is one of categories, None if its dtype says so.
+        ``declared`` says whether it holds categories; with None its dtype decides.
         """
         name = self.container.names[j]
         cells = self.container.cells(X, j, bool(declared))
