@@ -1,4 +1,4 @@
-"""Numbers of which some values hold a share of the column each."""
+"""Numbers with point masses (atoms): values that each hold a share of the column."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from skbellman.tables.measures import AtomsBeside, Levels, Reference
 
 
 class AtomColumn(DividedColumn):
-    """A number with atoms: values that hold a share of the column each, and a density of the rest.
+    """A number with atoms (values that each hold a share of the column) and a density of the rest.
 
-    A category tells which atom holds, if any, and a number the value if none does; where an atom
-    holds, the number is not seen. So a row with an atom scores a probability, the others a density.
+    A category says which atom a row is at, if any. A number holds the value of all other rows; at
+    an atom it is missing. So a row at an atom scores a probability, and other rows score a density.
 
     Parameters
     ----------
     atoms : array of shape (n_atoms,)
     rest : NumericColumn or None
-        Of the other values; None if there are none.
+        Column of the other values; None if there are none.
     """
 
     holds_numbers = True
@@ -54,7 +54,7 @@ class AtomColumn(DividedColumn):
         for k, atom in enumerate(self.atoms):
             code[values == atom] = k
         missing = np.isnan(values)
-        # Without a rest, a value that is no atom is none that the column can take.
+        # Without other values, the column takes atoms only.
         unknown = np.where(np.isnan(code), -1.0, code)
         which = np.where(missing, np.nan, unknown)
         if self.rest is None:

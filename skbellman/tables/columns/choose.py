@@ -1,6 +1,6 @@
-"""Which kind of column values make: the one place where that is decided.
+"""The choice of the kind of a column, in one place.
 
-A new kind is a file beside this one, and a line in `column_of_numbers`.
+A new kind is a file next to this one, and a line in `column_of_numbers`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from skbellman.tables.grids import grid_step, mean_beside, tally
 
 @dataclass(frozen=True)
 class Numbers:
-    """The numbers of a column, and what of them is looked at.
+    """The numbers of a column, and properties that select its kind.
 
     Parameters
     ----------
@@ -33,9 +33,9 @@ class Numbers:
     bounds : tuple of float, default=(-inf, inf)
         The least and the largest number that the dtype of the column holds.
     dequantize : bool, default=True
-        Whether grids are looked for.
+        Whether to look for grids.
     atom_share : float, default=0.05
-        Of the column that a value must hold to be an atom; with 1 no value is looked at by itself.
+        Share of the column that makes a value an atom; with 1 no value is examined by itself.
     """
 
     values: Values
@@ -46,22 +46,22 @@ class Numbers:
 
     @property
     def looks_at_values(self) -> bool:
-        """Whether values are looked at one by one."""
+        """Whether values are examined one by one."""
         return self.dequantize and self.atom_share < 1
 
     @cached_property
     def step(self) -> float:
-        """The step of the grid, 0 without one or where values are not looked at."""
+        """The step of the grid; 0 without a grid, or if values are not examined."""
         return grid_step(self.values, self.precision) if self.looks_at_values else 0.0
 
     @cached_property
     def atoms(self) -> Values:
-        """The values that stand out."""
+        """The atoms."""
         return find_atoms(self.values, self.atom_share)
 
     @cached_property
     def rest(self) -> Numbers:
-        """The numbers that are no atoms."""
+        """The numbers that are not atoms."""
         return replace(self, values=self.values[~np.isin(self.values, self.atoms)])
 
 
@@ -88,22 +88,22 @@ def column_of_numbers(numbers: Numbers) -> Column:
 
 
 def column_on_the_line(numbers: Numbers) -> NumericColumn:
-    """Return a column of numbers without atoms: tallied where values stand apart, else smooth."""
+    """Return a column without atoms: tallied if values stand apart, else smooth."""
     if stands_apart(numbers.values, numbers.step):
         return TalliedColumn(numbers.values, numbers.precision, numbers.bounds)
     return NumericColumn(numbers.values, numbers.dequantize, numbers.precision, numbers.bounds)
 
 
 def are_equal(values: Values) -> bool:
-    """Return whether all values are one."""
+    """Return whether all values are equal."""
     return bool((values == values[0]).all())
 
 
 def find_atoms(values: Values, least_share: float, standing_out: float = 3) -> Values:
-    """Return the values that stand out of a column: its atoms, ascending.
+    """Return the atoms of a column, ascending.
 
-    They hold at least that share of the column, and three times as much as the values next to
-    them. Where fewer than two values would be left, and of two values, every one is an atom.
+    They hold at least that share of the column, and three times as much as the values next to them.
+    If there are two values only, or fewer than two would be left, every value is an atom.
     """
     if least_share >= 1:
         return values[:0]
@@ -116,32 +116,32 @@ def find_atoms(values: Values, least_share: float, standing_out: float = 3) -> V
 
 
 def are_few(values: Values, step: float) -> bool:
-    """Return whether a grid has so few values that each of them can be a level."""
+    """Return whether a grid has few enough values that each can be a level."""
     if not step:
         return False
     return bool(np.ptp(values) / step + 1 <= _most_levels(values))
 
 
 def are_scattered(values: Values, step: float) -> bool:
-    """Return whether so few values lie on no grid, or too long a one."""
+    """Return whether values are that few and lie on no grid, or on a too long one."""
     return not is_countable(values, step) and len(np.unique(values)) <= _most_levels(values)
 
 
 def is_short(values: Values, step: float, max_steps: int = 512) -> bool:
-    """Return whether the grid has few steps, with values or without."""
+    """Return whether the grid has few steps, with or without values."""
     return bool(step and np.ptp(values) <= max_steps * step)
 
 
 def is_countable(values: Values, step: float) -> bool:
-    """Return whether the grid has no more steps than can be counted one by one."""
+    """Return whether the grid has few enough steps to count them one by one."""
     return is_short(values, step, max_steps=2**20)
 
 
 def stands_apart(values: Values, step: float) -> bool:
-    """Return whether a grid is no smooth shape's: some value or end of it stands apart.
+    """Return whether some value or end of a grid stands apart from a smooth shape.
 
-    Values that are more or less usual than those beside them, or an end that comes at once: adults
-    from 18 on, ages of 90 that stand for all above.
+    Such values are more or less frequent than their neighbours. Such an end is abrupt: adults from
+    18 on, or ages of 90 that stand for all above.
     """
     if not (is_short(values, step) or (_are_often(values) and is_countable(values, step))):
         return False
@@ -150,9 +150,9 @@ def stands_apart(values: Values, step: float) -> bool:
 
 
 def _are_uneven(counts: np.ndarray, least_gain: float = 0.05) -> bool:
-    """Return whether the count of a value foretells it better than the counts beside it.
+    """Return whether the count of a value predicts it better than neighbouring counts do.
 
-    By that much in the mean log-likelihood of a row.
+    The gain in the mean log-likelihood of a row must be at least that.
     """
     n_rows = counts.sum()
     beside = mean_beside(counts) + 0.5
@@ -168,5 +168,5 @@ def _are_often(values: Values) -> bool:
 
 
 def _most_levels(values: Values, at_most: float = 24, rows_for_each: int = 10) -> float:
-    """Return of how many levels the rows tell the shares."""
+    """Return the largest number of levels with shares that the rows can estimate."""
     return min(at_most, len(values) / rows_for_each)

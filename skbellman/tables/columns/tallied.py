@@ -1,4 +1,4 @@
-"""Numbers on a grid of which some are usual and those beside them are not: 40 hours, but not 39."""
+"""Numbers on a grid where some are much more frequent than others: 40 hours, but not 39."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from skbellman.tables.grids import tally
 
 
 class TalliedColumn(NumericColumn):
-    r"""A number on a grid with as much room on the normal line as each value holds of the column.
+    r"""A number on a grid: each value gets room on the normal line by its share of the column.
 
     With F the distribution function of the smooth shape (`NumericColumn`), the coordinate is
     :math:`\Phi^{-1}(m(F(x)))`, m linear on each step of the grid and such that the step gets the
     probability :math:`(n_v + a q_v) / (n + a)`: its count beside its probability under the shape,
-    with the a that foretells best each row from the others. A value that is usual has a wide step
-    then, not a peak, and the density of the coordinate is smooth.
+    with the a that best predicts each row from the others. So a frequent value has a wide step, not
+    a peak, and the density of the coordinate is smooth.
 
     Parameters
     ----------
     values : array of shape (n,)
-        On a grid, see `choose.stands_apart`.
+        Values on a grid, see `choose.stands_apart`.
     precision : float
         Relative rounding error of the values.
     bounds : tuple of float, default=(-inf, inf)
         The least and the largest number that the dtype of the column holds.
     """
 
-    # What the smooth shape has beyond an end is given to the steps.
+    # The mass of the smooth shape beyond an end is given to the steps.
     ends_bend = False
-    # Nor is there another shape to choose.
+    # There is no other shape to choose.
     is_shaped = False
-    # Deviations beyond which a normal probability would be no number, and the least of steps.
+    # Deviations beyond which a normal probability underflows, and the least one of steps.
     farthest, least_share = 37.0, 1e-300
 
     def __init__(
@@ -45,14 +45,14 @@ class TalliedColumn(NumericColumn):
     ) -> None:
         super().__init__(values, True, precision, bounds)
         counts = tally(values, self.step)
-        # The steps that hold a value, and between and beside them what holds none, as one.
+        # The steps with a value; steps without one, between and beside them, are merged.
         held = np.flatnonzero(counts)
         edge = np.unique(np.append(held, held + 1))
         counts = np.concatenate([[0.0], counts[edge[:-1]], [0.0]])
         edges = np.ldexp(self.low + self.step * (edge - 0.5), -self.exponent)
         inner = self._coordinates(edges).clip(-self.farthest, self.farthest)
         ends = np.concatenate([self._outermost(1), inner, self._outermost(-1)])
-        # Below and above 0 by the tail on that side: 1 less a small number is 1.
+        # Use the tail on the nearer side, because 1 minus a small number rounds to 1.
         shape = np.diff(ndtr(ends))
         shape = np.where(ends[:-1] > 0, -np.diff(ndtr(-ends)), shape).clip(self.least_share)
         within = shape / shape.sum()
@@ -89,23 +89,23 @@ class TalliedColumn(NumericColumn):
 
 
 class _Steps:
-    """Probabilities below and above the ends of the steps, each exact where it is small."""
+    """Probabilities below and above the ends of the steps, each accurate where it is small."""
 
     def __init__(self, below: np.ndarray, above: np.ndarray) -> None:
         self.below = np.concatenate([[0.0], below, [1.0]])
         self.above = np.concatenate([[0.0], above[::-1], [1.0]])
 
     def to(self, other: _Steps, z: np.ndarray) -> np.ndarray:
-        """Return normal values as far between the same ends by other probabilities."""
+        """Return normal values at the same relative place between ends of other probabilities."""
         low = ndtri(np.interp(ndtr(z), self.below, other.below))
         high = -ndtri(np.interp(ndtr(-z), self.above, other.above))
         return np.where(z < 0, low, high)
 
 
 def _best_shape_rows(counts: np.ndarray, shape: np.ndarray) -> float:
-    """Return the weight of the shape that gives each row the best probability by the others.
+    """Return the weight of the shape that best predicts each row from the others.
 
-    In rows that it counts as much as.
+    The unit is rows.
     """
     weights = np.geomspace(1.0, 1e5, 11)
     held = counts > 0
