@@ -15,7 +15,9 @@ def resolve_device(device: str) -> torch.device:
     try:
         resolved = torch.device(device)
     except RuntimeError as error:
-        raise ValueError(f'device={device!r} is no device; use "auto", "cpu" or "cuda".') from error
+        raise ValueError(
+            f'device={device!r} is not a device; use "auto", "cpu" or "cuda".'
+        ) from error
     if not is_usable(resolved):
         raise ValueError(f'device={device!r} is not available here; use "auto" or "cpu".')
     return resolved

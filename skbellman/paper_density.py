@@ -172,8 +172,8 @@ class PaperDensity(TableDensity):
         _check_whole_numbers(encoder)
         if self.objective == "pairwise" and len(encoder.blocks_) > _MAX_PAIRWISE_COLUMNS:
             warnings.warn(
-                f'objective="pairwise" starves in {len(encoder.blocks_)} columns: hardly any two '
-                "rows are within a kernel of each other. Use BellmanDiffusionDensity.",
+                f'objective="pairwise" is unreliable in {len(encoder.blocks_)} columns: almost no '
+                "two rows are within a kernel of each other. Use BellmanDiffusionDensity.",
                 UserWarning,
                 stacklevel=7,
             )

@@ -46,11 +46,11 @@ def asked_columns(
     if both := [name for name in asked if name in conditions]:
         raise ValueError(f"{both} are both among columns and among given.")
     if not asked:
-        raise ValueError("no column is asked: columns is empty, or given names all of them.")
+        raise ValueError("no column is left to score: columns is empty, or given names them all.")
     if not nw.dependencies.is_into_dataframe(X) or encoder.goes_by_position(X):
         return validate_table(density, X, reset=False), asked, conditions
     if absent := [name for name in [*asked, *conditions] if name not in list(X.columns)]:
-        raise ValueError(f"X lacks the columns {absent}, which are asked or given.")
+        raise ValueError(f"X lacks the columns {absent}, which are in columns or given.")
     if not len(X):
         raise ValueError("X holds no row.")
     return X, asked, conditions

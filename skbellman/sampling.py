@@ -69,8 +69,8 @@ class Annealing:
         start = normal_like(like[:1].expand(max(n_rows, _LEAST_ROWS), -1), generator)
         if not bool((field.scalar(start, 0.0) > 0).any()):
             raise ValueError(
-                "the scalar network is positive at no row of a standard normal start, so that the "
-                "paper's dynamics do not move: fit with more n_steps, or a BellmanDiffusionDensity."
+                "the scalar network is positive at no row of a standard normal start, so the "
+                "paper's dynamics do not move: raise n_steps, or use BellmanDiffusionDensity."
             )
         return bellman_dynamics(field, start, self.n_steps_at_one_level, generator).rows[:n_rows]
 

@@ -111,7 +111,7 @@ class PartialSchedule(NoiseSchedule):
 
     @property
     def condition(self) -> NoiseSchedule | None:
-        """The path on which what is held moves and no other column is seen; None if none is."""
+        """The path on which held columns move and others are missing; None if no column is held."""
         held = self.seen & ~self.moving
         return PartialSchedule(self, held, held) if bool(held.any()) else None
 
@@ -120,7 +120,7 @@ class PartialSchedule(NoiseSchedule):
         return PartialSchedule(super().scaled(factor), self.moving, self.seen)
 
     def above(self, noise: Tensor) -> NoiseSchedule:
-        """Return the path that ends where noise is on top of the floor, a number or (D,)."""
+        """Return the path that ends at the floor plus noise, a number or (D,)."""
         return PartialSchedule(super().above(noise), self.moving, self.seen)
 
     def among(self, columns: Sequence[int], n_columns: int) -> NoiseSchedule:

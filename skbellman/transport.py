@@ -46,7 +46,7 @@ class RungeKutta:
         self.t, self.slope = t, -self.schedule.diffusivity(t) * gradient
 
     def onward(self, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
-        """Return the rows at t, (n, D), and the doubt of the step, (n,).
+        """Return the rows at t, (n, D), and the error estimate of the step, (n,).
 
         The estimate is the rms distance to the midpoint rule, in units of the noise.
         """

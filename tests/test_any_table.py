@@ -32,7 +32,7 @@ TINY = {
 }  # fmt: skip
 # What a readable table may be refused for, and what may be said of it.
 REFUSALS = re.compile(
-    "every one is missing|is constant|near which sums|Feature names are only supported"
+    "all are missing|is constant|so large that sums|Feature names are only supported"
 )
 WARNINGS = re.compile("are linear functions of other columns|holds text that")
 OTHER_CONTAINER = re.compile("feature names")

@@ -399,9 +399,13 @@ def test_a_constant_date_and_number_are_conditions():
         drawn = density.sample(1, random_state=0, given=given)
         assert drawn["day"][0] == frame["day"][0]
         assert drawn["id"][0] == 2**53 + 1
-    with pytest.raises(ValueError, match=r"'day' holds 2020-01-02T.*not there in fit.*2020-01-01T"):
+    with pytest.raises(
+        ValueError, match=r"'day' holds 2020-01-02T.*not in the fitted table.*2020-01-01T"
+    ):
         density.sample(given={"day": "2020-01-02"})
-    with pytest.raises(ValueError, match=f"'id' holds {2**53 + 2}, which was not there in fit"):
+    with pytest.raises(
+        ValueError, match=f"'id' holds {2**53 + 2}, which was not in the fitted table"
+    ):
         density.sample(given={"id": 2**53 + 2})
     with pytest.raises(ValueError, match="'day' holds 'x' but held dates without a time zone"):
         density.score_samples(frame.assign(day="x"))

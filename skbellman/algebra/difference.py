@@ -121,7 +121,7 @@ class DifferenceDensity(Density):
         if columns is not None or given is not None:
             raise ValueError(
                 "the positive part of a difference has no marginals in closed form: score whole "
-                "rows, or draw rows and look at the columns that are asked."
+                "rows, or sample rows and look at these columns."
             )
         self._check_whole(as_table(X))
         with np.errstate(divide="ignore"):  # log 0 where the difference is not positive
@@ -170,7 +170,7 @@ class DifferenceDensity(Density):
         share = self._thinning.acceptance(drawn)
         if share.sum() < min(least_accepted, 0.1 * n_samples):
             raise ValueError(
-                f"of {n_samples} draws {share.sum():.1f} are accepted, too few to know the "
+                f"{share.sum():.1f} of {n_samples} samples are accepted, too few to estimate the "
                 "difference: lower the weight, raise n_samples, or exchange the two densities."
             )
         self.log_normaliser_ = float(np.log1p(self.weight) + np.log(share.mean()))
@@ -185,8 +185,8 @@ class DifferenceDensity(Density):
                 continue  # which the densities refuse
             if cells_of_column(X, position, column.held == "categories").missing.any():
                 raise ValueError(
-                    f"Column {column.name!r} has gaps, but the difference scores whole rows only: "
-                    "fill them, for example by sample(given=X)."
+                    f"Column {column.name!r} has missing values, but a difference scores whole "
+                    "rows only: fill them, for example by sample(given=X)."
                 )
 
 

@@ -173,8 +173,8 @@ class MixtureDensity(Density):
         if np.isneginf(total).any():
             row = int(np.isneginf(total[:, 0]).argmax())
             raise ValueError(
-                f"row {row} holds values of {list(given)} that have no density: leave the row out, "
-                "or ask for the density of these columns, which is 0."
+                f"row {row} has zero density in {list(given)}, so its conditional is undefined: "
+                "leave the row out."
             )
         return logs - total
 

@@ -129,7 +129,7 @@ def reweight(density: Any, column: Any, probabilities: Mapping[Any, float]) -> M
     levels = _levels_of(density, column)
     if unknown := [level for level in probabilities if level not in levels]:
         raise ValueError(
-            f"probabilities names {unknown}, which are no levels of column {column!r}: those are "
+            f"probabilities names {unknown}, which are not levels of column {column!r}: those are "
             f"{list(levels)}."
         )
     weights = [float(p) for p in probabilities.values()]
@@ -160,6 +160,6 @@ def column_measure(density: Any, column: Any) -> ColumnMeasure:
     found = [c for c in density.measure_ if c.name == column]
     if not found:
         raise ValueError(
-            f"{column!r} is no column of the density: its columns are {names_of(density)}."
+            f"{column!r} is not a column of the density: its columns are {names_of(density)}."
         )
     return found[0]

@@ -63,8 +63,8 @@ class Thinning:
             if not len(pending):
                 return take(stack(rows), np.argsort(np.concatenate(places)))
         raise ValueError(
-            f"row {pending[0]} of given is where nearly nothing of the difference is: "
-            f"{self.most_rounds} draws were refused. Leave it out, or lower the weight."
+            f"the difference is nearly 0 at row {pending[0]} of given: {self.most_rounds} samples "
+            "were rejected. Leave the row out, or lower the weight."
         )
 
 
@@ -74,8 +74,8 @@ def _check_share(
     """Refuse to continue if almost no row is accepted."""
     if n_drawn >= not_before and n_kept < least_share * n_drawn:
         raise ValueError(
-            f"{n_kept} of {n_drawn} draws were accepted: the second density is at least as high as "
-            "the first nearly everywhere. Lower the weight, or exchange the two."
+            f"{n_kept} of {n_drawn} samples were accepted: the second density is at least as high "
+            "as the first almost everywhere. Lower the weight, or exchange the two."
         )
 
 

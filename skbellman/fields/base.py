@@ -172,7 +172,7 @@ class DensityField(nn.Module, ABC):
     def _check_reference(self) -> None:
         if self.reference is None:
             raise TypeError(
-                f"{type(self).__name__} has no reference, from which it could be scored or drawn: "
+                f"{type(self).__name__} has no reference, so it cannot be scored or sampled: "
                 "see `skbellman.fields.Referred`."
             )
 

@@ -292,7 +292,8 @@ class TableEncoder(BaseEstimator):
         if far.any():
             raise ValueError(
                 f"Column {self.names[self.layout_.column_of[far.argmax()]]!r} holds a value so far "
-                "from those of fit that nothing can be drawn beside it: repair it, or leave it out."
+                "from those of fit that no sample can be conditioned on it: correct it, or leave "
+                "it out."
             )
 
     def coordinates_of(self, columns: Sequence[Any]) -> np.ndarray:

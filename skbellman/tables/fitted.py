@@ -58,8 +58,8 @@ class FittedColumn:
             shown = ", ".join(map(show, levels[:n_shown].tolist()))
             more = ", ..." if len(levels) > n_shown else ""
             raise ValueError(
-                f"Column {self.name!r} holds {show(unknown[0])}, which was not there in fit, "
-                f"among {shown}{more}.{remedy}"
+                f"Column {self.name!r} holds {show(unknown[0])}, which was not in the fitted "
+                f"table: that held {shown}{more}.{remedy}"
             )
 
     def check_holdable(self, values: Values) -> None:

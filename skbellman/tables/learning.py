@@ -52,7 +52,7 @@ class ColumnLearner:
         cells = self.container.cells(X, j, bool(declared))
         present = np.flatnonzero(~cells.missing)
         if not len(present):
-            raise ValueError(f"Column {name!r} holds no value, every one is missing: drop it.")
+            raise ValueError(f"Column {name!r} holds no value (all are missing): drop it.")
         if not cells.kind.is_categorical:
             return self._of_numbers(name, j, cells, present)
         if declared is False:
@@ -85,8 +85,8 @@ class ColumnLearner:
         extreme = numbers[np.abs(numbers).argmax()]
         if abs(extreme) > self.largest and not are_equal(numbers):
             raise ValueError(
-                f"Column {name!r} holds {extreme:g}, near which sums and steps are no "
-                "numbers: divide the column by a constant, or repair the value."
+                f"Column {name!r} holds {extreme:g}, so large that sums overflow: divide the "
+                "column by a constant, or correct the value."
             )
 
     def _check_levels(self, name: Any, levels: np.ndarray, are_text: bool) -> None:

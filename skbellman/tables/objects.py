@@ -48,8 +48,9 @@ def kind_of_objects(name: Any, cells: np.ndarray) -> Kind:
     kind = types.pop() if types else str
     if issubclass(kind, _NO_CELLS):
         raise ValueError(
-            f"Column {name!r} holds {values[0]!r}, a {kind.__name__}, which is no number, date or "
-            "category: convert it to numbers (hours, say, or real and imaginary parts) or drop it."
+            f"Column {name!r} holds {values[0]!r}, a {kind.__name__}, which is not a number, date "
+            "or category: convert it to numbers (hours, say, or real and imaginary parts), or drop "
+            "it."
         )
     if not issubclass(kind, date | np.datetime64):
         return Categories()

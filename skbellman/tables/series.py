@@ -96,7 +96,7 @@ def _kind_of(series: nw.Series[Any]) -> Kind:
         "it to numbers",
     )
     raise ValueError(
-        f"Column {series.name!r} has dtype {name}, which is no number, date or category: "
+        f"Column {series.name!r} has dtype {name}, which is not a number, date or category: "
         f"convert {remedy}, or drop it."
     )
 
