@@ -12,7 +12,9 @@ import pandas as pd
 import pytest
 from joblib import parallel_config
 
+import skbellman.algebra
 import skbellman.density
+import skbellman.fields
 from skbellman import BellmanDiffusionDensity
 from skbellman.likelihood import FlowIntegral
 
@@ -149,3 +151,10 @@ def test_the_page_on_returns():
 def test_what_is_made_short_is_on_a_page(long):
     pages = ("README.md", "doc/guide.md", "doc/arithmetic.md", "doc/returns.md")
     assert any(long in code for page in pages for code in blocks_of(page))
+
+
+@pytest.mark.parametrize("module", [skbellman, skbellman.algebra, skbellman.fields])
+def test_the_reference_lists_everything_public(module):
+    listed = re.findall(r"^   (skbellman\.\S+)$", (ROOT / "doc/api.rst").read_text(), re.MULTILINE)
+    names = {path.rsplit(".", 1)[1] for path in listed}
+    assert set(module.__all__) <= names
