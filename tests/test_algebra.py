@@ -360,7 +360,7 @@ def test_values_of_a_grid_keep_their_probabilities():
         ({"c": (2.0, 0.0)}, "Column 'c' holds categories, which have no unit"),
         ({"x": (0.0, 1.0)}, "column 'x' is .*other than 0"),
         ({"x": (np.inf, 1.0)}, "column 'x' is .*other than 0"),
-        ({"k": (2.0, 1.0)}, "'k' is no column"),
+        ({"k": (2.0, 1.0)}, "'k' is not a column"),
     ],
 )
 def test_rescale_refuses_by_name(units, message):
