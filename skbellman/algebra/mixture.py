@@ -28,7 +28,7 @@ class MixtureDensity(Density):
     Parameters
     ----------
     densities : sequence of fitted densities
-        Of the same columns, relative to the same measure.
+        Densities of the same columns, relative to the same measure.
     weights : array-like of shape (n_densities,), optional
         Positive; normalised to sum 1. By default all are equal.
     n_jobs : int, optional
