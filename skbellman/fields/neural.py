@@ -70,9 +70,9 @@ class NeuralField(DensityField):
     reference. For a number, part of F comes from the column's own mixture (`ColumnShapes`), with a
     weight given by the network. A network is a smooth function of x and would learn narrow modes
     slowly. The scale of the rest of F is that of EDM (arXiv 2206.00364, table 1) for columns of
-    unit variance. Inputs of both networks are
-    :math:`\sigma h_0` and x. The former is x in units of the noise along each direction of the
-    covariance. Without it, narrow directions (nearly collinear columns) are learned slowly.
+    unit variance. Inputs of both networks are :math:`\sigma h_0` and x. The former is x in units
+    of the noise along each direction of the covariance. Without it, narrow directions (nearly
+    collinear columns) are learned slowly.
 
     If the reference has categories, :math:`h = (E[e | x] - x) / \sigma^2` is exact for the
     posterior probabilities of their points e, and F adds to the logarithms of those:
@@ -84,7 +84,7 @@ class NeuralField(DensityField):
     this is as sharp as the table; logits learned by regression are not. If all other columns are
     missing, the reference's posterior is exact and is not changed. At low levels the softmax
     saturates for any F, so each point is the centre of an exact Gaussian peak. For these
-    coordinates, the input of the networks is the reference's :math:`E_0[e | x]` .
+    coordinates, the input of the networks is the reference's :math:`E_0[e | x]`.
 
     Parameters
     ----------
