@@ -1,4 +1,4 @@
-"""How often levels of categories are met, alone and two at a time, among rows of coordinates."""
+"""Counts of levels and pairs of levels of categories, from rows of coordinates."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from skbellman.fields import (
 )
 from skbellman.fields.corners import Corners
 
-# Rows that are worked on at once.
+# Rows that are processed at once.
 _CHUNK = 2**16
 
 
 def with_categories(
     gaussians: GaussianMixtureField, x: Tensor, responsibilities: Tensor, points: Sequence[Tensor]
 ) -> ClosedFormField:
-    """Add to each Gaussian the shares of the categories' levels among its rows.
+    """Add to each Gaussian the shares of the levels of categories among its rows.
 
-    A class is given one more row, spread as the levels are over all rows, and those one more row
-    spread evenly, so that no share is 0.
+    So that no share is 0, each class gets one more row, spread like the levels of all rows. These
+    levels get one more row too, spread evenly.
 
     Parameters
     ----------
     gaussians : GaussianMixtureField
-        Of the numbers.
+        Mixture of the numbers.
     x : tensor of shape (n, D)
-        Rows, the coordinates of categories last; NaN is missing.
+        Rows, with the coordinates of categories last; NaN is missing.
     responsibilities : tensor of shape (n, J)
-        Of the Gaussians.
+        Responsibilities of the Gaussians.
     points : sequence of tensor of shape (K, d)
-        Of each category.
+        Points of each category.
     """
     if not points:
         return gaussians
@@ -53,7 +53,7 @@ def with_categories(
 
 
 def _by_class(codes: Tensor, n_levels: int, responsibilities: Tensor) -> tuple[Tensor, Tensor]:
-    """Return how many rows of each class have each level, (J, K), and how many have it, (K,)."""
+    """Return counts of each level in each class, (J, K), and in all rows, (K,)."""
     shape = (responsibilities.shape[1] + 1, n_levels)
     counts = torch.zeros(shape, dtype=torch.float64, device=codes.device)
     parts = zip(codes.split(_CHUNK), responsibilities.split(_CHUNK), strict=True)
@@ -71,21 +71,21 @@ def pairwise_evidence(
     most_pairs: int = 2**18,
     significance: float = 3.0,
 ) -> PairwiseEvidence:
-    """Return what each category is told by those that tell most about it.
+    """Return the evidence about each category from those that say most about it.
 
-    Two categories are compared by the G statistic of their table of pairs, less what it is expected
-    to be where they are independent. See doc/decisions/category-pairs.md.
+    Two categories are compared by the G statistic of their table of pairs, minus its expected value
+    for independent categories. See doc/decisions/category-pairs.md.
 
     Parameters
     ----------
     x, points
         As for `with_categories`.
     most_sources : int
-        That tell of one category.
+        Largest number of sources for one category.
     most_pairs : int
-        Of levels: two categories with a larger table are not compared.
+        Largest number of pairs of levels; two categories with more are not compared.
     significance : float
-        Deviations of the statistic above what independent categories would show.
+        Least excess of the statistic over independent categories, in deviations.
     """
     codes, found = _codes(x, points), [list[_Source]() for _ in points]
     for a, b in combinations(range(len(points)), 2):
@@ -101,7 +101,7 @@ def pairwise_evidence(
 
 
 class _Source(NamedTuple):
-    """By how much a category tells more than chance of another, which, and pairs with it."""
+    """The excess evidence of a category about another, its position, and pairs with it."""
 
     excess: float
     source: int
@@ -124,7 +124,7 @@ def _nearest(block: Tensor, corners: Corners) -> Tensor:
 
 
 def _count_pairs(a: Tensor, b: Tensor, n_a: int, n_b: int) -> Tensor:
-    """Return in how many rows each two levels are met, (n_a, n_b)."""
+    """Return the number of rows with each pair of levels, (n_a, n_b)."""
     counts = torch.zeros(n_a * n_b, dtype=torch.int64, device=a.device)
     for of_a, of_b in zip(a.split(_CHUNK), b.split(_CHUNK), strict=True):
         seen = (of_a >= 0) & (of_b >= 0)
@@ -133,7 +133,7 @@ def _count_pairs(a: Tensor, b: Tensor, n_a: int, n_b: int) -> Tensor:
 
 
 def _excess(pairs: Tensor, significance: float) -> float:
-    """Return by how much G is above what it is, at most, where the two are independent."""
+    """Return the excess of G over its likely maximum for independent categories."""
     rows, columns = pairs.sum(1), pairs.sum(0)
     expected = rows.unsqueeze(1) * columns / pairs.sum().clamp(min=1)
     statistic = 2 * torch.xlogy(pairs, pairs / expected.clamp(min=1e-300)).sum()
@@ -142,6 +142,6 @@ def _excess(pairs: Tensor, significance: float) -> float:
 
 
 def _ratio(pairs: Tensor) -> Tensor:
-    """Return P(b | a) / P(b), each level of a given one more row, spread as b's levels are."""
+    """Return P(b | a) / P(b); each level of a gets one more row, spread like b's levels."""
     overall = (pairs.sum(0) + 1 / pairs.shape[1]) / (pairs.sum() + 1)
     return (pairs + overall) / (pairs.sum(1, keepdim=True) + 1) / overall

@@ -1,4 +1,4 @@
-"""Mixtures of Gaussians fitted to single columns, all columns at once."""
+"""Gaussian mixtures fitted to single columns, all columns at once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Of a variance, as in mixtures of all columns.
+# Least variance, as in mixtures of all columns.
 _RIDGE = 1e-4
 _LOG_2_PI = math.log(2 * math.pi)
 
@@ -21,7 +21,7 @@ class _Laws(NamedTuple):
 
 
 class _Places(NamedTuple):
-    """Columns' values in groups: the share, mean and variance of each, (C, G), and n, (C,)."""
+    """Values of columns in groups: share, mean and variance of each, (C, G), and n, (C,)."""
 
     shares: np.ndarray
     means: np.ndarray
@@ -38,19 +38,20 @@ def column_mixtures(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return weights, means and variances of a mixture of each column, (D, K) each.
 
-    Of the numbers of components 1, 2, 4, ... each column gets the one of least BIC; all are
-    tried, as four Gaussians may be where two are no better than one (Adult's fnlwgt, see
-    doc/decisions/column-laws.md). Its values are sorted into groups that stand for them: a step
-    takes as long for any number of rows.
+    Each column gets the number of components (1, 2, 4, ...) with the least BIC. All are tried,
+    because four Gaussians may help where two do not (fnlwgt of Adult, see
+    doc/decisions/column-laws.md). Values are sorted into groups, so that the time of a step does
+    not depend on the number of rows.
 
     Parameters
     ----------
     rows : array of shape (n, D)
-        Of about unit scale, NaN where a value is missing; the first 100,000 are used. A column
-        without a value is a standard Gaussian.
+        Rows at about unit scale, NaN where a value is missing; the first 100,000 are used. A column
+        without values becomes a standard Gaussian.
     max_components : int, default=16
     least_gain : float, default=1e-4
-        Of log-density, in nats a value, by which expectation maximisation goes on.
+        Least gain in log-density, in nats for each value, with which expectation maximisation
+        continues.
     n_groups : int, default=2048
     most_rows : int, default=100,000
     """
@@ -75,7 +76,7 @@ def column_mixtures(
 
 
 def _grouped(rows: np.ndarray, n_groups: int) -> _Places:
-    """Return the values of each column in groups of equal numbers, in order."""
+    """Return the values of each column in ordered groups of equal size."""
     found = np.zeros((3, rows.shape[1], min(n_groups, len(rows))))
     n_values = (~np.isnan(rows)).sum(0)
     for c, column in enumerate(rows.T):
@@ -89,9 +90,9 @@ def _grouped(rows: np.ndarray, n_groups: int) -> _Places:
 
 
 def _likeliest(places: _Places, n_components: int, least_gain: float) -> tuple[_Laws, np.ndarray]:
-    """Return the likelier laws of two starts for each column, and their mean log-density, (C,).
+    """Return the better mixture of two starts for each column, and its mean log-density, (C,).
 
-    Centres that are spread find the humps of what is smooth, centres that lie apart what is rare.
+    Spread centres find the modes of smooth densities. Distant centres find rare values.
     """
     first, gain = _maximised(places, _clustered(places, _spread(places, n_components)), least_gain)
     if n_components == 1:
@@ -104,7 +105,7 @@ def _likeliest(places: _Places, n_components: int, least_gain: float) -> tuple[_
 
 
 def _spread(places: _Places, n_components: int, of_range: float = 0.3) -> np.ndarray:
-    """Return centres, (C, K), at even steps of the distribution and, a little, of the range."""
+    """Return centres, (C, K), at even steps of a mixture of the distribution and the range."""
     there, x = places.shares > 0, places.means
     low = np.where(there, x, np.inf).min(1, keepdims=True)
     high = np.where(there, x, -np.inf).max(1, keepdims=True)
@@ -117,7 +118,7 @@ def _spread(places: _Places, n_components: int, of_range: float = 0.3) -> np.nda
 
 
 def _far_apart(places: _Places, n_components: int) -> np.ndarray:
-    """Return centres, (C, K): the mean, and each time the group with the greatest square left."""
+    """Return centres, (C, K): the mean, then repeatedly the group with the largest error."""
     x, columns = places.means, np.arange(len(places.means))
     centres = (places.shares * x).sum(1, keepdims=True)
     nearest = np.full(x.shape, np.inf)
@@ -129,7 +130,7 @@ def _far_apart(places: _Places, n_components: int) -> np.ndarray:
 
 
 def _clustered(places: _Places, centres: np.ndarray, n_steps: int = 30) -> _Laws:
-    """Return the Gaussians of the groups nearest to each centre, which k-means moves."""
+    """Return the Gaussians of the groups nearest to each centre, after k-means."""
     numbers = np.arange(centres.shape[1])[:, None]
     for _ in range(n_steps):
         belongs = np.abs(places.means[:, None] - centres[..., None]).argmin(1)
@@ -142,7 +143,7 @@ def _clustered(places: _Places, centres: np.ndarray, n_steps: int = 30) -> _Laws
 
 
 def _moments(places: _Places, shares: np.ndarray) -> _Laws:
-    """Return the laws of components that have such shares of the groups, (C, K, G)."""
+    """Return the mixtures whose components have these shares of the groups, (C, K, G)."""
     weights = shares.sum(-1)
     some = np.maximum(weights, 1e-12)
     means = (shares @ places.means[..., None])[..., 0] / some
@@ -153,7 +154,7 @@ def _moments(places: _Places, shares: np.ndarray) -> _Laws:
 def _maximised(
     places: _Places, laws: _Laws, least_gain: float, max_steps: int = 100
 ) -> tuple[_Laws, np.ndarray]:
-    """Return laws of greater likelihood, and their mean log-density, (C,)."""
+    """Return mixtures of greater likelihood, and their mean log-density, (C,)."""
     reached = np.full(len(places.shares), -np.inf)
     going = np.arange(len(reached))
     found = _Laws(*(part.copy() for part in laws))

@@ -15,7 +15,9 @@ def resolve_device(device: str) -> torch.device:
     try:
         resolved = torch.device(device)
     except RuntimeError as error:
-        raise ValueError(f'device={device!r} is no device; use "auto", "cpu" or "cuda".') from error
+        raise ValueError(
+            f'device={device!r} is not a device; use "auto", "cpu" or "cuda".'
+        ) from error
     if not is_usable(resolved):
         raise ValueError(f'device={device!r} is not available here; use "auto" or "cpu".')
     return resolved
@@ -29,8 +31,8 @@ def is_usable(device: torch.device) -> bool:
 class PortableMixin:
     """Pickles of an estimator that any machine can load, whichever device fitted it.
 
-    Left of scikit-learn's base class. ``device`` is the parameter, ``device_`` where the fitted
-    modules are.
+    Put it left of scikit-learn's base class. ``device`` is the parameter, ``device_`` the device of
+    the fitted modules.
     """
 
     device: str

@@ -1,7 +1,7 @@
 r"""The paper's Bellman Diffusion Dynamics, at one level (arXiv 2410.01796, section 3).
 
 :math:`dx = g\,dt + \sqrt{s}\,dw` leaves p invariant, but crosses between separated modes in
-exponential time: the library draws by annealed dynamics, see `skbellman.solvers`.
+exponential time. So the library samples by annealed dynamics, see `skbellman.solvers`.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from skbellman.fields import DensityField
 
 @dataclass(frozen=True)
 class Trajectory:
-    """Where Bellman Diffusion Dynamics went.
+    """The result of Bellman Diffusion Dynamics.
 
     Attributes
     ----------
     rows : tensor of shape (n, D)
-        At the end.
+        Rows at the end.
     times : tensor of shape (n_kept,)
-        Times at which rows were kept, evenly spaced in steps, the last one the end.
+        Times at which rows were kept, evenly spaced in steps. The last one is the end.
     kept : tensor of shape (n_kept, n, D)
     n_negative : int
-        Values of s that were negative, and taken as 0.
+        Number of negative values of s, which were set to 0.
     """
 
     rows: Tensor
@@ -53,13 +53,14 @@ def bellman_dynamics(
 
     .. math:: dx = g(x)\,dt + \sqrt{s(x)}\,dw
 
-    (arXiv 2410.01796, section 3), by Euler and Maruyama. p is stationary, and the law of the
-    rows tends to it (theorem 4.1), but between modes, where s is about 0, nothing crosses.
+    (arXiv 2410.01796, section 3), by the Euler-Maruyama scheme. p is stationary, and the
+    distribution of the rows tends to it (theorem 4.1). But rows hardly cross between modes, where s
+    is about 0.
 
     Parameters
     ----------
     field : DensityField
-        Whose density is kept.
+        Field with the stationary density.
     start : tensor of shape (n, D)
         Rows to begin with.
     n_steps : int
@@ -67,14 +68,14 @@ def bellman_dynamics(
     generator : torch.Generator
         On the device of start.
     dt : float, optional
-        Time of a step. Without it, 0.05 beta max s / max \|g\|^2, of the largest values met so
-        far: rows then move by a fraction of the length over which s changes.
+        Time of a step. By default 0.05 beta max s / max \|g\|^2, with the largest values so far:
+        then rows move by a fraction of the length over which s changes.
     beta : float, default=1.0
         Factor of the safe step.
     sigma : float or tensor of shape (D,), default=0.0
-        Level at which the field is asked.
+        Level at which the field is evaluated.
     n_kept : int, default=1
-        How many times along the way rows are kept.
+        Number of times at which rows are kept.
 
     Returns
     -------
@@ -84,10 +85,9 @@ def bellman_dynamics(
     Raises
     ------
     ValueError
-        If start has the wrong number of columns or is not finite; if n_steps, n_kept, beta or dt
-        is out of range; if dt is so large that rows jump over the length on which s changes (the
-        message names a safe one); if it is left out where g is 0 at every row, so that no length
-        is known.
+        If start has the wrong number of columns or is not finite. If n_steps, n_kept, beta or dt is
+        out of range. If dt is so large that rows jump over the length on which s changes; the
+        message names a safe dt. If dt is left out and g is 0 at every row.
 
     Examples
     --------
@@ -111,10 +111,10 @@ def bellman_dynamics(
 
 
 class _Stepper:
-    """Steps of the dynamics, of a size that suits the largest s and g met.
+    """Steps of the dynamics, with a size that suits the largest s and g so far.
 
-    The safe size is a part of max s / max |g|^2: the square of the length over which s changes,
-    over max s.
+    The safe size is a fraction of max s / max |g|^2. This is the square of the length over which s
+    changes, divided by max s.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class _Stepper:
     ) -> Iterator[Tensor]:
         """Yield the rows after each step.
 
-        The size of a step is checked now and then, as that waits for the device.
+        The size of a step is checked only sometimes, because a check waits for the device.
         """
         largest_s = largest_g = x.new_zeros(())
         for step in range(1, n_steps + 1):
@@ -173,7 +173,7 @@ def euler_maruyama_increment(
 
 
 def check_start(field: DensityField, start: Tensor) -> None:
-    """Refuse rows that are not finite, or not of the field's columns."""
+    """Refuse rows that are not finite, or have another number of columns than the field."""
     if start.dim() != 2 or start.shape[1] != field.n_columns:
         raise ValueError(
             f"start must have shape (n, {field.n_columns}), as the field has {field.n_columns} "
@@ -195,5 +195,5 @@ def _check_numbers(n_steps: int, n_kept: int, dt: float | None, beta: float) -> 
 
 
 def normal_like(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Return standard normal numbers of the shape, dtype and device of a tensor."""
+    """Return standard normal numbers with the shape, dtype and device of a tensor."""
     return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)

@@ -21,30 +21,30 @@ from skbellman.validation import check_count, validate_table
 
 @with_own_settings
 class BellmanImputer(TransformerMixin, BaseEstimator):
-    """Fill missing values with draws from their conditional distribution, or with its centre.
+    """Fill missing values with samples of their conditional distribution, or with its centre.
 
-    A density is fitted to the table as it is, gaps and all; each row's gaps are then drawn
-    together, given what the row holds. One draw keeps the spread of the columns and their
-    dependence, which a mean does not; several completed tables show how uncertain results are.
+    A density is fitted to the table with its missing values. Then the missing values of each row
+    are sampled together, given what the row holds. One sample keeps the spread of the columns and
+    their dependence; a mean does not. Several completed tables show how uncertain results are.
 
     Parameters
     ----------
     density : BellmanDiffusionDensity, optional
-        Unfitted. By default one that learns nothing but conditionals and marginals, of which gaps
-        are filled: ``conditional_fraction=1``, with ``dropout=0.1``, ``patience=10`` and
-        ``n_levels=12``.
+        Unfitted. The default learns conditionals and marginals only, because gaps are filled from
+        them: ``conditional_fraction=1``, with ``dropout=0.1``, ``patience=10`` and ``n_levels=12``.
     statistic : {"draw", "mean", "median"}, default="draw"
-        What `transform` fills in: one draw, or the mean or median of n_draws draws, with the
-        most frequent category. A mean errs least in squares and lies where no row may be.
+        What `transform` fills in: one sample, or the mean or median of ``n_draws`` samples. For
+        categories, "mean" and "median" take the most frequent one. A mean has the least squared
+        error, but may be a value that no row has.
     n_draws : int, default=20
-        Draws of which "mean" and "median" are taken.
+        Number of samples for "mean" and "median".
     repeated_rows : bool, default=True
-        Whether rows that agree in all that both hold fill each other's gaps, as often as the table
-        says that they are one row seen twice (column by column, by how many cells agree): never
-        in a table whose rows agree by chance alone. The density draws the rest. If so, the fitted
-        imputer holds the table.
+        Whether a row can take missing values from a row that agrees with it in all that both hold.
+        It does so as often as such rows are the same row in this table, which is counted for each
+        column and number of agreeing cells. It never does so in a table whose rows agree by chance
+        alone. The density fills the rest. If True, the fitted imputer keeps the table.
     random_state : int, RandomState instance or None, default=None
-        Seeds the draws, and the fit of a density that has no random_state of its own.
+        Seeds the samples. It also seeds the fit of a density without its own random_state.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
 
     See Also
     --------
-    sklearn.impute.IterativeImputer : Regressions of each column on the others, in turns.
+    sklearn.impute.IterativeImputer : Regressions of each column on the others, in turn.
 
     Examples
     --------
@@ -115,7 +115,7 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
         ValueError
             As `BellmanDiffusionDensity.fit` does.
         TrainingDivergedError
-            If training diverges; the imputer is then not fitted.
+            If training diverges; then the imputer is not fitted.
 
         Examples
         --------
@@ -147,7 +147,7 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: Any) -> Any:
-        """Return the table with its gaps filled.
+        """Return the table with its missing values filled.
 
         Parameters
         ----------
@@ -157,14 +157,14 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
         Returns
         -------
         X : DataFrame or ndarray of shape (n_samples, n_features)
-            A table like the fitted one; what was there is as it was, bit for bit. A pandas index
+            A table like the fitted one. Observed values are unchanged, bit for bit. A pandas index
             is kept.
 
         Raises
         ------
         ValueError
-            If columns differ from those of `fit`, or hold infinite values, categories that
-            were not there, or values that the fitted dtype cannot hold.
+            If columns differ from those of `fit`, or hold infinite values, categories that were not
+            in the fitted table, or values that the fitted dtype cannot hold.
 
         Examples
         --------
@@ -188,7 +188,7 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
         X : DataFrame or array-like of shape (n_samples, n_features)
             With the columns of the fitted table.
         n_tables : int, default=5
-            How many, at least 1.
+            Number of tables, at least 1.
 
         Returns
         -------
@@ -198,7 +198,7 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            As `transform` does; if n_tables is no whole number of at least 1.
+            As `transform` raises; if n_tables is not an integer of at least 1.
 
         Examples
         --------
@@ -213,7 +213,7 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
         return [self._table(X, [column[:, k] for column in draws], cells) for k in range(n_tables)]
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Return the names of the columns, which stay as they are.
+        """Return the names of the columns, which do not change.
 
         Parameters
         ----------
@@ -223,12 +223,12 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
         Returns
         -------
         names : ndarray of str, shape (n_features_in_,)
-            Of the fitted table; x0, x1, ... for an array.
+            Names of the fitted table; x0, x1, ... for an array.
 
         Raises
         ------
         ValueError
-            If input_features are not the fitted names.
+            If input_features differ from the fitted names.
 
         Examples
         --------
@@ -241,9 +241,9 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
         return np.asarray(_check_feature_names_in(self, input_features))
 
     def _draws(self, X: Any, n_draws: int) -> tuple[list[Cells], list[np.ndarray]]:
-        """Return the cells of each column as they are, and numbers or codes with the gaps drawn.
+        """Return the cells of each column, and numbers or codes with the gaps filled by samples.
 
-        Of shapes (n_samples,) and (n_samples, n_draws).
+        The shapes are (n_samples,) and (n_samples, n_draws).
         """
         encoder = self.density_.encoder_
         cells = encoder.read_given(validate_table(self, X, reset=False))
@@ -264,7 +264,7 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
     def _copies(
         self, values: list[np.ndarray], codes: list[np.ndarray], n_draws: int, seed: int
     ) -> list[np.ndarray]:
-        """Return n_draws copies of each row, with what its repeats know."""
+        """Return n_draws copies of each row, with values from its repeats."""
         if self._repeats is None:
             return [np.repeat(column, n_draws) for column in values]
         return self._repeats.lend(values, codes, n_draws, np.random.default_rng(seed))
@@ -283,9 +283,9 @@ class BellmanImputer(TransformerMixin, BaseEstimator):
 
 
 def _of_conditionals() -> BellmanDiffusionDensity:
-    """Return a density whose every step is on conditionals and marginals.
+    """Return a density that spends every training step on conditionals and marginals.
 
-    They have fewer rows to each question than the joint has, and overfit sooner.
+    Each of them has fewer rows than the joint density, and overfits sooner.
     """
     return BellmanDiffusionDensity(conditional_fraction=1.0, dropout=0.1, patience=10, n_levels=12)
 
@@ -297,9 +297,9 @@ def _repeats_of(density: BellmanDiffusionDensity, X: Any) -> RepeatedRows:
 
 
 def _centre(draws: np.ndarray, statistic: str) -> np.ndarray:
-    """Return the centre of each row of draws: of codes of categories, the most frequent one."""
+    """Return the centre of each row of samples: for codes of categories, the most frequent one."""
     if draws.dtype.kind == "i":
         return np.array([np.bincount(row).argmax() for row in draws])
     centre = draws.mean(1) if statistic == "mean" else np.median(draws, axis=1)
-    equal = (draws == draws[:, :1]).all(1)  # a mean of them may differ in its last bit
+    equal = (draws == draws[:, :1]).all(1)  # their mean may differ in the last bit
     return np.where(equal, draws[:, 0], centre)

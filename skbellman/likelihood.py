@@ -1,21 +1,21 @@
 r"""The normalised log-density of a field: the probability-flow integral.
 
 Along the flow :math:`\dot x = -\dot\sigma \sigma h(x, \sigma)` (arXiv 2011.13456, eq. 39) the
-log-density changes by :math:`-\dot\sigma \sigma\, \mathrm{div}\, h`. Here the integral is taken of
-the difference to a reference whose log-density :math:`\log s_0` is known and which agrees with
-the field at the ceiling. With r = h - h_0,
+log-density changes by :math:`-\dot\sigma \sigma\, \mathrm{div}\, h`. Here the integral is of the
+difference to a reference with known log-density :math:`\log s_0`, which agrees with the field at
+the ceiling. With r = h - h_0,
 
 .. math:: \log s(x, \sigma_{\min}) = \log s_0(x, \sigma_{\min})
           - \int_0^1 \dot\sigma \sigma \, (\mathrm{div}\, r + h_0 \cdot r) \, dt,
 
 because along the same path, by the heat equation,
 :math:`\frac{d}{dt} \log s_0 = \dot\sigma \sigma (\mathrm{div}\, h_0 + |h_0|^2 - h_0 \cdot h)`.
-Where the networks add nothing the result is exact, whatever the grid; elsewhere only the
-correction suffers from the grid.
+If the networks add nothing, the result is exact for any number of nodes. Otherwise only the
+correction has an integration error.
 
-The nodes are those of Gauss and Legendre, denser in the middle of t; between nodes x moves as
-`skbellman.transport` says. Rows on the boundary between modes, where the flow turns sharply, may be
-done again with twice the nodes. Each row's value depends on that row alone.
+The nodes are Gauss-Legendre nodes, denser in the middle of t. `skbellman.transport` moves x between
+nodes. On the boundary between modes the flow turns sharply; such rows may be integrated again with
+twice the nodes. The value of each row depends on that row alone.
 """
 
 from __future__ import annotations
@@ -34,37 +34,38 @@ from skbellman.fields import ClosedFormField, DensityField, NeuralField, Referre
 from skbellman.schedule import NoiseSchedule, masked
 from skbellman.transport import Multistep, RungeKutta, Transport
 
-# Rows times directions that are worked on at once: memory stays flat in the number of rows. A
-# GPU is idle unless it has many.
+# Rows times directions that are processed at once, so that memory does not grow with the rows. A
+# GPU needs many to be busy.
 _CHUNK, _GPU_CHUNK = 4096, 2**15
-# Random signs to take in columns in which the exact divergence is not affordable.
+# Random signs for many columns, where the exact divergence is too expensive.
 N_PROBES = 8
-# The nodes' density over t: a share of it is even, the rest a Gaussian.
+# Density of the nodes over t: a share is even, the rest is a Gaussian.
 _EVEN, _MIDDLE, _SPREAD = 0.45, 0.39, 0.17
 
 
 @dataclass(frozen=True)
 class FlowIntegral:
-    """How the integral is taken.
+    """Parameters of the flow integral.
 
     Parameters
     ----------
     n_nodes : int
         Nodes of the quadrature.
     n_probes : int, None or "auto"
-        None takes the exact divergence, one directional derivative per column. A number
-        takes Hutchinson's estimate with that many signs, which depend on each row's own values:
-        the same row always gets the same value. "auto" is exact up to some columns, and takes
-        8 signs above.
+        None takes the exact divergence, with one directional derivative per column. A number takes
+        Hutchinson's estimate with that many random signs. They are a function of the row, so the
+        same row always gets the same value. "auto" is exact for few columns, and takes 8 signs for
+        more.
     tolerance : float
-        Rows where a step's doubt (see `RungeKutta`) exceeds it are done again with
-        twice the nodes. inf takes every row as it comes.
+        Rows with a larger error estimate of a step (see `RungeKutta`) are integrated again with
+        twice the nodes. inf never repeats.
     most_nodes : int
-        From which on they are not doubled, see doc/decisions/flow-integral.md.
+        Largest number of nodes, see doc/decisions/flow-integral.md.
     most_exact_columns : int
-        In which "auto" is exact.
+        Largest number of columns for which "auto" is exact.
     multistep : bool
-        Whether a step is taken from the nodes before, without passes of its own and without doubt.
+        Whether steps extrapolate from previous nodes, with no passes of their own and no error
+        estimate.
     """
 
     n_nodes: int
@@ -84,9 +85,9 @@ class FlowIntegral:
     ) -> Tensor:
         """Return log s(x, sigma_min), shape (n,), for x of shape (n, D).
 
-        NaN in x says that a column is not seen: the value is the marginal log-density of the
-        others. ``held``, of bool and shape (D,) or (n, D), says which columns are conditions: the
-        value is the conditional log-density of the others.
+        NaN in x marks a missing column: the value is the marginal log-density of the others.
+        ``held``, bool of shape (D,) or (n, D), marks conditions: the value is the conditional
+        log-density of the others.
 
         The reference is the field's own unless one is given.
         """
@@ -95,7 +96,7 @@ class FlowIntegral:
         return asked.log_density(x, path, self)
 
     def along(self, field: DensityField, x: Tensor, path: NoiseSchedule) -> Tensor:
-        """Return the integral along the path, (n,), with more nodes where a row needs them."""
+        """Return the integral along the path, (n,), with more nodes for rows that need them."""
         size = self._chunk_size(x)
         pairs = [
             self._log_density(field, x[k : k + size], path.rows(slice(k, k + size)))
@@ -112,9 +113,9 @@ class FlowIntegral:
     def log_ratios(
         self, field: NeuralField, x: Tensor, schedule: NoiseSchedule
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what the flow passes through: levels, positions, and log s - log s_0 there.
+        """Return trajectories of the flow: levels, positions, and log s - log s_0 there.
 
-        Shapes (n_nodes, 1 or n, D), (n_nodes, n, D) and (n_nodes, n); NaN in x says not seen.
+        Shapes are (n_nodes, 1 or n, D), (n_nodes, n, D) and (n_nodes, n). NaN in x is missing.
         """
         onward = torch.as_tensor(_remaining_weights(self.n_nodes)).to(x)
         path, x = masked(schedule, x)
@@ -131,7 +132,7 @@ class FlowIntegral:
     def _log_density(
         self, field: DensityField, x: Tensor, schedule: NoiseSchedule
     ) -> tuple[Tensor, Tensor]:
-        """Return log s(x, sigma_min) and the largest doubt of a step, (n,) each."""
+        """Return log s(x, sigma_min) and the largest error estimate of a step, (n,) each."""
         assert field.reference is not None
         log_density = field.reference.log_density(x, schedule, self)
         worst = torch.zeros_like(log_density)
@@ -169,7 +170,7 @@ class FlowIntegral:
 
 
 class _Node(NamedTuple):
-    """t, position and weighted integrand, the doubt of the step to it, h_0 and h - h_0 there."""
+    """t, position, weighted integrand, error estimate of the step to it, h_0 and h - h_0."""
 
     t: float
     x: Tensor
@@ -180,10 +181,10 @@ class _Node(NamedTuple):
 
 
 def _nodes(n_nodes: int) -> tuple[list[float], list[float]]:
-    """Return nodes and weights on [0, 1]: Gauss-Legendre's in u, which t is a function of.
+    """Return nodes and weights on [0, 1]: those of Gauss-Legendre in u, with t a function of u.
 
-    At the ends of t the fields are smooth; modes merge below the middle, where most nodes are. See
-    doc/decisions/flow-integral.md.
+    The fields are smooth near the ends of t. Modes merge below the middle, where most nodes are.
+    See doc/decisions/flow-integral.md.
     """
     places, weights = np.polynomial.legendre.leggauss(n_nodes)
     grid = np.linspace(0, 1, 4097)
@@ -209,23 +210,24 @@ def _remaining_weights(n_nodes: int) -> np.ndarray:
 
 
 def _gaussian_ratio(h0: Tensor, r: Tensor, path: NoiseSchedule, t: float) -> Tensor:
-    r"""Return log s - log s_0 of Gaussians of the noise's variance, (n,).
+    r"""Return log s - log s_0 of Gaussians with the variance of the noise, (n,).
 
-    :math:`\tfrac12 \sigma^2 (|h_0|^2 - |h|^2)`. The reference has the field's mean and covariance,
-    but not its conditional means: where they differ by delta, the ratio does by delta / sigma.
+    :math:`\tfrac12 \sigma^2 (|h_0|^2 - |h|^2)`. The reference has the mean and covariance of the
+    field, but not its conditional means. If these differ by delta, the log-ratio differs by about
+    delta / sigma.
     """
     variance = torch.where(path.diffusivity(t) > 0, path(t), 0.0).square()
     return -(variance * r * (h0 + 0.5 * r)).sum(-1)
 
 
 def _directions(x: Tensor, n_probes: int | None, n_nodes: int) -> Callable[[int], Tensor]:
-    """Return a function of the node that gives directions, (k, 1 or n, D)."""
+    """Return a function from nodes to directions, (k, 1 or n, D)."""
     n_columns = x.shape[1]
     if n_probes is None:
         basis = torch.eye(n_columns, dtype=x.dtype, device=x.device).unsqueeze(1)
         return lambda node: basis
-    # Signs of a Hadamard matrix are orthogonal, in the k of a node and from node to node: what
-    # one takes too much of the Jacobian's other elements, its neighbours take too little.
+    # Signs of a Hadamard matrix are orthogonal within a node and between nodes. So errors from
+    # off-diagonal elements of the Jacobian cancel between neighbours.
     hadamard = torch.ones(1, 1, dtype=x.dtype, device=x.device)
     while len(hadamard) < n_columns:
         hadamard = torch.cat([hadamard.repeat(1, 2), torch.cat([hadamard, -hadamard], 1)])
@@ -235,7 +237,7 @@ def _directions(x: Tensor, n_probes: int | None, n_nodes: int) -> Callable[[int]
 
 
 def row_signs(x: Tensor, n_probes: int, seed: int) -> Tensor:
-    """Return random signs, (n_probes, n, D), that are a function of each row and the seed."""
+    """Return random signs, (n_probes, n, D), as a function of each row and the seed."""
     n_columns = x.shape[1]
     counter = torch.arange(n_probes * n_columns, device=x.device).view(n_probes, 1, n_columns)
     cells = (x * 2**20).round().to(torch.int64)

@@ -1,4 +1,4 @@
-"""Gaussians and mixtures of them fitted to rows: moments, components, and weights."""
+"""Gaussians and Gaussian mixtures fitted to rows: moments, components, and weights."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ def best_mixture(
     max_components: int = 16,
     n_decimals: int = 6,
 ) -> GaussianMixture:
-    """Return the Gaussian mixture of least BIC, its number of components doubled while that falls.
+    """Return the Gaussian mixture of least BIC; components are doubled while the BIC falls.
 
     Parameters
     ----------
     rows : array of shape (n, D)
-        Of about unit scale; the first 10,000 are used.
+        Rows at about unit scale; the first 10,000 are used.
     seed : int
     max_components : int, default=16
     n_decimals : int, default=6
-        Of a coordinate, by which places of rows are told apart: there are no more components.
+        Decimals of a coordinate that count as distinct. There are no more components than distinct
+        rows.
 
     Returns
     -------
@@ -51,10 +52,10 @@ def best_mixture(
 def refined(
     mixture: GaussianMixture, rows: np.ndarray, least_gain: float = 1e-5, max_steps: int = 200
 ) -> GaussianMixture:
-    """Return the `best_mixture` of rows, (n, D), brought on by the first 100,000 of them.
+    """Return the `best_mixture` of rows, (n, D), refined on the first 100,000 of them.
 
-    Until a step gains less than ``least_gain``, in nats a row: what is left is about ten times
-    that, and errors its root (doc/decisions/closed-form-mixture.md).
+    Steps end when they gain less than ``least_gain``, in nats for each row. The remaining gain is
+    then about ten times that, and errors are about its root (doc/decisions/closed-form-mixture.md).
     """
     if len(rows) <= _MAX_ROWS:
         return mixture
@@ -73,9 +74,9 @@ def refined(
 def normal_moments(rows: np.ndarray, n_steps: int = 30) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and covariance of rows, (n, D), in which NaN is missing.
 
-    Without gaps they are those of the rows, with gaps the most likely ones of a Gaussian, by
-    ``n_steps`` of expectation maximisation on the first 10,000 rows. A column without a value has
-    mean 0 and variance 1.
+    Without missing values they are those of the rows. Otherwise they are the maximum-likelihood
+    values of a Gaussian, by ``n_steps`` of expectation maximisation on the first 10,000 rows. A
+    column without values has mean 0 and variance 1.
     """
     missing = np.isnan(rows)
     if not missing.any():
@@ -98,7 +99,7 @@ def normal_moments(rows: np.ndarray, n_steps: int = 30) -> tuple[np.ndarray, np.
 def _expected(
     zeros: np.ndarray, missing: np.ndarray, mean: np.ndarray, covariance: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows with their gaps at the conditional mean, and the sum of their covariances."""
+    """Return rows with gaps filled by the conditional mean, and the sum of the covariances."""
     filled, uncertainty = zeros.copy(), np.zeros_like(covariance)
     patterns, pattern_of = np.unique(missing, axis=0, return_inverse=True)
     for k, a in enumerate(patterns):
@@ -111,27 +112,26 @@ def _expected(
 
 
 def _fit(rows: np.ndarray, n_components: int, seed: int, **settings: Any) -> GaussianMixture:
-    # Loaded here: with its k-means and all they load, it would be a third of `import skbellman`.
+    # Imported here: scikit-learn's mixtures and k-means would take a third of `import skbellman`.
     from skbellman.open_mixture import OpenMixture
 
-    # Starting from k-means is refused under array API dispatch; these rows are numpy's in any case.
+    # scikit-learn refuses k-means starts under array API dispatch; these rows are always numpy's.
     with config_context(array_api_dispatch=False):
         model = OpenMixture(n_components, reg_covar=_RIDGE, random_state=seed, **settings)
         return model.fit(rows)
 
 
 def stacking_weights(log_densities: np.ndarray, n_lent: float = 0.01) -> np.ndarray:
-    r"""Return the weights under which a mixture of given densities is likeliest.
+    r"""Return the maximum-likelihood weights of a mixture of given densities.
 
-    The greatest :math:`\sum_i \log \sum_k w_k p_k(x_i)`, with a hundredth of a row given to each
-    density, so that none has weight 0. Where rows hardly tell the densities apart, a whole row
-    would decide for even weights, though one may be far better in conditionals, which are not
-    looked at.
+    They maximise :math:`\sum_i \log \sum_k w_k p_k(x_i)`. A hundredth of a row is given to each
+    density, so that no weight is 0. If densities are nearly equal at the rows, a whole row would
+    lead to even weights, although one density may have far better conditionals.
 
     Parameters
     ----------
     log_densities : array of shape (n, K)
-        Of n rows that no density was fitted to.
+        Log-densities of n rows that no density was fitted to.
     n_lent : float, default=0.01
         Rows given to each density, see doc/decisions/closed-form-mixture.md.
 

@@ -8,12 +8,12 @@ from sklearn.mixture import GaussianMixture
 class OpenMixture(GaussianMixture):
     """A mixture that may end before it has converged, without a warning.
 
-    Filters of warnings are the process's, and another thread may be changing them.
+    Warning filters belong to the process, and another thread may change them at the same time.
     """
 
     @property
     def converged_(self) -> bool:
-        """Whether it has converged: nobody is to be warned."""
+        """Always true, so that scikit-learn does not warn."""
         return True
 
     @converged_.setter

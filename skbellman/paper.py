@@ -34,17 +34,17 @@ class Matching:
     ----------
     kind : {"pairwise", "sliced"}
     eps : float or None
-        Variance of the kernel in each column; None takes the likeliest.
+        Variance of the kernel in each column; None selects it by likelihood.
     slices : {"sphere", "gaussian", "axes"}
-        Law of the directions of the sliced objective.
+        Distribution of the directions of the sliced objective.
     n_slices : int
-        Directions of a step.
+        Number of directions in a step.
     n_others : int
-        Rows that a batch is compared with, at most.
+        Largest number of rows that a batch is compared with.
     n_bandwidth_rows : int
-        Rows under which the bandwidth is the likeliest, at most.
+        Largest number of rows that select the bandwidth.
     n_validation_slices : int
-        Directions by which held-out rows are matched.
+        Number of directions for held-out rows.
     """
 
     kind: str
@@ -66,8 +66,8 @@ def fit_direct(
 ) -> Fit:
     """Fit a `DirectField` by gradient matching plus identity matching, in units of its square.
 
-    The state with the least loss on held-out rows is kept. A training that diverges is reported
-    in the result; rows that no kernel joins are a ValueError.
+    The state with the least loss on held-out rows is kept. Divergence is reported in the result. If
+    no two rows are within a kernel of each other, ValueError is raised.
     """
     generator = torch.Generator(rows.draws.device).manual_seed(seed)
     data = rows.draws.flatten(0, 1)
@@ -109,7 +109,7 @@ def fit_direct(
 def matching_loss(
     field: DirectField, x: Tensor, others: Tensor, directions: Tensor | None, eps: float
 ) -> Tensor:
-    """Return the gradient plus the identity objective: sliced if there are directions."""
+    """Return the sum of the gradient and the identity objective: sliced if there are directions."""
     if directions is None:
         gradient = pairwise_gradient_loss(field, x, others, eps)
         return gradient + pairwise_identity_loss(field, x, others, eps)
@@ -128,7 +128,7 @@ def _directions(
 def _typical_density(
     x: Tensor, matching: Matching, eps: float, generator: torch.Generator
 ) -> float:
-    """Return the mean of what the scalar network has to learn."""
+    """Return the mean of the scalar network's target."""
     half, other = x.tensor_split(2)
     directions = _directions(matching, matching.n_validation_slices, x, generator)
     if directions is None:

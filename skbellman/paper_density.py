@@ -23,25 +23,25 @@ _MAX_PAIRWISE_COLUMNS = 6
 
 
 class PaperDensity(TableDensity):
-    r"""Density of a table by networks for g and s at one level, matched as in the paper.
+    r"""Density of a table by networks for g and s at one noise level, matched as in the paper.
 
-    `score_samples` is the logarithm of the network for s, which nothing normalises, and `sample`
-    runs the paper's dynamics :math:`dx = g\,dt + \sqrt{s}\,dw` from a Gaussian start (arXiv
+    `score_samples` is the logarithm of the network for s, which is not normalised. `sample` runs
+    the paper's dynamics :math:`dx = g\,dt + \sqrt{s}\,dw` from a Gaussian start (arXiv
     2410.01796, section 3). It takes whole rows of numbers, and has no marginals or conditionals.
     `BellmanDiffusionDensity` has none of these limits.
 
     Parameters
     ----------
     objective : {"pairwise", "sliced"}, default="pairwise"
-        How the fields are matched. "pairwise" is for up to 6 columns; the minimiser of "sliced"
-        is the density in one column alone.
+        How the fields are matched. "pairwise" is for up to 6 columns. The minimiser of "sliced" is
+        the density only if there is one column.
     bandwidth : float or "auto", default="auto"
-        Of the kernel, in standard deviations of the columns; "auto" takes the one under which the
-        rows, each left out in turn, are likeliest.
+        Bandwidth of the kernel, in standard deviations of the columns. "auto" maximises the
+        leave-one-out likelihood of the rows.
     slices : {"sphere", "gaussian", "axes"}, default="sphere"
-        Law of the directions of the sliced objective.
+        Distribution of the directions of the sliced objective.
     n_slices : int, default=16
-        Directions of a step of the sliced objective.
+        Number of directions in a step of the sliced objective.
     width : int, default=128
         Units of each layer of both networks.
     depth : int, default=3
@@ -51,18 +51,18 @@ class PaperDensity(TableDensity):
     batch_size : int, default=512
         Rows of a step.
     learning_rate : float, default=1e-3
-        Of AdamW, at its height; it falls to 0 along a cosine.
+        Peak learning rate of AdamW; it decays to 0 by a cosine.
     weight_decay : float, default=0.3
-        Of AdamW.
+        Weight decay of AdamW.
     validation_fraction : float, default=0.1
-        Share of the rows that is held out. The loss on them chooses the state that is kept.
+        Share of the rows that is held out. The loss on them selects the state that is kept.
     patience : int, default=4
-        Stop after so many evaluations, of 10, without a lower held-out loss.
+        Stop after this many evaluations (of 10) without a lower held-out loss.
     n_dynamics_steps : int, default=2000
         Steps of the dynamics that `sample` takes.
     dequantize : bool, default=True
-        Whether columns on a grid (integers, prices) are fitted spread uniformly over a step, and
-        sampled on the grid.
+        Whether columns on a grid (integers, prices) are spread uniformly over a step for fitting,
+        and sampled on the grid.
     device : str, default="auto"
         "cpu", "cuda", ...; "auto" takes a GPU if there is one.
     verbose : int, default=0
@@ -73,7 +73,7 @@ class PaperDensity(TableDensity):
     Attributes
     ----------
     field_ : Mixture
-        Of one `DirectField`, on the encoded columns.
+        Mixture of one `DirectField`, on the encoded columns.
     encoder_ : TableEncoder
         The map between the table and the encoded columns.
     history_ : dict of list
@@ -172,8 +172,8 @@ class PaperDensity(TableDensity):
         _check_whole_numbers(encoder)
         if self.objective == "pairwise" and len(encoder.blocks_) > _MAX_PAIRWISE_COLUMNS:
             warnings.warn(
-                f'objective="pairwise" starves in {len(encoder.blocks_)} columns: hardly any two '
-                "rows are within a kernel of each other. Use BellmanDiffusionDensity.",
+                f'objective="pairwise" is unreliable in {len(encoder.blocks_)} columns: almost no '
+                "two rows are within a kernel of each other. Use BellmanDiffusionDensity.",
                 UserWarning,
                 stacklevel=7,
             )
@@ -192,7 +192,7 @@ class PaperDensity(TableDensity):
         return fit_direct(rows, matching, settings, plan, seed, self._report)
 
     def _integral(self, approximate: bool) -> FlowIntegral:
-        return FlowIntegral(n_nodes=1)  # of one level there is none to take
+        return FlowIntegral(n_nodes=1)  # there is no integral at one level
 
     def _sampler(self) -> Annealing:
         return Annealing(n_levels=1, n_steps_at_one_level=self.n_dynamics_steps)

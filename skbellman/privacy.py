@@ -1,4 +1,4 @@
-"""Whether drawn rows copy the rows that a model was fitted to."""
+"""Whether samples copy the rows that a model was fitted to."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from skbellman.tables import TableEncoder
 
 @dataclass(frozen=True)
 class CopyingReport:
-    """How close drawn rows are to the rows of the fit, beside rows that no fit has seen.
+    """How close samples are to the training rows, compared with rows that no fit has seen.
 
     Attributes
     ----------
     share_nearer : float
-        Share of the drawn rows that are nearer to a training row than to any held-out row, of
+        Share of the samples that are nearer to a training row than to any held-out row, with
         equally many of each. 0.5 is ideal, 1 is copying.
     standard_error : float
-        Of share_nearer, by the number of drawn rows alone.
+        Standard error of ``share_nearer``, from the number of samples alone.
     copies : float
-        Share of the drawn rows that equal a training row in every column.
+        Share of the samples that equal a training row in every column.
     copies_held_out : float
-        The same of the held-out rows: what the table's own duplicates amount to.
+        The same share of the held-out rows: the level that duplicates in the table cause.
     """
 
     share_nearer: float
@@ -38,22 +38,23 @@ class CopyingReport:
 def copying_report(
     drawn: Any, train: Any, held_out: Any, *, random_state: Any = None
 ) -> CopyingReport:
-    """Tell how close drawn rows are to the rows that the model was fitted to.
+    """Measure how close samples are to the rows that the model was fitted to.
 
-    Distances are Euclidean between the columns as the density sees them: numbers shaped and in
-    deviations, categories sqrt(2) apart; what is missing in either row is left out.
+    Distances are Euclidean, in the coordinates of the density: numbers are transformed and in
+    standard deviations, categories are sqrt(2) apart. Values that are missing in either row are
+    left out.
 
     Parameters
     ----------
     drawn : DataFrame or array of shape (n_drawn, n_features)
-        From `BellmanDiffusionDensity.sample`, or any other source.
+        Samples of `BellmanDiffusionDensity.sample`, or of any other source.
     train : DataFrame or array of shape (n_train, n_features)
         The rows of the fit.
     held_out : DataFrame or array of shape (n_held_out, n_features)
         Rows of the same source that took no part in the fit.
     random_state : int, RandomState instance or None, default=None
-        Picks as many rows of the larger of train and held_out as the smaller has: the nearest of
-        more rows is nearer by their number alone.
+        Selects equally many rows of train and held_out, as many as the smaller has. Otherwise the
+        larger table would be nearer by its size alone.
 
     Returns
     -------

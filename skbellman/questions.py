@@ -1,4 +1,4 @@
-"""What is asked of a fitted density: which columns, and given which values."""
+"""The parameters ``columns`` and ``given`` of a fitted density."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from skbellman.validation import validate_table
 
 
 def given_cells(density: Any, given: Any) -> list[Cells]:
-    """Return the cells of each column that are given, the others missing."""
+    """Return the cells of each column, missing where they are not given."""
     encoder = density.encoder_
     if isinstance(given, Mapping) and not issparse(given):  # some sparse matrices are
         check_names(density, list(given), "given")
@@ -33,7 +33,7 @@ def given_cells(density: Any, given: Any) -> list[Cells]:
 def asked_columns(
     density: Any, X: Any, columns: Sequence[Any] | None, given: Sequence[Any] | None
 ) -> tuple[Any, list[Any], list[Any]]:
-    """Return the table, and the names of the columns that are asked and that are conditions."""
+    """Return the table, the names in ``columns`` and the names in ``given``."""
     encoder = density.encoder_
     if columns is None and given is None:
         return validate_table(density, X, reset=False), encoder.names, []
@@ -46,18 +46,18 @@ def asked_columns(
     if both := [name for name in asked if name in conditions]:
         raise ValueError(f"{both} are both among columns and among given.")
     if not asked:
-        raise ValueError("no column is asked: columns is empty, or given names all of them.")
+        raise ValueError("no column is left to score: columns is empty, or given names them all.")
     if not nw.dependencies.is_into_dataframe(X) or encoder.goes_by_position(X):
         return validate_table(density, X, reset=False), asked, conditions
     if absent := [name for name in [*asked, *conditions] if name not in list(X.columns)]:
-        raise ValueError(f"X lacks the columns {absent}, which are asked or given.")
+        raise ValueError(f"X lacks the columns {absent}, which are in columns or given.")
     if not len(X):
         raise ValueError("X holds no row.")
     return X, asked, conditions
 
 
 def check_names(density: Any, names: Sequence[Any], parameter: str) -> None:
-    """Refuse names of columns that are none, in a parameter."""
+    """Refuse names in a parameter that are not columns of the table."""
     if isinstance(names, str):
         raise ValueError(f"{parameter} is a single name: write {parameter}=[{names!r}].")
     if isinstance(names, Mapping) or nw.dependencies.is_into_dataframe(names):

@@ -12,8 +12,8 @@ from skbellman.batches import WHOLE_ROWS, Rows
 from skbellman.tables import TableEncoder
 from skbellman.tables.parts import parts_of
 
-# How often rows are spread over their grid: of many rows each is seen few times in training, and
-# all draws together are no more rows than this, unless the table has more.
+# How often rows are spread over their grid, and the largest number of spread rows, unless the table
+# has more. In a large table each row is seen only a few times in training.
 _GRID_DRAWS, _SPREAD_ROWS = 8, 2**18
 # Rows that are read at once.
 _CHUNK = 2**16
@@ -29,8 +29,9 @@ def read_rows(
 ) -> Rows:
     """Return the rows of a table, shuffled, some of them held out.
 
-    The table is read in parts, so that it is never there as a whole in double precision. Rows of
-    one ``origin``, (n,), are held out together: repeats of one row do not judge one another.
+    The table is read in parts, so it is never in memory as a whole in double precision. Rows with
+    the same ``origin``, (n,), are held out together. Otherwise held-out rows would repeat training
+    rows.
     """
     n_rows, n_columns = len(X), len(encoder.blocks_)
     n_validation = min(max(round(validation_fraction * n_rows), 1), n_rows - 1)
@@ -61,7 +62,7 @@ def read_rows(
 
 
 def _places(order: np.ndarray, n_held_out: int) -> np.ndarray:
-    """Return where each row goes in an order of rows: below 0 it is held out."""
+    """Return the position of each row in an order of rows; below 0 it is held out."""
     place = np.empty(len(order), dtype=np.int64)
     place[order] = np.arange(-n_held_out, len(order) - n_held_out)
     return place
@@ -70,9 +71,9 @@ def _places(order: np.ndarray, n_held_out: int) -> np.ndarray:
 def _held_together(
     origin: np.ndarray, n_held_out: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, int]:
-    """Return a random order of rows, those held out first, and how many these are: about as many.
+    """Return a random order of rows, those held out first, and the number of held-out rows.
 
-    All rows of one origin are on one side.
+    Rows with the same origin are on the same side, so the number is only about right.
     """
     _, number, counts = np.unique(origin, return_inverse=True, return_counts=True)
     order = rng.permutation(len(counts))
@@ -90,10 +91,10 @@ def _n_draws(encoder: TableEncoder, n_rows: int) -> int:
 
 
 class _Judges:
-    """The rows held out.
+    """The held-out rows.
 
-    Categories are judged where the noise of their floor puts them: judged at the very corners, a
-    field whose peaks are too narrow would look better than the true one.
+    Categories are scored with the noise of their floor. Scored at the exact corners, a field with
+    too narrow peaks would look better than the true one.
     """
 
     def __init__(self, n_rows: int, floors: np.ndarray) -> None:
@@ -104,7 +105,7 @@ class _Judges:
     def put(
         self, at: np.ndarray, matrix: np.ndarray, log_measure: np.ndarray, rng: np.random.Generator
     ) -> None:
-        """Take the rows whose places are below 0."""
+        """Take the rows whose positions are below 0."""
         held_out = at < 0
         matrix, places = matrix[held_out], at[held_out]
         noise = rng.standard_normal(matrix.shape)

@@ -1,4 +1,4 @@
-"""Rows drawn from a field, all of them or what is missing in them."""
+"""Samples of a field: whole rows, or the missing values of rows."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from skbellman.likelihood import FlowIntegral
 from skbellman.schedule import NoiseSchedule, masked
 from skbellman.solvers import annealed_dynamics
 
-# Rows that are moved at one level at least.
+# Least number of rows that are moved at one level.
 _LEAST_ROWS = 256
 
 
 @dataclass(frozen=True)
 class Annealing:
-    """How rows are drawn while the level falls.
+    """Parameters of sampling with a falling noise level.
 
     Parameters
     ----------
@@ -29,9 +29,9 @@ class Annealing:
     beta : float
         Strength of the Bellman dynamics; 0 is the probability flow.
     n_steps_at_one_level : int
-        Steps of a field that has one level alone.
+        Steps for a field that has only one level.
     n_nodes : int
-        Of the flow integral that takes the densities of conditions.
+        Nodes of the flow integral for the densities of conditions.
     """
 
     n_levels: int
@@ -41,7 +41,7 @@ class Annealing:
 
     @property
     def integral(self) -> FlowIntegral:
-        """What takes the densities of conditions, by which parts of a mixture are drawn."""
+        """The integral for the densities of conditions, which select the parts of a mixture."""
         return FlowIntegral(self.n_nodes, "auto")
 
     def along(
@@ -64,13 +64,13 @@ class Annealing:
     ) -> Tensor:
         """Return rows, (n_rows, D), moved at level 0 from a standard normal start.
 
-        Enough are moved to tell a safe step: of a few, all may lie where s is not positive.
+        Enough rows are moved to find a safe step. A few might all lie where s is not positive.
         """
         start = normal_like(like[:1].expand(max(n_rows, _LEAST_ROWS), -1), generator)
         if not bool((field.scalar(start, 0.0) > 0).any()):
             raise ValueError(
-                "the scalar network is positive at no row of a standard normal start, so that the "
-                "paper's dynamics do not move: fit with more n_steps, or a BellmanDiffusionDensity."
+                "the scalar network is positive at no row of a standard normal start, so the "
+                "paper's dynamics do not move: raise n_steps, or use BellmanDiffusionDensity."
             )
         return bellman_dynamics(field, start, self.n_steps_at_one_level, generator).rows[:n_rows]
 
@@ -96,11 +96,11 @@ def draw_rows(
     annealing: Annealing,
     generator: torch.Generator,
 ) -> Tensor:
-    """Draw rows from p at the floor of the schedule.
+    """Sample rows of p at the floor of the schedule.
 
-    Each row of a `Mixture` comes from one of its parts; a closed form draws its own rows, a field
-    with a reference has them from annealed dynamics, a direct field from dynamics at its one level
-    and a standard normal start.
+    Each row of a `Mixture` comes from one of its parts. A closed form samples its own rows. A field
+    with a reference uses annealed dynamics. A direct field uses dynamics at its one level, from a
+    standard normal start.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def draw_rows(
     schedule : NoiseSchedule
     annealing : Annealing
     generator : torch.Generator
-        On the field's device.
+        Random generator on the field's device.
 
     Returns
     -------
@@ -132,41 +132,41 @@ def draw_given(
     annealing: Annealing,
     generator: torch.Generator,
 ) -> Tensor:
-    r"""Fill rows by draws given what they hold.
+    r"""Fill the missing values of rows by conditional samples.
 
-    The dynamics restricted to the columns A that are to be drawn leave :math:`p(x_A | x_B)`
-    invariant, for it is proportional to :math:`p(x_A, x_B)` in :math:`x_A`: the given columns B
-    are held at the floor, and the others move. A row of a `Mixture` comes from a part drawn by
-    the part's weight times its marginal density of what the row holds.
+    The given columns B are held at the floor, and the missing columns A move. These dynamics leave
+    :math:`p(x_A | x_B)` invariant, because it is proportional to :math:`p(x_A, x_B)` in
+    :math:`x_A`. A row of a `Mixture` comes from one part, chosen by the part's weight times its
+    marginal density of the given values.
 
     Parameters
     ----------
     field : DensityField
     given : tensor of shape (n, D)
-        NaN where a value is to be drawn.
+        Rows, NaN where a value shall be sampled.
     schedule, annealing, generator
         As for `draw_rows`.
 
     Returns
     -------
     tensor of shape (n, D)
-        The given values as they were.
+        Completed rows; given values are unchanged.
 
     Raises
     ------
     TypeError
         For a field without a reference.
     ValueError
-        For a field without conditionals, where anything is given.
+        For a field without conditionals, if any value is given.
     """
     return field.fill(given, schedule, annealing, generator)
 
 
 def _conditional_shift(field: DensityField, x: Tensor, path: NoiseSchedule) -> Tensor:
-    r"""Return what the conditional means of the field are off the reference's, at the ceiling.
+    r"""Return the field's conditional means minus those of the reference, at the ceiling.
 
-    By Tweedie's formula the mean given x is :math:`x + \sigma^2 h`; the reference's is the field's
-    where nothing is held.
+    By Tweedie's formula the mean given x is :math:`x + \sigma^2 h`. The two are equal if nothing is
+    held.
     """
     _, residual = field.gradient_parts(x, path(1.0))
     moving = path.diffusivity(1.0) > 0

@@ -1,4 +1,4 @@
-"""The scalar network, which is learned from its own field when it is first asked."""
+"""The scalar network, learned from samples of its own field at its first use."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from skbellman.training import Plan, swapped, train
 
 
 class ScalarLearner(nn.Module):
-    """What gives a `NeuralField` its scalar network, from draws of the field itself.
+    """A learner of the scalar network of a `NeuralField`, from samples of the field.
 
-    The network is a regression on the log-densities that the flow passes through. No rows of the
-    table are needed, and none are kept.
+    The network is a regression on log-densities along trajectories of the flow. No rows of the
+    table are needed or kept.
 
     Parameters
     ----------
     schedule : NoiseSchedule
         Levels of the field.
     seed : int
-        Of the draws and the training.
+        Seed of the samples and the training.
     n_draws : int, default=4096
-        Of which a sixteenth is held out.
+        Number of samples, of which a sixteenth is held out.
     batch_size : int, default=2048
-        Positions of a step.
+        Positions in a training step.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class ScalarLearner(nn.Module):
     def learned(self, field: NeuralField) -> tuple[ResidualNetwork, float]:
         """Return the scalar network, and its mean absolute error in nats on held-out positions.
 
-        The field stays as it is.
+        The field is not changed.
         """
         own, schedule = copy.deepcopy(field).float().eval(), copy.deepcopy(self.schedule).float()
         own.scalar_learner = None
@@ -80,7 +80,7 @@ def trajectories(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return levels, positions and log-ratios along the flow of some rows.
 
-    They make do with a noisy divergence, whose error a regression averages: see
+    The divergence is noisy, but a regression averages its error: see
     doc/decisions/scalar-network.md.
     """
     integral = FlowIntegral(16, n_probes if x.shape[1] > n_probes else None)

@@ -17,7 +17,7 @@ class NoiseSchedule(nn.Module):
     Parameters
     ----------
     floor, ceiling : tensor of shape (D,)
-        Positive, the ceiling above the floor.
+        Positive levels, the ceiling above the floor.
     """  # noqa: E501 - one formula
 
     def __init__(self, floor: Tensor, ceiling: Tensor) -> None:
@@ -44,7 +44,7 @@ class NoiseSchedule(nn.Module):
 
     @property
     def condition(self) -> NoiseSchedule | None:
-        """The path on which what is held moves and no other column is seen; None if none is."""
+        """The path on which held columns move and others are missing; None if no column is held."""
         return None
 
     def scaled(self, factor: Tensor) -> NoiseSchedule:
@@ -52,19 +52,19 @@ class NoiseSchedule(nn.Module):
         return NoiseSchedule(self.floor * factor, self.floor * factor * self.rate.exp())
 
     def above(self, noise: Tensor) -> NoiseSchedule:
-        """Return the path that ends where noise is on top of the floor, a number or (D,)."""
+        """Return the path that ends at the floor plus noise, a number or (D,)."""
         floor = torch.hypot(self.floor, noise.to(self.floor).expand_as(self.floor))
         return NoiseSchedule(floor, torch.maximum(self.floor * self.rate.exp(), 2 * floor))
 
     def widened(self, columns: Sequence[int], n_columns: int) -> NoiseSchedule:
-        """Return the path of so many columns, of which these, by number, have this one."""
+        """Return the path of n_columns columns; those at these positions have this path."""
         floor = self.floor.amin().expand(n_columns).clone()
         rate = self.rate.amax().expand(n_columns).clone()
         floor[columns], rate[columns] = self.floor, self.rate
         return NoiseSchedule(floor, floor * rate.exp())
 
     def among(self, columns: Sequence[int], n_columns: int) -> NoiseSchedule:
-        """Return the same, the other columns not seen."""
+        """Return the same path, with the other columns missing."""
         everywhere = torch.ones_like(self.floor, dtype=torch.bool)
         return self._masked_among(columns, n_columns, everywhere, everywhere)
 
@@ -79,14 +79,14 @@ class NoiseSchedule(nn.Module):
 
 
 class PartialSchedule(NoiseSchedule):
-    """The path of the levels of some columns, while others are held at the floor, or not seen.
+    """The path of the levels of some columns, while others are held at the floor or missing.
 
     Parameters
     ----------
     schedule : NoiseSchedule
     moving, seen : tensor of bool, shape (D,) or (n, D)
-        Columns whose level follows the schedule, and columns that are seen at all; the same for
-        every row, or of each row its own. Columns seen but not moving are held.
+        Columns whose level follows the schedule, and observed columns, for all rows or for each
+        row. Observed columns that do not move are held.
     """
 
     def __init__(self, schedule: NoiseSchedule, moving: Tensor, seen: Tensor) -> None:
@@ -95,12 +95,12 @@ class PartialSchedule(NoiseSchedule):
         self.moving, self.seen = moving & seen, seen
 
     def forward(self, t: Tensor | float) -> Tensor:
-        """Return sigma(t) for a number t, (D,) or (n, D): inf where a column is not seen."""
+        """Return sigma(t) for a number t, (D,) or (n, D): inf where a column is missing."""
         levels = torch.where(self.moving, super().forward(t), self.floor)
         return torch.where(self.seen, levels, torch.inf)
 
     def diffusivity(self, t: Tensor | float) -> Tensor:
-        """Return half the growth of the variance, 0 where the level stays."""
+        """Return half the growth of the variance, 0 where the level is constant."""
         return torch.where(self.moving, self.rate * NoiseSchedule.forward(self, t).square(), 0.0)
 
     def rows(self, picked: slice | Tensor) -> NoiseSchedule:
@@ -111,7 +111,7 @@ class PartialSchedule(NoiseSchedule):
 
     @property
     def condition(self) -> NoiseSchedule | None:
-        """The path on which what is held moves and no other column is seen; None if none is."""
+        """The path on which held columns move and others are missing; None if no column is held."""
         held = self.seen & ~self.moving
         return PartialSchedule(self, held, held) if bool(held.any()) else None
 
@@ -120,21 +120,21 @@ class PartialSchedule(NoiseSchedule):
         return PartialSchedule(super().scaled(factor), self.moving, self.seen)
 
     def above(self, noise: Tensor) -> NoiseSchedule:
-        """Return the path that ends where noise is on top of the floor, a number or (D,)."""
+        """Return the path that ends at the floor plus noise, a number or (D,)."""
         return PartialSchedule(super().above(noise), self.moving, self.seen)
 
     def among(self, columns: Sequence[int], n_columns: int) -> NoiseSchedule:
-        """Return the path of so many columns, of which all but these are not seen."""
+        """Return the path of n_columns columns; all but these are missing."""
         return self._masked_among(columns, n_columns, self.moving, self.seen)
 
 
 def masked(
     schedule: NoiseSchedule, x: Tensor, held: Tensor | None = None
 ) -> tuple[NoiseSchedule, Tensor]:
-    """Return the path for rows with NaN where a column is not seen, and the rows without NaN.
+    """Return the path for rows with NaN in missing columns, and the rows without NaN.
 
-    ``held``, of shape (D,) or (n, D), says which columns stay at the floor. One pattern for all
-    rows, the fast case, is found out.
+    ``held``, of shape (D,) or (n, D), says which columns stay at the floor. If all rows have one
+    pattern, the faster form is used.
     """
     seen = ~torch.isnan(x)
     held = torch.zeros_like(seen) if held is None else held.expand_as(seen)

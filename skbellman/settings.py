@@ -1,8 +1,8 @@
-"""What a process has set for torch and numpy, put aside while an estimator works.
+"""Isolation of estimators from the torch and numpy settings of a process.
 
-Results depend on the parameters and the seed alone, in every thread: defaults of dtype and device,
-gradients switched off, autocast, numpy's reaction to floating-point errors and the global random
-states neither change them nor are changed. All that is set here is the thread's own.
+Results depend on the parameters and the seed alone, in every thread. Default dtype and device,
+disabled gradients, autocast, numpy's error handling and the global random states neither change
+them nor are changed. All settings made here belong to the current thread.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 _Class = TypeVar("_Class", bound=type)
 
 _NUMPY_DEFAULTS: Any = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
-# Constructors whose dtype is the process's default where none is given.
+# Constructors that use the process's default dtype if none is given.
 _OF_DEFAULT_DTYPE = {
     torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.eye,
     torch.linspace, torch.logspace,
@@ -34,7 +34,7 @@ _RANDOM_LIKE = {torch.rand_like: torch.rand, torch.randn_like: torch.randn}
 
 
 def with_own_settings(cls: _Class) -> _Class:
-    """Decorate a class whose public methods are to work as in a fresh process."""
+    """Decorate a class so that its public methods work as in a fresh process."""
     for name, method in list(vars(cls).items()):
         if isfunction(method) and not name.startswith("_"):
             setattr(cls, name, _in_own_settings(method))
@@ -60,7 +60,7 @@ def own_settings() -> Iterator[None]:
         for kind in ("cpu", "cuda"):
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
-        # A mode is a call of Python for each of torch's: none where the defaults are the usual.
+        # A mode costs a Python call for each torch function. Usual defaults need no mode.
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
         if torch.get_default_dtype() != torch.float32:
@@ -69,7 +69,7 @@ def own_settings() -> Iterator[None]:
 
 
 class _SinglePrecision(TorchFunctionMode):
-    """float32 from constructors that are not given a dtype."""
+    """Constructors without a dtype give float32."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -81,10 +81,10 @@ class _SinglePrecision(TorchFunctionMode):
 
 
 class Seeded(TorchFunctionMode):
-    """While open, what torch draws without a generator comes from one of this seed.
+    """While open, torch's random numbers without a generator come from one with this seed.
 
-    The draws are those that follow ``torch.manual_seed(seed)``, but the global random state is
-    neither read nor written. Of dropout it knows nothing, see `skbellman.fields.networks`.
+    They are the numbers after ``torch.manual_seed(seed)``, but the global random state is neither
+    read nor written. Dropout is not covered, see `skbellman.fields.networks`.
 
     Parameters
     ----------
@@ -114,13 +114,13 @@ class Seeded(TorchFunctionMode):
             like = args[0]
             kwargs = {"dtype": like.dtype, "device": like.device, **kwargs}
             func, args = _RANDOM_LIKE[func], (like.shape,)
-        # The functions of torch.nn.init hand on a generator of None.
+        # The functions of torch.nn.init pass on generator=None.
         if (func in _RANDOM or "generator" in kwargs) and kwargs.get("generator") is None:
             kwargs = {**kwargs, "generator": self._generator(args, kwargs)}
         return func(*args, **kwargs)
 
     def _generator(self, args: Any, kwargs: dict[str, Any]) -> torch.Generator:
-        """Return the generator of the device on which is drawn."""
+        """Return the generator of the device that is used."""
         values = (*args, *kwargs.values())
         like = next((value for value in values if isinstance(value, torch.Tensor)), None)
         device = torch.device(kwargs.get("device") or (like.device if like is not None else "cpu"))

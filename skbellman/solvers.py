@@ -1,4 +1,4 @@
-r"""Bellman Diffusion Dynamics while the level falls: an exponential multistep integrator.
+r"""Annealed Bellman Diffusion Dynamics by an exponential multistep integrator.
 
 The paper's dynamics, :math:`dx = g\,dt + \sqrt{s}\,dw` (arXiv 2410.01796, section 3), leave p
 invariant, but cross between separated modes in exponential time. So they are annealed. The level
@@ -60,15 +60,15 @@ def annealed_dynamics(
     Parameters
     ----------
     field : DensityField
-        Of which h(x, sigma) is asked, once for each level above the floor.
+        Field whose h(x, sigma) is evaluated once for each level above the floor.
     start : tensor of shape (n, D)
         Rows of the density at the ceiling, about N(0, sigma_max^2).
     schedule : NoiseSchedule
-        Levels of each column; those that are held or not seen do not move.
+        Levels of each column. Held and missing columns do not move.
     n_levels : int
         Steps from the ceiling to the floor. At beta = 0 the error falls with its third power.
     generator : torch.Generator
-        On the device of start.
+        Random generator on the device of start.
     beta : float, default=0.0
         Strength of the Bellman dynamics; 0 is the probability flow.
 
@@ -80,8 +80,8 @@ def annealed_dynamics(
     Raises
     ------
     ValueError
-        If start has the wrong number of columns or is not finite; if n_levels is below 1, or beta
-        is negative.
+        If start has the wrong number of columns or is not finite, n_levels is below 1, or beta is
+        negative.
 
     Examples
     --------
@@ -106,7 +106,7 @@ def annealed_dynamics(
     step = schedule.rate.double() / n_levels
     kept, weights = _step_weights((1 + beta) * step)
     kept, weights = kept.to(start), [w.to(start) for w in weights]
-    share = (-torch.expm1(-2 * beta * step)).sqrt().to(start)  # of the noise that is fresh
+    share = (-torch.expm1(-2 * beta * step)).sqrt().to(start)  # share of fresh noise
     x, differences = start, list[Tensor]()
     for begin, end in pairwise(torch.linspace(1.0, 0.0, n_levels + 1).tolist()):
         prediction = x + schedule(begin).square() * field.log_gradient(x, schedule(begin))
@@ -119,7 +119,7 @@ def annealed_dynamics(
 
 
 def _step_weights(k: Tensor) -> tuple[Tensor, list[Tensor]]:
-    r"""Return what a step keeps of x, and its weights of D and D's two backward differences.
+    r"""Return a step's factor of x, and its weights of D and D's two backward differences.
 
     Newton's form of the parabola, :math:`D + v \nabla D + \tfrac12 v (v + 1) \nabla^2 D`, under
     the moments :math:`m_i = k \int_0^1 e^{-k (1 - v)} v^i dv`, for which
@@ -132,7 +132,7 @@ def _step_weights(k: Tensor) -> tuple[Tensor, list[Tensor]]:
 
 
 def _backward_differences(value: Tensor, before: list[Tensor], order: int = 3) -> list[Tensor]:
-    """Return the value and its differences to those before, as many as there are, below order."""
+    """Return the value and its backward differences to previous values, below order."""
     differences = [value]
     for earlier in before[: order - 1]:
         differences.append(differences[-1] - earlier)

@@ -1,4 +1,4 @@
-"""The fitted state of an estimator: it changes all at once, or not at all."""
+"""The fitted state of an estimator: it changes as a whole, or not at all."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 def renewed(estimator: Any) -> Iterator[Any]:
     """Yield a draft of an estimator, whose new attributes become the estimator's at the end.
 
-    An error or an interrupt in between leaves the estimator as it was, and until the end it
-    answers from its old fit.
+    An error or an interrupt in between leaves the estimator unchanged. Until the end, it uses its
+    old fit.
     """
     before = dict(vars(estimator))
     draft = object.__new__(type(estimator))
@@ -21,4 +21,4 @@ def renewed(estimator: Any) -> Iterator[Any]:
     after = vars(draft)
     changed = {k: v for k, v in after.items() if k not in before or v is not before[k]}
     kept = {k: v for k, v in vars(estimator).items() if k in after or k not in before}
-    estimator.__dict__ = kept | changed  # one operation, which no interrupt divides
+    estimator.__dict__ = kept | changed  # one operation, so an interrupt cannot split it

@@ -1,4 +1,4 @@
-"""How positions move along the probability flow, from one node of the integral to the next."""
+"""Steps along the probability flow, from one node of the integral to the next."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from skbellman.schedule import NoiseSchedule
 
 
 class Transport(Protocol):
-    """What moves rows from node to node, and is told the gradient at each."""
+    """A method that moves rows from node to node, and receives the gradient at each."""
 
     def onward(self, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
-        """Return the rows at t, (n, D), and the doubt of the step, (n,)."""
+        """Return the rows at t, (n, D), and the error estimate of the step, (n,)."""
 
     def see(self, x: Tensor, t: float, gradient: Tensor) -> None:
         """Take note of h at the position that was reached."""
@@ -27,9 +27,9 @@ def velocity(field: DensityField, x: Tensor, schedule: NoiseSchedule, t: float) 
 
 
 class RungeKutta:
-    """Kutta's third order, in two passes of the field a step beside that at the node.
+    """Kutta's third-order rule: two passes of the field for each step, besides that at the node.
 
-    The fourth order costs a pass more and is no more exact on the nodes.
+    The fourth order costs one more pass and is not more exact on these nodes.
 
     Parameters
     ----------
@@ -46,9 +46,9 @@ class RungeKutta:
         self.t, self.slope = t, -self.schedule.diffusivity(t) * gradient
 
     def onward(self, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
-        """Return the rows at t, (n, D), and the doubt of the step, (n,).
+        """Return the rows at t, (n, D), and the error estimate of the step, (n,).
 
-        It is the rms distance to the end by the midpoint rule, in units of the noise there.
+        The estimate is the rms distance to the midpoint rule, in units of the noise.
         """
         k1, dt, middle = self.slope, t - self.t, (self.t + t) / 2
         k2 = velocity(self.field, x + dt / 2 * k1, self.schedule, middle)
@@ -58,11 +58,11 @@ class RungeKutta:
 
 
 class Multistep:
-    r"""A step from what was seen at the last nodes, with no pass of the field of its own.
+    r"""A step by extrapolation of the last nodes, without a pass of the field.
 
-    With the clean row :math:`e = x + \sigma^2 h` that the field expects, the flow is
-    :math:`\dot x = \rho (x - e)`: it is exact for an e that is a polynomial in t, here through
-    the last three nodes. Nothing is known of its error.
+    With the expected clean row :math:`e = x + \sigma^2 h`, the flow is :math:`\dot x = \rho (x -
+    e)`. The step is exact if e is a polynomial in t, here through the last three nodes. There is no
+    error estimate.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ class Multistep:
         self.seen = [*self.seen[-2:], (t, x + variance * gradient)]
 
     def onward(self, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
-        """Return the rows at t, (n, D), and a doubt of 0."""
+        """Return the rows at t, (n, D), and an error estimate of 0."""
         start, rate = self.seen[-1][0], self.schedule.rate
         growth, weights = _weights(rate, t - start, [time - start for time, _ in self.seen])
         moved = growth * x
@@ -91,9 +91,9 @@ class Multistep:
 
 
 def _weights(rate: Tensor, dt: float, times: list[float]) -> tuple[Tensor, Tensor]:
-    r"""Return :math:`e^{\rho dt}`, (D,), and what the clean rows at some times weigh, (k, D).
+    r"""Return :math:`e^{\rho dt}`, (D,), and the weights of clean rows at some times, (k, D).
 
-    Integrals of :math:`\rho e^{\rho (dt - s)}` over the polynomials of Lagrange.
+    The weights are integrals of Lagrange polynomials times :math:`\rho e^{\rho (dt - s)}`.
     """
     growth = (rate * dt).exp()
     moments = [growth - 1]

@@ -1,4 +1,4 @@
-"""What a table has to be before any estimator looks at it."""
+"""Checks of tables and counts, before any estimator uses them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import narwhals.stable.v2 as nw
 import numpy as np
 from sklearn.utils.validation import validate_data
 
-# Up to which every whole number is a float.
+# Every integer up to this is exact as a float.
 _WHOLE = 2**53
 
 
@@ -20,14 +20,14 @@ def validate_table(estimator: Any, X: Any, reset: bool) -> Any:
     """
     if nw.dependencies.is_polars_lazyframe(X):
         raise TypeError("X is a lazy frame, which holds no rows yet: pass X.collect().")
-    # Not every kind of dict: some sparse matrices are.
+    # Some sparse matrices are dicts too.
     if nw.dependencies.is_into_series(X) or type(X) is dict:
         raise TypeError(
             f"X is a {type(X).__name__}, not a table: pass a frame, of a single row or column too."
         )
     least = 2 if reset else 1
     if not nw.dependencies.is_into_dataframe(X):
-        with np.errstate(over="ignore", invalid="ignore"):  # where it adds numbers up
+        with np.errstate(over="ignore", invalid="ignore"):  # scikit-learn sums the numbers
             X = validate_data(
                 estimator, _unmasked(X), dtype="numeric", reset=reset, ensure_min_samples=least,
                 ensure_all_finite="allow-nan",
@@ -51,14 +51,14 @@ def validate_table(estimator: Any, X: Any, reset: bool) -> Any:
 
 
 def check_count(name: str, value: Any, least: int = 1) -> int:
-    """Return a parameter that says how many: a whole number of at least 1, or so many."""
+    """Return a parameter that counts: an integer of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}.")
     return int(value)
 
 
 def _unmasked(X: Any) -> Any:
-    """Return an array without its mask: NaN where it hid a number."""
+    """Return an array without its mask: NaN where a number was masked."""
     if not isinstance(X, np.ma.MaskedArray):
         return X
     if X.mask is np.ma.nomask or not X.mask.any():

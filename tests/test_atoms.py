@@ -137,7 +137,9 @@ def test_columns_of_atoms_alone_keep_their_dtype_and_refuse_other_values():
     assert drawn.flag.dtype == frame.flag.dtype
     assert set(drawn.flag) == {0, 1}
     assert density.score_samples(frame[:1].assign(flag=2))[0] == -np.inf
-    with pytest.raises(ValueError, match=r"Column 'flag' holds 2, which was not there in fit"):
+    with pytest.raises(
+        ValueError, match=r"Column 'flag' holds 2, which was not in the fitted table"
+    ):
         density.sample(1, given={"flag": 2})
     asked = pd.DataFrame({"flag": [0, 1]})
     chances = np.exp(density.score_samples(asked, columns=["flag"]))

@@ -399,9 +399,13 @@ def test_a_constant_date_and_number_are_conditions():
         drawn = density.sample(1, random_state=0, given=given)
         assert drawn["day"][0] == frame["day"][0]
         assert drawn["id"][0] == 2**53 + 1
-    with pytest.raises(ValueError, match=r"'day' holds 2020-01-02T.*not there in fit.*2020-01-01T"):
+    with pytest.raises(
+        ValueError, match=r"'day' holds 2020-01-02T.*not in the fitted table.*2020-01-01T"
+    ):
         density.sample(given={"day": "2020-01-02"})
-    with pytest.raises(ValueError, match=f"'id' holds {2**53 + 2}, which was not there in fit"):
+    with pytest.raises(
+        ValueError, match=f"'id' holds {2**53 + 2}, which was not in the fitted table"
+    ):
         density.sample(given={"id": 2**53 + 2})
     with pytest.raises(ValueError, match="'day' holds 'x' but held dates without a time zone"):
         density.score_samples(frame.assign(day="x"))
@@ -431,9 +435,9 @@ def test_objects_are_read_as_the_numbers_and_dates_that_they_are():
         ([True, 2], "'x' mixes values of types bool, int"),
         ([date(2020, 1, 1), 1.0], "'x' mixes values of types date, float"),
         ([datetime(2020, 1, 1), datetime(2020, 1, 2, tzinfo=UTC)], "with and without a time zone"),
-        ([timedelta(1), timedelta(2)], "'x' holds .*, a timedelta, which is no number"),
-        ([time(1), time(2)], "'x' holds .*, a time, which is no number"),
-        ([1j, 2j], "'x' holds 1j, a complex, which is no number"),
+        ([timedelta(1), timedelta(2)], "'x' holds .*, a timedelta, which is not a number"),
+        ([time(1), time(2)], "'x' holds .*, a time, which is not a number"),
+        ([1j, 2j], "'x' holds 1j, a complex, which is not a number"),
         ([[1], [2]], r"'x' holds \[1\], a list"),
         ([Decimal("Infinity"), Decimal(1)], "'x' holds the infinite value inf in row 0"),
         ([10**400, 1], "'x' holds the infinite value inf in row 0"),

@@ -153,14 +153,14 @@ def test_arrays_and_polars_have_gaps_too():
 
 @pytest.mark.parametrize(("ask", "match"), [
     (lambda d: d.sample(given={"z": 1}), r"given names \['z'\]"),
-    (lambda d: d.sample(given={"c": "new"}), "'c' holds 'new'.*among 'minus', 'plus', 'rare'"),
+    (lambda d: d.sample(given={"c": "new"}), "'c' holds 'new'.*held 'minus', 'plus', 'rare'"),
     (lambda d: d.sample(given={"n": 1.5}), "'n' holds whole numbers"),
     (lambda d: d.sample(given={"x": "word"}), "'x' holds numbers, not 'word'"),
     (lambda d: d.sample(given={"x": np.inf}), "'x' holds numbers, not inf"),
     (lambda d: d.sample(given={"c": ["plus"]}), r"'c' holds categories, not \['plus'\]"),
     (lambda d: d.sample(given=GAPS[:0]), "holds no row"),
     (lambda d: d.score_samples(WHOLE, columns=["z"]), r"columns names \['z'\]"),
-    (lambda d: d.score_samples(WHOLE, columns=[]), "no column is asked"),
+    (lambda d: d.score_samples(WHOLE, columns=[]), "no column is left to score"),
     (lambda d: d.score_samples(WHOLE, columns=["x"], given=["x"]), r"\['x'\] are both"),
     (lambda d: d.score_samples(WHOLE[["x"]], columns=["x"], given=["y"]), r"X lacks.*\['y'\]"),
     (lambda d: d.score_samples(WHOLE.assign(c="new"), given=["c"]), "'c' holds 'new'"),

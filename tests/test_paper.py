@@ -267,7 +267,7 @@ def test_the_papers_objectives_refuse_categories_and_warn_of_columns():
     with pytest.raises(ValueError, match="columns \\['kind'\\] hold categories"):
         PaperDensity(objective="pairwise").fit(frame.assign(kind="x" + frame.index.astype(str)))
     quick = PaperDensity(objective="pairwise", n_steps=2)
-    with pytest.warns(UserWarning, match="starves in 7 columns"):
+    with pytest.warns(UserWarning, match="unreliable in 7 columns"):
         quick.fit(frame)
     with pytest.raises(ValueError, match="bandwidth"):
         quick.set_params(bandwidth=0.0).fit(frame)

@@ -228,5 +228,5 @@ def test_numbers_that_were_not_there_score_little():
     assert (density.sample(5, given={"quality": 9}, random_state=0).quality == 9).all()
     with pytest.raises(ValueError, match="'quality' holds whole numbers"):
         density.sample(5, given={"quality": 8.5})
-    with pytest.raises(ValueError, match=r"'half' holds 3.25, which was not there in fit"):
+    with pytest.raises(ValueError, match=r"'half' holds 3.25, which was not in the fitted table"):
         density.sample(5, given={"half": 3.25})

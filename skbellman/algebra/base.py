@@ -1,4 +1,4 @@
-"""What every density of the algebra has in common: its words, and which densities fit together."""
+"""The methods that every density of the algebra has, and which densities can be combined."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from skbellman.tables.measures import TableMeasure
 
 
 class Estimate(NamedTuple):
-    """A number that was estimated by draws.
+    """A number that was estimated from samples.
 
     Parameters
     ----------
     value : float
         The mean.
     standard_error : float
-        Of the mean; NaN where it is infinite.
+        Standard error of the mean; NaN if the mean is infinite.
 
     Examples
     --------
@@ -42,7 +42,7 @@ class Estimate(NamedTuple):
 
 
 class Density(ABC):
-    """A density of a table with the words of a fitted one, so that results nest.
+    """A density of a table with the methods of a fitted one, so that results nest.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Density(ABC):
 
     measure_: TableMeasure
     n_features_in_: int
-    # From which the fitted attributes are, and the rows that conditions are read as.
+    # The density that gives the fitted attributes and reads conditions.
     _operand: Any
 
     @abstractmethod
@@ -67,7 +67,7 @@ class Density(ABC):
 
     @abstractmethod
     def sample(self, n_samples: int = 1, random_state: Any = None, *, given: Any = None) -> Any:
-        """Draw rows, or rows given some of their values."""
+        """Sample rows, or rows given some of their values."""
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return the mean log-density of the rows.
@@ -82,7 +82,7 @@ class Density(ABC):
         Returns
         -------
         score : float
-            In nats a row.
+            In nats for each row.
         """
         return float(self.score_samples(X).mean())
 
@@ -102,7 +102,7 @@ class Density(ABC):
 def row_given(density: Any, given: Mapping[Any, Any]) -> Any:
     """Return a table of one row that holds the given values as the fitted table holds them.
 
-    The density that was fitted reads them; what it draws beside them is of no use.
+    The fitted density reads them by sampling; only the given values of the sample are used.
     """
     if isinstance(density, Density):
         return density._row_given(given)

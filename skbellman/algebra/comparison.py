@@ -68,7 +68,7 @@ class Comparison:
         Returns
         -------
         log_ratio : ndarray of shape (n_samples,)
-            In nats, whatever the units of the columns are. NaN where neither density has the row.
+            In nats, whatever the units of the columns are. NaN if both densities of the row are 0.
         """
         first, second = (
             density.score_samples(X, columns=columns, given=given) for density in (self.a, self.b)
@@ -79,9 +79,9 @@ class Comparison:
     def gradient(self, X: Any, *, step: Mapping[Any, float] | None = None) -> Any:
         """Return the slopes of the log-ratio along each numeric column.
 
-        They are central differences of `log_ratio`, in nats for each unit of the column. A column
-        on a grid takes one step of its grid. The slope is NaN where a row lacks the number, where
-        an atom holds, and where either of the two places has no density.
+        They are central differences of `log_ratio`, in nats for each unit of the column. On a grid
+        the difference spans one step. The slope is NaN where the number is missing, at a point
+        mass, and where either of the two places has density 0.
 
         Parameters
         ----------
@@ -89,7 +89,7 @@ class Comparison:
             With the columns of the fitted table.
         step : mapping of column to float, optional
             Half the distance of the two places, in the unit of the column. By default a hundredth
-            of the column's standard deviation among 200 draws.
+            of the column's standard deviation in 200 samples.
 
         Returns
         -------
@@ -137,12 +137,12 @@ class Comparison:
         Returns
         -------
         estimate : Estimate
-            In nats, with its standard error; infinite if b does not have a row that was drawn.
+            In nats, with its standard error; infinite if b is 0 at a sampled row.
         """
         return Estimate.mean_of(*self._ratios(n_samples, random_state, (self.a,)))
 
     def jensen_shannon(self, n_samples: int = 1000, random_state: Any = None) -> Estimate:
-        """Estimate the Jensen-Shannon divergence: how much a row tells from which of two it is.
+        """Estimate the Jensen-Shannon divergence: what a row tells about which density it is from.
 
         Parameters
         ----------
@@ -161,7 +161,7 @@ class Comparison:
         return Estimate.mean_of(*gains)
 
     def sample_excess(self, n_samples: int = 1, random_state: Any = None) -> Any:
-        """Draw rows from where a exceeds b, in proportion to a - b.
+        """Sample rows from where a exceeds b, in proportion to a - b.
 
         They show what the first density has and the second lacks. Rows of a are accepted with
         probability max(1 - b / a, 0).
@@ -181,7 +181,7 @@ class Comparison:
         Raises
         ------
         ValueError
-            If nearly no row is accepted: then a exceeds b hardly anywhere.
+            If almost no row is accepted, because a exceeds b almost nowhere.
         """
         rng = check_random_state(random_state)
         return Thinning(self.a, self.b, 0.0).sample(check_count("n_samples", n_samples), rng)
@@ -189,7 +189,7 @@ class Comparison:
     def _ratios(
         self, n_samples: int, random_state: Any, densities: Sequence[Any]
     ) -> list[np.ndarray]:
-        """Return log-ratios of rows that are drawn from each density."""
+        """Return log-ratios of rows that are sampled from each density."""
         rng = check_random_state(random_state)
         if check_count("n_samples", n_samples) < 2:
             raise ValueError("n_samples must be at least 2: one draw has no standard error.")
@@ -198,7 +198,7 @@ class Comparison:
     def _steps(
         self, numeric: list[Any], n_draws: int = 200, part: float = 0.01
     ) -> dict[Any, float]:
-        """Return the step of each numeric column: of its grid, or a part of its spread in draws."""
+        """Return the step of each numeric column: that of its grid, or a part of its spread."""
         measures = {c.name: c for c in self.a.measure_}
         drawn = self.a.sample(n_draws, random_state=0)
         spreads = [self._numbers(drawn, name).std() for name in numeric]
@@ -227,7 +227,7 @@ class Comparison:
 
 
 def compare(a: Any, b: Any) -> Comparison:
-    """Return what tells two densities of the same columns apart.
+    """Return a comparison of two densities of the same columns.
 
     Parameters
     ----------

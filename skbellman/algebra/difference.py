@@ -20,11 +20,12 @@ from skbellman.validation import check_count
 class DifferenceDensity(Density):
     r"""The density in proportion to :math:`((1 + w) p - w q)_+`.
 
-    Its integral is 1 where the difference is nowhere negative, and is estimated by draws from p.
-    Rows are drawn from p and accepted with probability :math:`\max(1 - w q / ((1 + w) p), 0)`,
+    If the difference is nowhere negative, its integral is 1. Otherwise it is estimated from samples
+    of p. Rows are sampled from p and accepted with probability
+    :math:`\max(1 - w q / ((1 + w) p), 0)`,
     which is exact.
 
-    The positive part has no marginals in closed form: whole rows alone are scored.
+    The positive part has no marginals in closed form, so only whole rows can be scored.
 
     Parameters
     ----------
@@ -33,7 +34,7 @@ class DifferenceDensity(Density):
     weight : float
         The w of the formula, above 0.
     n_samples : int, default=1000
-        Draws by which the integral is estimated.
+        Samples from which the integral is estimated.
     random_state : int, RandomState instance or None, default=None
         Seeds them.
 
@@ -52,7 +53,7 @@ class DifferenceDensity(Density):
 
     See Also
     --------
-    difference : The function that makes one, and what subtraction is not.
+    difference : The function that makes one, and why it does not forget rows.
 
     Examples
     --------
@@ -97,7 +98,7 @@ class DifferenceDensity(Density):
     def score_samples(
         self, X: Any, *, columns: Sequence[Any] | None = None, given: Sequence[Any] | None = None
     ) -> np.ndarray:
-        """Return the log-density of each row, up to the error of the constant.
+        """Return the log-density of each row, up to the error of the normalising constant.
 
         Parameters
         ----------
@@ -109,18 +110,18 @@ class DifferenceDensity(Density):
         Returns
         -------
         log_density : ndarray of shape (n_samples,)
-            -inf where the difference is not positive. All of them share the error of
+            -inf where the difference is not positive. All values share the error of
             ``log_normaliser_``.
 
         Raises
         ------
         ValueError
-            If columns or conditions are asked, or a row has gaps.
+            If ``columns`` or ``given`` is set, or a row has missing values.
         """
         if columns is not None or given is not None:
             raise ValueError(
                 "the positive part of a difference has no marginals in closed form: score whole "
-                "rows, or draw rows and look at the columns that are asked."
+                "rows, or sample rows and look at these columns."
             )
         self._check_whole(as_table(X))
         with np.errstate(divide="ignore"):  # log 0 where the difference is not positive
@@ -129,7 +130,7 @@ class DifferenceDensity(Density):
         return np.asarray(log_density - self.log_normaliser_)
 
     def sample(self, n_samples: int = 1, random_state: Any = None, *, given: Any = None) -> Any:
-        """Draw rows from p, and accept them by how far q stays below.
+        """Sample rows from p, and accept them by how far q lies below.
 
         Parameters
         ----------
@@ -138,7 +139,7 @@ class DifferenceDensity(Density):
         random_state : int, RandomState instance or None, default=None
             Seeds the draws.
         given : mapping, DataFrame or array-like, optional
-            Values that the rows are to have.
+            Values that the rows shall have.
 
         Returns
         -------
@@ -148,7 +149,7 @@ class DifferenceDensity(Density):
         Raises
         ------
         ValueError
-            If nearly nothing is accepted.
+            If almost no row is accepted.
         """
         n_samples, rng = check_count("n_samples", n_samples), check_random_state(random_state)
         if holds_rows(given):
@@ -164,12 +165,12 @@ class DifferenceDensity(Density):
     def _estimate_normaliser(
         self, n_samples: int, random_state: Any, least_accepted: int = 10
     ) -> None:
-        """Estimate the constant by draws; where fewer are accepted it would not be known."""
+        """Estimate the constant from samples; if too few are accepted it would be unknown."""
         drawn = self.p.sample(n_samples, random_state=check_random_state(random_state))
         share = self._thinning.acceptance(drawn)
         if share.sum() < min(least_accepted, 0.1 * n_samples):
             raise ValueError(
-                f"of {n_samples} draws {share.sum():.1f} are accepted, too few to know the "
+                f"{share.sum():.1f} of {n_samples} samples are accepted, too few to estimate the "
                 "difference: lower the weight, raise n_samples, or exchange the two densities."
             )
         self.log_normaliser_ = float(np.log1p(self.weight) + np.log(share.mean()))
@@ -177,15 +178,15 @@ class DifferenceDensity(Density):
         self.log_normaliser_error_ = float(error / share.mean())
 
     def _check_whole(self, X: Any) -> None:
-        """Refuse rows with gaps, whose density is a marginal."""
+        """Refuse rows with missing values, whose density is a marginal."""
         for column in self.measure_:
             position = position_of(X, column.name, names_of(self))
             if position is None:
                 continue  # which the densities refuse
             if cells_of_column(X, position, column.held == "categories").missing.any():
                 raise ValueError(
-                    f"Column {column.name!r} has gaps, but the difference scores whole rows only: "
-                    "fill them, for example by sample(given=X)."
+                    f"Column {column.name!r} has missing values, but a difference scores whole "
+                    "rows only: fill them, for example by sample(given=X)."
                 )
 
 
@@ -194,12 +195,12 @@ def difference(
 ) -> DifferenceDensity:
     """Return the density in proportion to the positive part of (1 + w) p - w q.
 
-    It has more of what is in p and not in q. The weight says how much is taken away; with a small
-    one the difference is positive everywhere, and exact.
+    It emphasises what is in p and not in q. The weight says how much of q is subtracted. With a
+    small weight the difference is positive everywhere, and exact.
 
-    What it is not: the fit of some rows taken from the fit of all is not the refit without them.
-    What two fits learned wrongly does not cancel. To forget rows exactly, fit them as a shard of a
-    `ShardedDensity` and drop it.
+    A difference does not forget rows. The fit of all rows minus the fit of some is not a refit
+    without them, because the errors of two fits do not cancel. To forget rows exactly, fit them as
+    a shard of a `ShardedDensity` and call its `forget`.
 
     Parameters
     ----------
@@ -208,19 +209,19 @@ def difference(
     weight : float
         The w of the formula, above 0.
     n_samples : int, default=1000
-        Draws from p by which the constant is estimated.
+        Samples of p from which the constant is estimated.
     random_state : int, RandomState instance or None, default=None
         Seeds them.
 
     Returns
     -------
     density : DifferenceDensity
-        Scores whole rows; draws rows, also given some values.
+        It scores whole rows and samples rows, also given some values.
 
     Raises
     ------
     ValueError
-        If measures differ, the weight is not above 0, or nearly nothing is left.
+        If measures differ, the weight is not above 0, or almost nothing is left.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Mixtures of densities: the law of a table where each row is from one of several densities."""
+"""Mixtures of densities: each row of the table comes from one of several densities."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class MixtureDensity(Density):
     Parameters
     ----------
     densities : sequence of fitted densities
-        Of the same columns, relative to the same measure.
+        Densities of the same columns, relative to the same measure.
     weights : array-like of shape (n_densities,), optional
         Positive; normalised to sum 1. By default all are equal.
     n_jobs : int, optional
@@ -111,7 +111,7 @@ class MixtureDensity(Density):
         return np.asarray(logsumexp(log_shares + logs, axis=1))
 
     def sample(self, n_samples: int = 1, random_state: Any = None, *, given: Any = None) -> Any:
-        """Draw rows, each from a part that is drawn by its weight.
+        """Sample rows, each from a part that is chosen by its weight.
 
         Parameters
         ----------
@@ -121,8 +121,8 @@ class MixtureDensity(Density):
             Seeds the draws.
         given : mapping, DataFrame or array-like, optional
             Values that the rows are to have: a mapping of names (positions for an array) to values,
-            or a table with some of the columns, in which missing values are drawn. The part of
-            a row is then drawn by how probable its conditions are under each part.
+            or a table with some of the columns, in which missing values are sampled. The part of a
+            row is then chosen by how probable its conditions are under each part.
 
         Returns
         -------
@@ -144,7 +144,7 @@ class MixtureDensity(Density):
         return take(drawn, rng.permutation(n_samples))
 
     def _fill(self, given: Any, n_samples: int, rng: np.random.RandomState) -> Any:
-        """Draw rows for each row of a table of conditions."""
+        """Sample rows for each row of a table of conditions."""
         names = held_names(given, names_of(self))
         shares = np.exp(self._log_shares(given, names)).repeat(n_samples, axis=0)
         below = shares.cumsum(axis=1)
@@ -155,7 +155,7 @@ class MixtureDensity(Density):
         return take(self._draw(requests, rng), np.argsort(np.concatenate(places)))
 
     def _draw(self, requests: list[tuple[int, Any]], rng: np.random.RandomState) -> Any:
-        """Return the rows of the parts, one part's after another's: how many, and given what."""
+        """Return the rows of the parts, in their order, from numbers of rows and conditions."""
         seeds = rng.randint(2**31, size=len(requests))
         arguments = [(*request, int(s)) for request, s in zip(requests, seeds, strict=True)]
         return stack([drawn for drawn in self._of_each(_draw, arguments) if drawn is not None])
@@ -173,8 +173,8 @@ class MixtureDensity(Density):
         if np.isneginf(total).any():
             row = int(np.isneginf(total[:, 0]).argmax())
             raise ValueError(
-                f"row {row} holds values of {list(given)} that have no density: leave the row out, "
-                "or ask for the density of these columns, which is 0."
+                f"row {row} has zero density in {list(given)}, so its conditional is undefined: "
+                "leave the row out."
             )
         return logs - total
 
@@ -186,7 +186,7 @@ class MixtureDensity(Density):
     def _of_each(
         self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]
     ) -> list[Any]:
-        """Return what a function says of each part, with arguments of its own."""
+        """Return the results of a function for each part, with its own arguments."""
         calls = zip(self.densities, arguments, strict=True)
         return Parallel(n_jobs=self.n_jobs)(delayed(function)(part, *args) for part, args in calls)
 
@@ -199,7 +199,7 @@ def mixture(
     Parameters
     ----------
     densities : sequence of fitted densities
-        Of the same columns, relative to the same measure: fitted with one encoder.
+        Densities of the same columns, relative to the same measure: fitted with one encoder.
     weights : array-like of shape (n_densities,), optional
         Positive; normalised to sum 1. By default all are equal.
     n_jobs : int, optional
@@ -208,7 +208,7 @@ def mixture(
     Returns
     -------
     density : MixtureDensity
-        With the words of a fitted density.
+        With the methods of a fitted density.
 
     Raises
     ------

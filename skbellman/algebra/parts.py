@@ -1,4 +1,4 @@
-"""Parts of a table: what stands for one, and how it is read where it is needed."""
+"""Parts of a table: what can stand for one, and how it is read where it is needed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from skbellman.algebra.rows import as_table
 
 
 def parts_of(X: Any) -> Iterator[tuple[Any, Any]]:
-    """Iterate over keys and parts, each as it is to be sent to a worker.
+    """Iterate over keys and parts, each in the form that is sent to a worker.
 
     Examples
     --------
@@ -42,7 +42,7 @@ def is_rows(X: Any) -> bool:
 
 
 def is_to_be_read(part: Any) -> bool:
-    """Say whether a part is no table yet."""
+    """Say whether a part still has to be read."""
     is_lazy = any(hasattr(part, word) for word in ("compute", "collect", "result"))
     return is_lazy or callable(part) or isinstance(part, str | PathLike)
 
@@ -74,9 +74,9 @@ def _partitions(X: Any) -> Iterable[Any]:
 
 
 def placed(part: Any) -> Any:
-    """Return a part of dask without the rest of its graph; as a future if it lies on workers.
+    """Return a part of dask without the rest of its graph; as a future if workers hold it.
 
-    A future is what dask's scheduler knows the place of: it sends work to where the rows are.
+    The scheduler of dask knows where a future is, and sends the work there.
     """
     if not _is_of_dask(part):
         return part
@@ -88,8 +88,8 @@ def placed(part: Any) -> Any:
 
 
 def _read(part: Any) -> Any:
-    # Delayed objects of dask can be called, which would delay them more. They are computed in this
-    # very thread: dask would ask the whole cluster, and send rows about.
+    # Calling a delayed object of dask would only delay it again. It is computed in this thread,
+    # because dask would use the whole cluster and move rows.
     if _is_of_dask(part):
         return part.compute(scheduler="synchronous")
     for word in ("compute", "collect", "result"):
@@ -101,7 +101,7 @@ def _read(part: Any) -> Any:
 
 
 def _read_parquet(path: Any) -> Any:
-    """Return the frame of a Parquet file, in the first library that is there."""
+    """Return the frame of a Parquet file, by the first library that is installed."""
     libraries = ("pandas", "polars", "pyarrow")
     backends: list[Any] = [name for name in libraries if importlib.util.find_spec(name)]
     if not backends:

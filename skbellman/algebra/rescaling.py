@@ -37,7 +37,7 @@ class Unit:
         return self.scale * values + self.shift
 
     def back(self, values: np.ndarray) -> np.ndarray:
-        """Return values in the old unit; rounding takes none off an atom or the grid."""
+        """Return values in the old unit. Values stay on point masses and grids despite rounding."""
         return self.measure.reference.snapped((values - self.shift) / self.scale)
 
     def is_whole(self) -> bool:
@@ -59,7 +59,7 @@ class RescaledDensity(Density):
     Attributes
     ----------
     measure_ : tuple of ColumnMeasure
-        What log-densities are relative to: grids and atoms are in the new units.
+        What log-densities are relative to: grids and point masses are in the new units.
     n_features_in_ : int
         Number of columns of the table.
     feature_names_in_ : ndarray of str, shape (n_features_in_,)
@@ -112,7 +112,7 @@ class RescaledDensity(Density):
         Returns
         -------
         log_density : ndarray of shape (n_samples,)
-            In the new units. What is a probability keeps its value: an atom, a level.
+            In the new units. Probabilities (of a point mass or a level) keep their value.
         """
         old = self._back(as_table(X))
         conditions = [] if given is None else list(given)
@@ -127,7 +127,7 @@ class RescaledDensity(Density):
         return log_density
 
     def sample(self, n_samples: int = 1, random_state: Any = None, *, given: Any = None) -> Any:
-        """Draw rows, or rows given some of their values, in the new units.
+        """Sample rows, or rows given some of their values, in the new units.
 
         Parameters
         ----------
@@ -136,13 +136,13 @@ class RescaledDensity(Density):
         random_state : int, RandomState instance or None, default=None
             Seeds the draws.
         given : mapping, DataFrame or array-like, optional
-            Values, in the new units, that the rows are to have.
+            Values, in the new units, that the rows shall have.
 
         Returns
         -------
         X : DataFrame or ndarray
-            A table like the fitted one. Whole numbers stay such if scale and shift are whole;
-            else the column has floats.
+            A table like the fitted one. Integers stay integers if scale and shift are whole;
+            otherwise the column has floats.
         """
         rng = check_random_state(random_state)
         if holds_rows(given):
@@ -174,7 +174,7 @@ class RescaledDensity(Density):
         return X
 
     def _forward(self, X: Any, kept: Mapping[Any, np.ndarray]) -> Any:
-        """Return drawn rows in the new units; what was given is there as it was given."""
+        """Return sampled rows in the new units; given values stay as they were given."""
         for name, unit in self.units.items():
             position = position_of(X, name, names_of(self))
             cells = cells_of_column(X, position or 0)
@@ -195,21 +195,21 @@ def rescale(density: Any, units: Mapping[Any, tuple[float, float]]) -> RescaledD
     """Return a density of the same table in other units.
 
     A value x of a column becomes scale * x + shift. A density per unit is divided by abs(scale).
-    The probability of an atom is not. A column on a grid scores a probability per unit: that of a
-    step, divided by the step in its unit. So it is divided as well, and the probabilities of the
-    grid's values stay as they are.
+    The probability of a point mass is not. A column on a grid scores the probability of a step,
+    divided by the length of the step. So this score is divided too, and the probabilities of the
+    grid's values stay the same.
 
     Parameters
     ----------
     density : fitted density
         In the old units.
     units : mapping of column to (scale, shift)
-        Of numeric columns, by name, or by position for an array. No scale may be 0.
+        Numeric columns by name, or by position for an array. No scale may be 0.
 
     Returns
     -------
     density : RescaledDensity
-        With the words of a fitted density.
+        With the methods of a fitted density.
 
     Raises
     ------
@@ -244,5 +244,5 @@ def _checked_unit(measure: ColumnMeasure, scale: float, shift: float) -> Unit:
 
 
 def _number(value: Any) -> np.ndarray:
-    """Return a given value as an array of one number, or of anything if it is no number."""
+    """Return a given value as an array of one number, or of one object if it is no number."""
     return np.array([np.nan if is_gap(value) else value])

@@ -1,4 +1,4 @@
-"""Prior shift: a categorical column gets other probabilities, and the rest given it stays."""
+"""Prior shift: a categorical column gets other probabilities; the rest given it stays the same."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class DensityGivenLevel(Density):
     def score_samples(
         self, X: Any, *, columns: Sequence[Any] | None = None, given: Sequence[Any] | None = None
     ) -> np.ndarray:
-        """Return log-densities: -inf where a row has another level, else those given the level."""
+        """Return log-densities given the level; -inf for a row with another level."""
         X = as_table(X)
         conditions = [] if given is None else list(given)
         names = [name for name in names_of(self) if name not in conditions]
@@ -66,7 +66,7 @@ class DensityGivenLevel(Density):
         return logs
 
     def sample(self, n_samples: int = 1, random_state: Any = None, *, given: Any = None) -> Any:
-        """Draw rows that have the level, and the given values beside it."""
+        """Sample rows that have the level and the given values."""
         if holds_rows(given):
             given = self._with_level(as_table(given))
         else:
@@ -90,24 +90,23 @@ class DensityGivenLevel(Density):
 def reweight(density: Any, column: Any, probabilities: Mapping[Any, float]) -> MixtureDensity:
     """Return a density whose categorical column has other probabilities.
 
-    The rest of the columns given the category stays as it is: log p(x, c) becomes
-    log p(x | c) + log P'(c), which is log p(x, c) - log P(c) + log P'(c). This is the law of rows
-    from where classes are of other sizes (prior shift), and one that a sampler needs who wants
-    classes of equal sizes.
+    The distribution of the other columns given the category stays the same: log p(x, c) becomes log
+    p(x | c) + log P'(c), which is log p(x, c) - log P(c) + log P'(c). Use it for a population in
+    which classes have other sizes (prior shift), or to sample classes of equal sizes.
 
     Parameters
     ----------
     density : fitted density
-        Of a table with that column.
+        Density of a table with that column.
     column : name, or position for an array
         A categorical column.
     probabilities : mapping of level to probability
-        Of the new table; their sum is 1. A level that is left out has probability 0.
+        Probabilities in the new table; their sum is 1. A level that is left out has probability 0.
 
     Returns
     -------
     density : MixtureDensity
-        Of the density given each level, with the new probabilities as weights.
+        Mixture of the densities given each level, with the new probabilities as weights.
 
     Raises
     ------
@@ -130,7 +129,7 @@ def reweight(density: Any, column: Any, probabilities: Mapping[Any, float]) -> M
     levels = _levels_of(density, column)
     if unknown := [level for level in probabilities if level not in levels]:
         raise ValueError(
-            f"probabilities names {unknown}, which are no levels of column {column!r}: those are "
+            f"probabilities names {unknown}, which are not levels of column {column!r}: those are "
             f"{list(levels)}."
         )
     weights = [float(p) for p in probabilities.values()]
@@ -161,6 +160,6 @@ def column_measure(density: Any, column: Any) -> ColumnMeasure:
     found = [c for c in density.measure_ if c.name == column]
     if not found:
         raise ValueError(
-            f"{column!r} is no column of the density: its columns are {names_of(density)}."
+            f"{column!r} is not a column of the density: its columns are {names_of(density)}."
         )
     return found[0]

@@ -18,7 +18,7 @@ def as_table(X: Any) -> Any:
 
 
 def holds_rows(given: Any) -> bool:
-    """Say whether conditions are a table with a row for each, and not one mapping or none."""
+    """Say whether conditions are a table, and not one mapping or None."""
     return given is not None and (
         nw.dependencies.is_into_dataframe(given) or not hasattr(given, "keys")
     )
@@ -71,7 +71,7 @@ def numbers_of(X: Any, position: int | None) -> np.ndarray:
     if position is None:
         return np.full(len(X), np.nan)
     cells = cells_of_column(X, position)
-    # A column of gaps alone holds nothing of any kind.
+    # A column without values has no kind of its own.
     return np.full(len(X), np.nan) if cells.missing.all() else cells.numbers()
 
 

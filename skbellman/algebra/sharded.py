@@ -1,4 +1,4 @@
-"""ShardedDensity: one table in shards, each with a density of its own, added up."""
+"""ShardedDensity: a mixture of densities, each fitted to one shard of a table."""
 
 from __future__ import annotations
 
@@ -32,26 +32,25 @@ Shard = tuple[Any, Any, int]
 class ShardedDensity(Density, DensityMixin, BaseEstimator):
     r"""Density of a table that is fitted shard by shard: :math:`\sum_k (n_k / n) p_k`.
 
-    Each shard of rows is fitted alone, in parallel, perhaps where its rows are; nothing but fitted
-    densities moves. All are fitted with one encoder, so that they can be added up. A shard can be
-    added later, and one can be forgotten exactly: what is left is, bit for bit, what fitting the
-    other shards with that encoder gives.
+    Each shard of rows is fitted alone and in parallel, where its rows are if they are on several
+    machines. Only fitted densities move. All shards have one encoder, so their densities can be
+    added. A shard can be added later. It can also be forgotten exactly: the result equals, bit for
+    bit, a fit of the other shards with that encoder.
 
-    The encoder knows the rows that it was decided by: their categories, and the range of their
-    numbers. Where a shard has to be forgotten completely, give the estimator an encoder that was
-    decided by other rows.
+    The encoder keeps the categories and ranges of the rows that it was fitted to. To forget a shard
+    completely, give the estimator an encoder that was fitted to other rows.
 
     Parameters
     ----------
     estimator : estimator of a density, optional
-        Unfitted. By default a `BellmanDiffusionDensity`. Where it has a parameter ``encoder``,
-        that of all shards is set; where it has a ``random_state``, each shard has its own.
+        Unfitted. By default a `BellmanDiffusionDensity`. If it has a parameter ``encoder``, all
+        shards get the same one. If it has a ``random_state``, each shard gets its own.
     n_shards : int, default=8
-        Of a table that `fit` divides. No shard has fewer than two rows.
+        Number of shards if `fit` divides a table. No shard has fewer than two rows.
     n_jobs : int, optional
-        Shards that are fitted and asked at once, as joblib counts them; its
-        ``parallel_config(backend=...)`` says where: loky, threading or dask, with the same results.
-        Each has one thread.
+        Shards that are fitted and scored in parallel, as joblib counts them. Set the backend (loky,
+        threading or dask) by joblib's ``parallel_config(backend=...)``; results are the same. Each
+        shard uses one thread.
     random_state : int, RandomState instance or None, default=None
         Seeds the division of the rows and the fits. The seed of a shard depends on this and its
         key alone.
@@ -69,7 +68,7 @@ class ShardedDensity(Density, DensityMixin, BaseEstimator):
     row_keys_ : ndarray of shape (n_samples,)
         The shard of each row, if `fit` divided a table.
     encoder_ : TableEncoder
-        That of all parts, if the estimator takes one.
+        The encoder of all parts, if the estimator takes one.
     n_features_in_ : int
         Number of columns of the table.
     feature_names_in_ : ndarray of str, shape (n_features_in_,)
@@ -121,11 +120,11 @@ class ShardedDensity(Density, DensityMixin, BaseEstimator):
         Parameters
         ----------
         X : DataFrame or array-like of shape (n_samples, n_features), or iterable of parts
-            A table is shuffled and divided. Parts are shards as they are: each a table, the path of
-            a Parquet file, a lazy or delayed frame, a future, or a function without arguments that
-            returns a table. A frame of dask is its partitions. What is no table yet is read by the
-            worker that fits it. The encoder is then decided by the first part, also there, unless
-            the estimator has one. A mapping of keys to parts names the shards.
+            A table is shuffled and divided. Parts are used as shards. A part is a table, the path
+            of a Parquet file, a lazy or delayed frame, a future, or a function without arguments
+            that returns a table. A frame of dask stands for its partitions. The worker that fits a
+            part also reads it. Unless the estimator has an encoder, a worker fits one to the first
+            part. A mapping of keys to parts names the shards.
         y : None
             Ignored.
 
@@ -137,7 +136,7 @@ class ShardedDensity(Density, DensityMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            As the estimator does for a shard; if there is no part.
+            As the estimator raises for a shard; if there is no part.
 
         Examples
         --------
@@ -175,12 +174,12 @@ class ShardedDensity(Density, DensityMixin, BaseEstimator):
         Returns
         -------
         self : ShardedDensity
-            With one part more.
+            The estimator with one more part.
 
         Raises
         ------
         ValueError
-            If there is a shard of that name, or the encoder does not know a level of the part.
+            If a shard has that name already, or the encoder does not know a category of the part.
 
         Examples
         --------
@@ -201,7 +200,7 @@ class ShardedDensity(Density, DensityMixin, BaseEstimator):
         return self
 
     def forget(self, key: Any) -> ShardedDensity:
-        """Drop a shard, as if its rows had never been fitted to.
+        """Drop a shard, as if it had never been fitted.
 
         Parameters
         ----------
@@ -211,12 +210,12 @@ class ShardedDensity(Density, DensityMixin, BaseEstimator):
         Returns
         -------
         self : ShardedDensity
-            With one part less.
+            The estimator without that part.
 
         Raises
         ------
         ValueError
-            If there is no such shard, or no other.
+            If there is no such shard, or it is the only one.
 
         Examples
         --------
@@ -256,12 +255,12 @@ class ShardedDensity(Density, DensityMixin, BaseEstimator):
         Returns
         -------
         log_density : ndarray of shape (n_samples,)
-            In the units of the columns, as the parts have it. Of parts, one's rows after another's.
+            In the units of the columns. For parts, the values follow the order of the parts.
 
         Raises
         ------
         ValueError
-            As the parts do; if there is no part to score.
+            As the parts raise; if there is no part to score.
 
         Examples
         --------
@@ -326,7 +325,7 @@ class ShardedDensity(Density, DensityMixin, BaseEstimator):
         return _ShardMixture(self.parts_, self.n_rows_, self.n_jobs)
 
     def _forget_fit(self) -> None:
-        """Drop what a fit need not set again."""
+        """Drop attributes that a new fit may not set."""
         for name in ("row_keys_", "encoder_", "feature_names_in_"):
             self.__dict__.pop(name, None)
 
@@ -337,11 +336,11 @@ class ShardedDensity(Density, DensityMixin, BaseEstimator):
         return ((k, take(X, np.flatnonzero(keys == k))) for k in range(n_shards))
 
     def _decide_encoder(self, part: Any) -> None:
-        """Decide the encoder by a table, or by one that has to be read, if none is given."""
+        """Fit the encoder to a table, or to one that has to be read, if none is given."""
         default = BellmanDiffusionDensity()
         self._prototype = default if self.estimator is None else clone(self.estimator)
         if "encoder" in self._prototype.get_params(deep=False):
-            # Rows that a worker reads may be out of reach here.
+            # Only the worker may be able to read these rows.
             n_jobs = self.n_jobs if is_to_be_read(part) else 1
             (self.encoder_,) = call_each(_encoder_of, [(self._prototype, part)], n_jobs)
             self._prototype.set_params(encoder=self.encoder_, categorical_features="from_dtype")
@@ -364,7 +363,7 @@ class ShardedDensity(Density, DensityMixin, BaseEstimator):
         return list(zip(self.keys_, self.parts_, self.n_rows_.tolist(), strict=True))
 
     def _keep(self, shards: Iterable[Shard]) -> None:
-        """Set the fitted attributes that speak of shards."""
+        """Set the fitted attributes about shards."""
         keys, parts, n_rows = zip(*shards, strict=True)
         self.keys_, self.parts_, self.n_rows_ = list(keys), list(parts), np.array(n_rows)
         self.weights_ = self.n_rows_ / self.n_rows_.sum()
@@ -386,7 +385,7 @@ class ShardedDensity(Density, DensityMixin, BaseEstimator):
 
 
 class _ShardMixture(MixtureDensity):
-    """The mixture of the parts, each of which is asked with one thread, as it was fitted."""
+    """The mixture of the parts, each scored with one thread, as it was fitted."""
 
     def _of_each(
         self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]
@@ -396,13 +395,13 @@ class _ShardMixture(MixtureDensity):
 
 
 def _fit_part(estimator: Any, key: Any, part: Any) -> Shard:
-    """Return the key of a part, a density that is fitted to it, and the number of its rows."""
+    """Return the key of a part, its fitted density, and its number of rows."""
     table = read(part)
     return key, estimator.fit(table), len(table)
 
 
 def _encoder_of(estimator: Any, part: Any) -> Any:
-    """Return the encoder that an estimator decides by a part."""
+    """Return the encoder that an estimator fits to a part."""
     return estimator._fitted_encoder(validate_table(clone(estimator), read(part), reset=True))
 
 

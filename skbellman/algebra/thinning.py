@@ -1,4 +1,4 @@
-"""Rows of one density, accepted by how far another stays below it."""
+"""Rows of one density, accepted by how far another density lies below it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Thinning:
     p, q : fitted densities
     log_factor : float
     most_at_once : int
-        Rows that are drawn at once.
+        Rows that are sampled at once.
     most_rounds : int
-        Times in which rows are drawn for one that is given.
+        Attempts for each given row.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Thinning:
     def acceptance(self, X: Any) -> np.ndarray:
         """Return the probability that each row is accepted."""
         log_p, log_q = (density.score_samples(X) for density in (self.p, self.q))
-        # A row with no density under either is none that p draws.
+        # p never samples a row where both densities are 0.
         with np.errstate(invalid="ignore"):
             log_share = self.log_factor + log_q - log_p
         return np.nan_to_num(-np.expm1(np.minimum(log_share, 0.0)), nan=0.0)
@@ -63,19 +63,19 @@ class Thinning:
             if not len(pending):
                 return take(stack(rows), np.argsort(np.concatenate(places)))
         raise ValueError(
-            f"row {pending[0]} of given is where nearly nothing of the difference is: "
-            f"{self.most_rounds} draws were refused. Leave it out, or lower the weight."
+            f"the difference is nearly 0 at row {pending[0]} of given: {self.most_rounds} samples "
+            "were rejected. Leave the row out, or lower the weight."
         )
 
 
 def _check_share(
     n_kept: int, n_drawn: int, least_share: float = 1e-3, not_before: int = 4000
 ) -> None:
-    """Refuse to go on where nearly all of the work is lost."""
+    """Refuse to continue if almost no row is accepted."""
     if n_drawn >= not_before and n_kept < least_share * n_drawn:
         raise ValueError(
-            f"{n_kept} of {n_drawn} draws were accepted: the second density is at least as high as "
-            "the first nearly everywhere. Lower the weight, or exchange the two."
+            f"{n_kept} of {n_drawn} samples were accepted: the second density is at least as high "
+            "as the first almost everywhere. Lower the weight, or exchange the two."
         )
 
 

@@ -1,4 +1,4 @@
-"""Calls of a function at once, wherever joblib runs them."""
+"""Parallel calls of a function, wherever joblib runs them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from threadpoolctl import threadpool_limits
 def call_each(
     function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]], n_jobs: int | None
 ) -> list[Any]:
-    """Return what a function says of each of the arguments, in their order.
+    """Return the results of a function for each of the arguments, in their order.
 
     Parameters
     ----------
     function : callable
     arguments : iterable of tuples
     n_jobs : int or None
-        Calls at once, as joblib counts them; its ``parallel_config(backend=...)`` says where.
+        Parallel calls, as joblib counts them. joblib's ``parallel_config(backend=...)`` sets where.
 
     Returns
     -------
@@ -39,11 +39,12 @@ def call_each(
 def _alone(function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function with one thread of torch, and with nothing in parallel inside.
 
-    Other calls have the other cores. One thread everywhere also means that sums are taken in the
-    same order everywhere. Inside a worker of dask, joblib would go to the whole cluster again.
+    Other calls use the other cores. With one thread, sums also have the same order everywhere.
+    Inside a worker of dask, joblib would use the whole cluster again.
     """
-    # Of OpenMP alone: its limit is the calling thread's own, others and torch's default stay. But
-    # torch sets the number of a new thread when it is first used there, which would undo the limit.
+    # Limit OpenMP alone: its limit belongs to the calling thread, so other threads and torch's
+    # default stay. torch sets the number of a new thread when it is first used there, which would
+    # undo the limit.
     torch.get_num_threads()
     with parallel_config(backend="sequential"), threadpool_limits(1, user_api="openmp"):
         return function(*arguments)

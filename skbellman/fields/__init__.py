@@ -1,6 +1,6 @@
 """Density fields: the protocol, closed forms, networks and linear operators.
 
-Fields know torch and nothing else: no frames, no estimators, no environments.
+This package uses torch only. It does not know frames, estimators or environments.
 """
 
 from skbellman.fields.base import DensityField

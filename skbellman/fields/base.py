@@ -1,4 +1,4 @@
-"""What a density field is: the protocol that everything else is written against."""
+"""The protocol of density fields. Everything else is written against it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ Levels = Tensor | float
 
 
 class Integral(Protocol):
-    """What takes the log-density of a field along the noise levels, see `FlowIntegral`."""
+    """A method that integrates the log-density of a field over noise levels, see `FlowIntegral`."""
 
     def along(self, field: DensityField, x: Tensor, path: NoiseSchedule) -> Tensor:
-        """Return the log-density at the floor of what moves, given what is held, (n,)."""
+        """Return the log-density at the floor of the moving columns given the held ones, (n,)."""
 
 
 class Sampler(Protocol):
-    """What draws from a field along the noise levels, see `Annealing`."""
+    """A method that samples a field over noise levels, see `Annealing`."""
 
     @property
     def integral(self) -> Integral:
-        """What takes the densities of conditions."""
+        """The integral for the densities of conditions."""
 
     def along(
         self,
@@ -35,28 +35,28 @@ class Sampler(Protocol):
         schedule: NoiseSchedule,
         generator: torch.Generator,
     ) -> Tensor:
-        """Return the rows, (n, D), with their NaN drawn given the rest."""
+        """Return the rows, (n, D), with their NaN sampled given the rest."""
 
     def at_one_level(
         self, field: DensityField, n_rows: int, like: Tensor, generator: torch.Generator
     ) -> Tensor:
-        """Return rows, (n, D), drawn at level 0 alone."""
+        """Return rows, (n, D), sampled at level 0 only."""
 
 
 class Cells(Protocol):
-    """Rows of a table whose values stand for cells: of a grid, or the peaks of a category."""
+    """Rows of a table whose values are cells: of a grid, or peaks of a category."""
 
     @property
     def condition(self) -> Cells | None:
-        """The cells of what is held; None if nothing is."""
+        """The cells of the held columns; None if there are none."""
 
     def total(
         self, log_density: Callable[[Tensor, NoiseSchedule], Tensor], fine: bool = False
     ) -> Tensor:
-        """Return the logarithm of a density's integral over each row's cell, (n,).
+        """Return the logarithm of a density's integral over the cell of each row, (n,).
 
-        The density is of what moves given what is held, which stays where it is. With ``fine``
-        it is of both, and looked at in many places of the cell.
+        The density is that of the moving columns given the held ones, which stay fixed. With
+        ``fine`` it is that of all columns, evaluated at many places of the cell.
         """
 
 
@@ -71,23 +71,23 @@ class DensityField(nn.Module, ABC):
     columns they underflow, so a field is implemented through their logarithmic forms,
     ``log_scalar`` and ``log_gradient``; ``scalar`` and ``gradient`` follow.
 
-    A noise level is given per column. ``sigma[..., j] = inf`` says that column j is not
-    seen: the density is the marginal of the other columns, the value of x there is
-    ignored, and the gradient there is 0.
+    A noise level is given per column. ``sigma[..., j] = inf`` means that column j is missing: the
+    density is the marginal of the other columns, the value of x there is ignored, and the gradient
+    there is 0.
 
     Attributes
     ----------
     n_columns : int
         Number D of columns of x.
     reference : DensityField or None
-        A field in closed form that this one tends to at high levels, for the flow integral, which
-        takes the difference to it, and for draws, which begin there.
+        A field in closed form that this one approaches at high levels. The flow integral takes the
+        difference to it, and sampling starts from it.
 
     Notes
     -----
-    Every method takes ``x`` of shape (..., n, D) and ``sigma``, a float or a tensor of
-    shape (D,), (..., 1, D) (shared by the n rows: the fast case) or (..., n, D). Dtype and
-    device are those of ``x``, and of the field, which moves as any ``torch.nn.Module``.
+    Every method takes ``x`` of shape (..., n, D) and ``sigma``, a float or a tensor of shape (D,),
+    (..., 1, D) (shared by the n rows: the fast case) or (..., n, D). ``x`` and the field must have
+    the same dtype and device. The field moves like any ``torch.nn.Module``.
     """
 
     n_columns: int
@@ -124,8 +124,8 @@ class DensityField(nn.Module, ABC):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return h_0, r = h - h_0, and the products of directions, (k, n, D), with dr/dx.
 
-        They are taken in reverse: forward, each constant that is added to x costs a tangent of
-        zeros, half of the time where there are categories.
+        The products use reverse mode. In forward mode, each constant that is added to x costs a
+        tangent of zeros: half of the time with categories.
         """
         with torch.enable_grad():
             points = x.detach().requires_grad_()
@@ -134,45 +134,45 @@ class DensityField(nn.Module, ABC):
         return h0.detach(), r.detach(), products
 
     def log_density(self, x: Tensor, path: NoiseSchedule, integral: Integral) -> Tensor:
-        """Return the log-density at the floor of the path, (n,), of what moves given what is held.
+        """Return the log-density at the path's floor, (n,), of moving columns given the held ones.
 
         Parameters
         ----------
         x : tensor of shape (n, D)
             Without NaN.
         path : NoiseSchedule
-            Says which columns move, are held, or are not seen.
+            Path that says which columns move, are held, or are missing.
         integral : Integral
-            Takes it along the path, from the reference.
+            Integral along the path, from the reference.
         """
         self._check_reference()
         return integral.along(self, x, path)
 
     def log_mass(self, cells: Cells, integral: Integral) -> Tensor:
-        """Return the log-probability of each row's cell given what is held, (n,).
+        """Return the log-probability of each row's cell given the held columns, (n,).
 
-        NaN where what is held has a density of 0.
+        NaN if the held columns have density 0.
         """
         return cells.total(lambda x, path: self.log_density(x, path, integral))
 
     def log_masses(
         self, cells: Cells, condition: Cells, integral: Integral
     ) -> tuple[Tensor, Tensor]:
-        """Return the log-probabilities of what is held and of the whole cell, (n,) each."""
+        """Return the log-probabilities of the held columns and of the whole cell, (n,) each."""
         held = self.log_mass(condition, integral)
         return held, held + self.log_mass(cells, integral)
 
     def fill(
         self, given: Tensor, schedule: NoiseSchedule, sampler: Sampler, generator: torch.Generator
     ) -> Tensor:
-        """Fill the NaN of the rows, (n, D), by draws at the floor given what the row holds."""
+        """Fill the NaN of the rows, (n, D), by samples at the floor given the rest."""
         self._check_reference()
         return sampler.along(self, given, schedule, generator)
 
     def _check_reference(self) -> None:
         if self.reference is None:
             raise TypeError(
-                f"{type(self).__name__} has no reference, from which it could be scored or drawn: "
+                f"{type(self).__name__} has no reference, so it cannot be scored or sampled: "
                 "see `skbellman.fields.Referred`."
             )
 
@@ -184,5 +184,5 @@ def as_levels(sigma: Levels, x: Tensor) -> Tensor:
 
 
 def is_seen(sigma: Tensor) -> Tensor:
-    """Return which columns are seen: those with a finite level."""
+    """Return which columns are observed: those with a finite level."""
     return torch.isfinite(sigma)

@@ -1,4 +1,4 @@
-"""The points of categories in coordinates of their own, seen through noise."""
+"""The points of categories in their own coordinates, with noise."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from skbellman.fields.base import is_seen
 
 
 class Corners(nn.Module):
-    """The points that the coordinates of one category sit on, seen through noise.
+    """The points of the levels of one category, with noise.
 
     Parameters
     ----------
@@ -26,21 +26,20 @@ class Corners(nn.Module):
         self.register_buffer("points", points)
 
     def log_likelihood(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """Return log N(x; point_k, diag sigma^2), shape (..., n, K); 0 where x is unseen."""
+        """Return log N(x; point_k, diag sigma^2), shape (..., n, K); 0 where x is missing."""
         seen = is_seen(sigma)
         finite = torch.where(seen, sigma, 1.0)
         precision = torch.where(seen, finite.square().reciprocal(), 0.0)
         x = torch.where(seen, x, 0.0)
         log_normaliser = torch.where(seen, finite.log() + 0.5 * math.log(2 * math.pi), 0.0)
-        # The squares are multiplied out: differences of each x and point would be a tensor of
-        # K d numbers a row.
+        # Squares are expanded: differences of each x and point would need K d numbers for each row.
         own = (x.square() * precision).sum(-1, keepdim=True)
         cross = (x * precision) @ self.points.T
         of_points = precision @ self.points.T.square()
         return cross - 0.5 * (own + of_points) - log_normaliser.sum(-1, keepdim=True)
 
     def pull(self, probabilities: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
-        """Return (E point - x) / sigma^2, shape (..., n, d); 0 where x is unseen."""
+        """Return (E point - x) / sigma^2, shape (..., n, d); 0 where x is missing."""
         seen = is_seen(sigma)
         towards = torch.where(seen, probabilities @ self.points - x, 0.0)
         return towards / torch.where(seen, sigma, 1.0).square()
@@ -53,13 +52,13 @@ class Corners(nn.Module):
 class LevelGroups(nn.Module):
     """The levels of all categories side by side, with a softmax in each category.
 
-    Categories are taken together, in groups: products with matrices of blocks are faster than a
-    loop over small categories. A group has few levels, as its blocks are mostly 0.
+    Categories are processed in groups: products with block matrices are faster than a loop over
+    small categories. A group has few levels, because its blocks are mostly 0.
 
     Parameters
     ----------
     points : sequence of tensor of shape (K, d)
-        Of each category.
+        Points of each category.
     """
 
     def __init__(self, points: Sequence[Tensor]) -> None:
@@ -75,7 +74,7 @@ class LevelGroups(nn.Module):
         self.register_buffer("first", torch.tensor(sum(of_levels, []), dtype=torch.long))
 
     def expected_change(self, log_posteriors: Tensor, tilts: Tensor) -> Tensor:
-        """Return by how much tilts of log-probabilities move the mean points, (..., n, d).
+        """Return how far changes of log-probabilities move the mean points, (..., n, d).
 
         Both have shape (..., n, K), with the levels of the first category first.
         """
@@ -136,7 +135,7 @@ class _LevelGroup(nn.Module):
 
 
 def _grouped(points: Sequence[Tensor], most_levels: int = 256) -> Iterator[list[Tensor]]:
-    """Yield neighbours whose levels together are at most so many, or a category alone."""
+    """Yield groups of neighbours with at most that many levels, or single categories."""
     group: list[Tensor] = []
     for of_one in points:
         if group and sum(map(len, group)) + len(of_one) > most_levels:

@@ -1,4 +1,4 @@
-"""The paper's form of a field: two networks of x, at one level."""
+"""The paper's form of a field: two networks of x, at one noise level."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from skbellman.schedule import NoiseSchedule
 class DirectField(DensityField):
     """Separate networks for g and s, functions of x alone (arXiv 2410.01796, section 3).
 
-    Nothing ties g to the gradient of s, keeps s positive or its integral 1. There is one
-    level, that of the kernel it was trained with, which counts as level 0.
+    Nothing makes g the gradient of s, keeps s positive or makes its integral 1. The only level is
+    that of the kernel used in training; it counts as level 0.
 
     Parameters
     ----------
     n_columns : int
         Number D of columns.
     unit : float
-        Typical value of s, by which the outputs of both networks are multiplied.
+        Typical value of s. The outputs of both networks are multiplied by it.
     width, depth : int
-        Of both networks.
+        Units of each layer and residual blocks of both networks.
 
     Raises
     ------
     ValueError
-        Where it is asked for a level other than 0.
+        If sigma is not 0.
     """
 
     def __init__(self, n_columns: int, unit: float, width: int, depth: int) -> None:
@@ -58,18 +58,18 @@ class DirectField(DensityField):
         return torch.where(scalar > 0, self.gradient(x, sigma) / scalar, torch.nan)
 
     def log_density(self, x: Tensor, path: NoiseSchedule, integral: Integral) -> Tensor:
-        """Return the logarithm of the scalar network, (n,), which nothing normalises."""
+        """Return the logarithm of the scalar network, (n,), which is not normalised."""
         return self.log_scalar(x, 0.0)
 
     def fill(
         self, given: Tensor, schedule: NoiseSchedule, sampler: Sampler, generator: torch.Generator
     ) -> Tensor:
-        """Draw rows, (n, D), by the dynamics at the one level.
+        """Sample rows, (n, D), by the dynamics at the one level.
 
         Raises
         ------
         ValueError
-            If anything is given.
+            If any value is given.
         """
         if not bool(torch.isnan(given).all()):
             raise ValueError("A DirectField has no conditionals: nothing can be given.")
@@ -77,6 +77,6 @@ class DirectField(DensityField):
 
 
 def check_one_level(sigma: Levels, field: str = "A DirectField") -> None:
-    """Refuse another level than 0.0, of a field that has no other."""
+    """Refuse a level other than 0.0 for a field with one level."""
     if not (isinstance(sigma, float) and sigma == 0.0):
         raise ValueError(f"{field} has one level, which is called 0.0; got sigma={sigma}.")

@@ -1,4 +1,4 @@
-"""What categories say about one another."""
+"""Evidence of categories about one another."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 
 class PairwiseEvidence(nn.Module):
-    r"""How seeing one category through noise changes the odds of the levels of another.
+    r"""Change of the odds of a category's levels by observing another category with noise.
 
     .. math:: r_{abk}(x) = \log \sum_j P(a = j | x_a) \frac{P(b = k | a = j)}{P(b = k)}
 
-    Added to the log-posterior of category b that x_b alone gives, it completes Bayes' rule for the
-    two. Sources are not independent of one another: what their evidence weighs is learned.
+    Added to the log-posterior of category b given x_b alone, it completes Bayes' rule for the two.
+    Sources are not independent of one another, so weights of their evidence are learned.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class PairwiseEvidence(nn.Module):
         For each category b its sources a, with P(b = k | a = j) / P(b = k), positive, of
         shape (K_a, K_b).
     n_levels : sequence of int
-        K_b of each category.
+        Number of levels K_b of each category.
     """
 
     places: Tensor
@@ -40,7 +40,7 @@ class PairwiseEvidence(nn.Module):
         self.register_buffer("places", self._places(n_levels))
 
     def _places(self, n_levels: Sequence[int]) -> Tensor:
-        """Return where the weight of each source goes, (n_weights, n_slots K): 1 there."""
+        """Return the places of the weights of sources, (n_weights, n_slots K), marked by 1."""
         first = list(accumulate(n_levels, initial=0))
         places = torch.zeros(self.n_weights, self.n_slots, first[-1])
         weight = 0
@@ -56,12 +56,12 @@ class PairwiseEvidence(nn.Module):
         Parameters
         ----------
         log_posteriors : sequence of tensor of shape (..., n, K_a)
-            Of each category, from its own coordinates.
+            Log-posteriors of each category, from its own coordinates.
 
         Returns
         -------
         tensor of shape (..., n, n_slots K)
-            On the levels of all categories; 0 where a category has fewer sources.
+            Evidence on the levels of all categories; 0 if a category has fewer sources.
         """
         probabilities = [log_q.exp() for log_q in log_posteriors]
         parts = [log_posteriors[0][..., :0]]

@@ -1,4 +1,4 @@
-"""The Gaussian mixture, whose fields are known in closed form at every noise level."""
+"""The Gaussian mixture, with fields in closed form at every noise level."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from skbellman.fields.base import (
 from skbellman.fields.corners import Corners
 from skbellman.schedule import NoiseSchedule
 
-# Rows whose conditional covariances are worked on at once.
+# Rows whose conditional covariances are computed at once.
 _CHUNK = 2048
 
 
@@ -34,7 +34,7 @@ class ClosedFormField(DensityField):
     ----------
     log_weights : tensor of shape (J,)
     corners : sequence of Corners
-        Of the categories, whose coordinates are the last ones, if there are any.
+        Points of the categories, whose coordinates come last. Empty without categories.
     """
 
     log_weights: Tensor
@@ -50,22 +50,22 @@ class ClosedFormField(DensityField):
 
     @abstractmethod
     def draw(self, n_rows: int, sigma: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw rows of p_sigma for levels of shape (D,): (n_rows, D)."""
+        """Sample rows of p_sigma for levels of shape (D,): (n_rows, D)."""
 
     @abstractmethod
     def draw_given(self, given: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
-        """Fill the NaN of the rows, (n, D), by draws of p_sigma given what the row holds."""
+        """Fill the NaN of the rows, (n, D), by samples of p_sigma given the rest."""
 
     def log_density(self, x: Tensor, path: NoiseSchedule, integral: Integral) -> Tensor:
-        """Return the log-density at the floor, (n,), of what moves given what is held."""
+        """Return the log-density at the floor, (n,), of moving columns given the held ones."""
         joint = self.log_scalar(x, path(0.0))
         held = path.condition
         return joint if held is None else joint - self.log_scalar(x, held(0.0))
 
     def log_mass(self, cells: Cells, integral: Integral) -> Tensor:
-        """Return the log-probability of each row's cell given what is held, (n,).
+        """Return the log-probability of each row's cell given the held columns, (n,).
 
-        A component may be narrow beside a cell: cells are looked at in many places.
+        A component may be narrower than a cell, so cells are evaluated at many places.
         """
         if cells.condition is None:
             return self._total(cells)
@@ -75,7 +75,7 @@ class ClosedFormField(DensityField):
     def log_masses(
         self, cells: Cells, condition: Cells, integral: Integral
     ) -> tuple[Tensor, Tensor]:
-        """Return the log-probabilities of what is held and of the whole cell, (n,) each."""
+        """Return the log-probabilities of the held columns and of the whole cell, (n,) each."""
         return self._total(condition), self._total(cells)
 
     def _total(self, cells: Cells) -> Tensor:
@@ -84,11 +84,11 @@ class ClosedFormField(DensityField):
     def fill(
         self, given: Tensor, schedule: NoiseSchedule, sampler: Sampler, generator: torch.Generator
     ) -> Tensor:
-        """Fill the NaN of the rows, (n, D), by draws at the floor given what the row holds."""
+        """Fill the NaN of the rows, (n, D), by samples at the floor given the rest."""
         return self.filled(given, schedule(0.0), generator)
 
     def filled(self, given: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
-        """Fill the NaN of the rows, (n, D), by draws of p_sigma, some rows at a time."""
+        """Fill the NaN of the rows, (n, D), by samples of p_sigma, some rows at a time."""
         if bool(torch.isnan(given).all()):
             return self.draw(len(given), sigma, generator)
         parts = [self.draw_given(rows, sigma, generator) for rows in given.split(_CHUNK)]
@@ -103,8 +103,8 @@ class GaussianMixtureField(ClosedFormField):
     r"""Fields of a mixture of K Gaussians.
 
     Noise widens each component, :math:`p_\sigma = \sum_k w_k N(m_k, C_k + \mathrm{diag}\,
-    \sigma^2)`, and an unseen column drops out of it, so every marginal is in closed form
-    too. Ground truth for tests, and the reference that a `NeuralField` corrects.
+    \sigma^2)`, and a missing column drops out of it. So every marginal is in closed form too. It is
+    the ground truth of tests and the reference that a `NeuralField` corrects.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ class GaussianMixtureField(ClosedFormField):
     def components(self, x: Tensor, sigma: Levels) -> tuple[Tensor, Tensor]:
         """Return log w_k N_k(x), shape (..., K, n), and grad log N_k(x), (..., K, n, D)."""
         levels = as_levels(sigma, x)
-        if levels.dim() > 1 and levels.shape[-2] > 1:  # levels of its own for each row
+        if levels.dim() > 1 and levels.shape[-2] > 1:  # each row has its own levels
             logs, gradients = self.components(x.unsqueeze(-2), levels.unsqueeze(-2))
             return logs.squeeze(-1).transpose(-1, -2), gradients.squeeze(-2).transpose(-2, -3)
         levels = levels if levels.dim() == 1 else levels.squeeze(-2)
@@ -172,11 +172,11 @@ class GaussianMixtureField(ClosedFormField):
         return log_normaliser.unsqueeze(-1) + 0.5 * (offset * gradients).sum(-1), gradients
 
     def draw(self, n_rows: int, sigma: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw rows of p_sigma for levels of shape (D,): (n_rows, D)."""
+        """Sample rows of p_sigma for levels of shape (D,): (n_rows, D)."""
         return self.draw_from(self._draw_components(n_rows, generator), sigma, generator)
 
     def draw_from(self, component: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw one row of each given component, numbered in a tensor of shape (n,): (n, D)."""
+        """Sample one row of each given component, numbered in a tensor of shape (n,): (n, D)."""
         factors = torch.linalg.cholesky(self.covariances + torch.diag(sigma.square()))
         shape = (len(component), self.n_columns, 1)
         noise = torch.randn(shape, generator=generator, device=sigma.device, dtype=sigma.dtype)
@@ -186,7 +186,7 @@ class GaussianMixtureField(ClosedFormField):
         return x
 
     def draw_given(self, given: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
-        """Fill the NaN of the rows, (n, D), by draws of p_sigma given what the row holds."""
+        """Fill the NaN of the rows, (n, D), by samples of p_sigma given the rest."""
         levels = torch.where(torch.isnan(given), torch.inf, sigma)
         log_components, _ = self.components(given.nan_to_num(0.0), levels)
         component = draw_class(log_components, generator)
@@ -195,9 +195,9 @@ class GaussianMixtureField(ClosedFormField):
     def complete(
         self, given: Tensor, component: Tensor, sigma: Tensor, generator: torch.Generator
     ) -> Tensor:
-        """Fill the NaN of the rows by draws of the given components.
+        """Fill the NaN of the rows by samples of the given components.
 
-        A draw y of all columns, moved by what the seen ones are off: y + C (C_seen)^-1 (given - y).
+        A sample y of all columns is corrected to y + C (C_seen)^-1 (given - y).
         """
         y = self.draw_from(component, sigma, generator)
         seen = ~torch.isnan(given)
@@ -209,7 +209,7 @@ class GaussianMixtureField(ClosedFormField):
         return torch.where(seen, given, moved)
 
     def _smoothed_components(self, levels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (C_k + diag sigma^2)^-1 and the log-normaliser, over the seen columns."""
+        """Return (C_k + diag sigma^2)^-1 and the log-normaliser, over the observed columns."""
         seen = is_seen(levels)
         both = (seen.unsqueeze(-1) & seen.unsqueeze(-2)).unsqueeze(-3)
         variances = torch.where(seen, levels.square(), 1.0)
@@ -221,5 +221,5 @@ class GaussianMixtureField(ClosedFormField):
 
 
 def draw_class(log_joint: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw a component for each row from log w_k p_k(x), (K, n): numbers, (n,)."""
+    """Sample a component for each row from log w_k p_k(x), (K, n): numbers, (n,)."""
     return torch.multinomial(softmax(log_joint, 0).T, 1, generator=generator).squeeze(-1)

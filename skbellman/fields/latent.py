@@ -18,14 +18,14 @@ class LatentClassField(ClosedFormField):
 
     .. math:: p(x, c) = \sum_j w_j N(x; m_j, C_j) \prod_b \sum_k \pi_{jbk} \delta(c_b - e_{bk})
 
-    for numbers x, which come first in a row, and categories b, whose level k sits at the
-    point :math:`e_{bk}` of coordinates of its own. Noise keeps the form, with
+    for numbers x, which come first in a row, and categories b. Level k of b is the point
+    :math:`e_{bk}` in coordinates of its own. Noise keeps the form, with
     :math:`N(c_b; e_{bk}, \sigma^2)` in place of the peak.
 
     Parameters
     ----------
     gaussians : GaussianMixtureField
-        Of the numbers; its J components are the classes.
+        Field of the numbers; its J components are the classes.
     corners : sequence of tensor of shape (K_b, d_b)
         The points of each category.
     probabilities : sequence of tensor of shape (J, K_b)
@@ -93,7 +93,7 @@ class LatentClassField(ClosedFormField):
         return torch.cat(parts, -1), log_posteriors
 
     def draw(self, n_rows: int, sigma: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw rows of p_sigma for levels of shape (D,): (n_rows, D)."""
+        """Sample rows of p_sigma for levels of shape (D,): (n_rows, D)."""
         component = self._draw_components(n_rows, generator)
         number_levels, *block_levels = self._split(sigma)
         parts = [self.gaussians.draw_from(component, number_levels, generator)]
@@ -102,7 +102,7 @@ class LatentClassField(ClosedFormField):
         return torch.cat(parts, -1)
 
     def draw_given(self, given: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
-        """Fill the NaN of the rows, (n, D), by draws of p_sigma given what the row holds."""
+        """Fill the NaN of the rows, (n, D), by samples of p_sigma given the rest."""
         levels = torch.where(torch.isnan(given), torch.inf, sigma)
         log_classes, _, _ = self._classes(given.nan_to_num(0.0), levels)
         component = draw_class(log_classes, generator)
@@ -116,7 +116,7 @@ class LatentClassField(ClosedFormField):
     def _draw_block(
         self, b: int, component: Tensor, level: Tensor, generator: torch.Generator
     ) -> Tensor:
-        """Draw the coordinates of category b of one row of each given class, (n, d_b)."""
+        """Sample the coordinates of category b for one row of each given class, (n, d_b)."""
         shares = self._log_probabilities(b).exp()[component]
         codes = torch.multinomial(shares, 1, generator=generator).squeeze(-1)
         points = self.corners[b].points[codes]
@@ -134,7 +134,7 @@ class LatentClassField(ClosedFormField):
     def _classes(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Return log w_j p_j(x), (..., J, n), the numbers' gradient in each class, (..., J, n, P).
 
-        And, of each category, log pi_jbk N(c_b; e_bk, sigma^2), (..., J, n, K_b).
+        Also return log pi_jbk N(c_b; e_bk, sigma^2) of each category, (..., J, n, K_b).
         """
         (numbers, *blocks), (levels, *block_levels) = self._split(x), self._split(sigma)
         log_classes, gradients = self.gaussians.components(numbers, levels)

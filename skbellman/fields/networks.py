@@ -11,17 +11,17 @@ _N_FREQUENCIES = 8
 
 
 class Dropout(nn.Module):
-    """Units dropped in training by a generator of their own: torch's are the process's.
+    """Dropout with its own random generator: torch's dropout uses the global one.
 
     Parameters
     ----------
     share : float
-        Of the units that are dropped; the others are scaled up.
+        Share of the units that are dropped; the others are scaled up.
 
     Attributes
     ----------
     generator : torch.Generator or None
-        On the device of the units; None is torch's own. Copies and pickles have none.
+        Generator on the device of the units; None is torch's own. Copies and pickles have none.
     """
 
     def __init__(self, share: float) -> None:
@@ -40,7 +40,7 @@ class Dropout(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """z + W2 act(W1 act(z)), the identity at first."""
+    """The map z + W2 act(W1 act(z)), initially the identity."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
@@ -55,9 +55,9 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualNetwork(nn.Sequential):
-    """A multilayer perceptron with residual blocks and an output that is 0 at first.
+    """A multilayer perceptron with residual blocks and an output that is initially 0.
 
-    It works in the precision of its weights, and answers in that of what it is given.
+    It works in the precision of its weights. Outputs have the precision of the input.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class ResidualNetwork(nn.Sequential):
         return super().forward(z.to(self.bias.dtype)).to(z.dtype)
 
     def with_slopes(self, z: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return the outputs, and the slope of each activation, which `pulled_back` takes."""
+        """Return the outputs, and the slope of each activation for `pulled_back`."""
         first, blocks, last = self._parts
         hidden, slopes = first(z.to(self.bias.dtype)), []
         for block in blocks:
@@ -89,8 +89,9 @@ class ResidualNetwork(nn.Sequential):
     def pulled_back(self, directions: Tensor, slopes: list[Tensor]) -> Tensor:
         """Return the products of directions, (k, n, n_outputs), with the Jacobian.
 
-        Of shape (k, n, n_inputs), as autograd's, without dropout. It is most of what a score costs:
-        the slopes are found once for all directions, and products are multiplied in place.
+        They have shape (k, n, n_inputs) and equal those of autograd, without dropout. Most of the
+        time of a score is spent here. So slopes are computed once for all directions, and products
+        are in place.
         """
         first, blocks, last = self._parts
         *inner, final = slopes
@@ -106,14 +107,14 @@ class ResidualNetwork(nn.Sequential):
         return cast("tuple[nn.Linear, list[ResidualBlock], nn.Linear]", (first, blocks, last))
 
     def drop_by(self, generator: torch.Generator) -> None:
-        """Let a generator, on the network's device, choose the units that are dropped."""
+        """Set the generator of dropout, on the network's device."""
         for module in self.modules():
             if isinstance(module, Dropout):
                 module.generator = generator
 
     @property
     def bias(self) -> Tensor:
-        """Of the last layer: the outputs before training."""
+        """Bias of the last layer: the outputs before training."""
         return cast("nn.Linear", self[-1]).bias
 
 
@@ -124,10 +125,10 @@ def _silu_with_slope(z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def curved_linear(n_inputs: int, width: int, scale: float = 0.5) -> nn.Linear:
-    """Return a first layer that drives the activations out of their linear range.
+    """Return a first layer with weights so large that the activations are not linear.
 
-    What is left to learn beside a Gaussian reference is orthogonal to linear functions of x;
-    from torch's default weights, so small that SiLU is linear, it is learned very slowly. See
+    The correction of a Gaussian reference is orthogonal to linear functions of x. With torch's
+    small default weights, SiLU is linear, and the correction is learned very slowly. See
     doc/decisions/gaussian-reference.md.
     """
     layer = nn.Linear(n_inputs, width)
@@ -150,9 +151,9 @@ def n_level_features(n_columns: int) -> int:
 
 
 def level_features(sigma: Tensor, seen: Tensor) -> Tensor:
-    """Describe the levels to a network: log sigma, the mask, and waves of the mean level.
+    """Return features of the levels: log sigma, the mask, and waves of the mean level.
 
-    Shape (..., 2 D + 16). The unseen columns, whose level is no number, enter as a mask.
+    The shape is (..., 2 D + 16). Missing columns, whose level is infinite, enter as a mask.
     """
     log_sigma = torch.where(seen, sigma, 1.0).log()
     n_seen = seen.sum(-1, keepdim=True).clamp(min=1)

@@ -19,27 +19,27 @@ from skbellman.fields.shapes import ColumnShapes
 
 
 class Prepared(NamedTuple):
-    """What a `NeuralField` is at some points and levels before its gradient network is asked.
+    """The parts of a `NeuralField` at some points and levels without its gradient network.
 
-    None of it depends on the weights: in training it is made for many steps at once.
+    They do not depend on the weights. Training computes them for many steps at once.
 
     Attributes
     ----------
     features : tensor of shape (..., n, n_inputs)
-        That the network is shown.
+        Inputs of the network.
     h0 : tensor of shape (..., n, D)
-        Of the reference.
+        Gradient of the reference.
     scale : tensor of shape (..., 1 or n, P)
-        Of the network's output in numbers.
+        Scale of the network's output for numbers.
     shapes : tensor of shape (..., n, P)
-        What the columns' laws say; of no column if there are none.
+        Gradients of the columns' mixtures; P is 0 if there are none.
     log_posteriors : tensor of shape (..., n, K)
-        Of the levels of all categories, by the reference.
+        Log-posteriors of the levels of all categories, from the reference.
     evidence : tensor of shape (..., n, n_slots K)
-        What categories say about one another.
+        Evidence of categories about one another.
     pull : tensor of shape (..., 1 or n, D - P)
-        1 / sigma^2 of the categories' coordinates; 0 where nothing else is seen, which leaves the
-        reference as it is.
+        1 / sigma^2 of the categories' coordinates; 0 if all other columns are missing, where the
+        reference is exact.
     """
 
     features: Tensor
@@ -52,59 +52,60 @@ class Prepared(NamedTuple):
 
 
 class Learner(Protocol):
-    """What learns a scalar network from a field, see `skbellman.scalars.ScalarLearner`."""
+    """A method that learns a scalar network from a field, see `skbellman.scalars.ScalarLearner`."""
 
     def learned(self, field: NeuralField) -> tuple[ResidualNetwork, float]:
         """Return the network and its mean absolute error in nats."""
 
 
 class NeuralField(DensityField):
-    r"""A reference field and what networks add to it.
+    r"""A reference field with corrections by networks.
 
     .. math::
         h(x, \sigma) &= h_0(x, \sigma) + \frac{F_\theta(x, \sigma)}{\sigma \sqrt{1 + \sigma^2}},\\
         \log s(x, \sigma) &= \log s_0(x, \sigma) + f_\phi(x, \sigma),
 
-    where :math:`(s_0, h_0)` is the reference: with the mean and the covariance of the data
-    it is the exact limit for large sigma. Both networks give 0 at first, so that an
-    untrained field is the reference. Part of F in a number's column is what the column's own law
-    says (`ColumnShapes`), with a weight that the network gives: narrow modes are learned slowly
-    from x, of which a network is a smooth function. The scale of the rest of F is that of EDM
-    (arXiv 2206.00364, table 1) for columns of unit variance. Both networks are shown
-    :math:`\sigma h_0` next to x: it is x in the units of the noise along each direction of the
-    covariance, without which narrow directions (nearly collinear columns) are learned slowly.
+    where :math:`(s_0, h_0)` is the reference: with the mean and the covariance of the data it is
+    the exact limit for large sigma. Both networks are initially 0, so an untrained field is the
+    reference. For a number, part of F comes from the column's own mixture (`ColumnShapes`), with a
+    weight given by the network. A network is a smooth function of x and would learn narrow modes
+    slowly. The scale of the rest of F is that of EDM (arXiv 2206.00364, table 1) for columns of
+    unit variance. Inputs of both networks are :math:`\sigma h_0` and x. The former is x in units
+    of the noise along each direction of the covariance. Without it, narrow directions (nearly
+    collinear columns) are learned slowly.
 
-    Where the reference has categories, :math:`h = (E[e | x] - x) / \sigma^2` is exact for the
+    If the reference has categories, :math:`h = (E[e | x] - x) / \sigma^2` is exact for the
     posterior probabilities of their points e, and F adds to the logarithms of those:
 
     .. math:: E[e | x] = \sum_k e_k\, \mathrm{softmax}_k(\log q_k(x, \sigma) + F_k(x, \sigma)),
 
-    q the reference's posterior. Part of F is what categories say about one another, counted in
-    pairs, with weights that the network gives (`PairwiseEvidence`): where one follows from
-    another it is as sharp as the table, which logits learned by regression are not. Of a category
-    alone, the others unseen, the reference's posterior is exact and stays as it is. At low levels
-    the softmax saturates whatever F is, so that each point is the centre of an exact Gaussian
-    peak. The networks are shown the reference's :math:`E_0[e | x]` for such coordinates.
+    with the reference's posterior q. Part of F is the counted evidence of other categories
+    (`PairwiseEvidence`), with weights given by the network. If one category follows from another,
+    this is as sharp as the table; logits learned by regression are not. If all other columns are
+    missing, the reference's posterior is exact and is not changed. At low levels the softmax
+    saturates for any F, so each point is the centre of an exact Gaussian peak. For these
+    coordinates, the input of the networks is the reference's :math:`E_0[e | x]`.
 
     Parameters
     ----------
     reference : ClosedFormField
         Usually of one component, with the mean and covariance of the columns.
     width, depth : int
-        Of the gradient network F. The scalar network f has half the width.
+        Units of each layer and residual blocks of the gradient network F. The scalar network f has
+        half the width.
     dropout : float, default=0.0
-        Share of the units inside a residual block of F that is dropped in training.
+        Share of the units in residual blocks of F that are dropped in training.
     evidence : PairwiseEvidence, optional
-        Of the reference's categories.
+        Evidence of the reference's categories.
     shapes : ColumnShapes, optional
-        Of the columns of numbers, which are the first ones.
+        Mixtures of the columns of numbers, which come first.
 
     Attributes
     ----------
     pieces : list of int
         The first coordinate of each number and each category.
     scalar_learner : Learner or None
-        What learns the scalar network when it is first asked; None where it is as it shall be.
+        Method that learns the scalar network when it is first used; None if it is final.
     scalar_error : float
         Mean absolute error of the scalar network, in nats; NaN until it is learned.
     """
@@ -124,7 +125,7 @@ class NeuralField(DensityField):
         self.reference: ClosedFormField = reference
         self.n_numbers = n_columns - sum(c.points.shape[1] for c in reference.corners)
         widths = [c.points.shape[1] for c in reference.corners]
-        # A number or category has one level, of all its coordinates: shown once.
+        # All coordinates of a column have one level, which is an input once.
         first = accumulate(widths[:-1], initial=self.n_numbers) if widths else ()
         self.pieces = [*range(self.n_numbers), *first]
         n_inputs = self.n_numbers + n_columns + n_level_features(len(self.pieces))
@@ -162,7 +163,7 @@ class NeuralField(DensityField):
         return prepared.h0, self.residual(prepared, self.gradient_network(prepared.features))
 
     def prepare(self, x: Tensor, sigma: Tensor) -> Prepared:
-        """Return all that does not depend on the gradient network's weights."""
+        """Return all parts that do not depend on the weights of the gradient network."""
         h0, log_posteriors = self.reference.gradient_and_posteriors(x, sigma)
         of_numbers, of_categories = self._split(sigma)
         alone = is_seen(sigma[..., self.pieces]).sum(-1, keepdim=True) == 1
@@ -182,7 +183,7 @@ class NeuralField(DensityField):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return h_0, r = h - h_0, and the products of directions, (k, n, D), with dr/dx.
 
-        By autograd around the network, which has a way of its own.
+        Autograd is used around the network, whose products are written out.
         """
         with torch.enable_grad():
             points = x.detach().requires_grad_()
@@ -230,9 +231,9 @@ class NeuralField(DensityField):
         return self.scalar_network(self._features(x, sigma, h0)).squeeze(-1)
 
     def learn_scalar(self) -> None:
-        """Learn the scalar network, where that was left until it would be asked.
+        """Learn the scalar network, if this was postponed until its first use.
 
-        Threads that ask at once learn the same network.
+        Concurrent threads learn the same network.
         """
         learner = self.scalar_learner
         if learner is not None:
@@ -241,14 +242,14 @@ class NeuralField(DensityField):
             self.scalar_learner = None
 
     def single_precision(self) -> None:
-        """Put what is learned of the gradient in single precision, whatever the rest is in."""
+        """Convert the learned part of the gradient to single precision."""
         self.gradient_network.float()
         if self.shapes is not None:
             self.shapes.float()
 
     @property
     def first_shape_weights(self) -> Tensor:
-        """What the columns' laws weigh before training, shape (P,): a view of the parameters."""
+        """The weights of the columns' mixtures before training, (P,): a view of parameters."""
         return self.gradient_network.bias[self.shape_outputs]
 
     def _features(self, x: Tensor, sigma: Tensor, h0: Tensor) -> Tensor:
@@ -268,5 +269,5 @@ def _no_evidence(reference: ClosedFormField) -> PairwiseEvidence:
 
 
 def _edm_scale(sigma: Tensor) -> Tensor:
-    """Return 1 / (sigma sqrt(1 + sigma^2)), 0 where unseen."""
+    """Return 1 / (sigma sqrt(1 + sigma^2)), 0 where missing."""
     return torch.where(is_seen(sigma), 1 / (sigma * (1 + sigma.square()).sqrt()), 0.0)

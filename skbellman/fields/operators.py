@@ -1,4 +1,4 @@
-"""Operators that are linear in the density. Each takes fields and is a field again."""
+"""Operators that are linear in the density. Each takes fields and is a field."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Mixture(DensityField):
     Parameters
     ----------
     fields : sequence of DensityField
-        All of the same number of columns.
+        Fields with the same number of columns.
     weights : tensor of shape (n_fields,)
         Positive; normalised to sum 1.
     """
@@ -64,9 +64,9 @@ class Mixture(DensityField):
         return (share * parts).sum(-1)
 
     def log_density(self, x: Tensor, path: NoiseSchedule, integral: Integral) -> Tensor:
-        """Return the log-density at the floor of the path, (n,), of what moves given what is held.
+        """Return the log-density at the path's floor, (n,), of moving columns given the held ones.
 
-        Given a condition, the parts weigh more the likelier it is under them.
+        Given a condition, a part weighs more if the condition is likelier under it.
         """
         log_weights, held = self.weights.log(), path.condition
         if held is not None:
@@ -76,14 +76,14 @@ class Mixture(DensityField):
         return (torch.stack(parts, -1) + log_weights).logsumexp(-1)
 
     def log_mass(self, cells: Cells, integral: Integral) -> Tensor:
-        """Return the log-probability of each row's cell given what is held, (n,)."""
+        """Return the log-probability of each row's cell given the held columns, (n,)."""
         log_weights, condition = self.weights.log(), cells.condition
         if condition is None:
             parts = [field.log_mass(cells, integral) for field in self.fields]
             return (torch.stack(parts, -1) + log_weights).logsumexp(-1)
         pairs = [field.log_masses(cells, condition, integral) for field in self.fields]
         held, whole = (torch.stack(parts, -1) for parts in zip(*pairs, strict=True))
-        # A part that excludes the condition says nothing of what follows.
+        # A part that excludes the condition has no weight.
         whole = torch.where(held.isneginf(), -torch.inf, whole)
         return (whole + log_weights).logsumexp(-1) - (held + log_weights).logsumexp(-1)
 
@@ -101,10 +101,10 @@ class Mixture(DensityField):
         return x
 
     def _weights_given(self, given: Tensor, schedule: NoiseSchedule, integral: Integral) -> Tensor:
-        """Return the weights of the parts for each row, (n, K), given what it holds."""
+        """Return the weights of the parts for each row, (n, K), given its observed values."""
         if bool(torch.isnan(given).all()):
             return self.weights.expand(len(given), -1)
-        # Rows that hold the same, as those drawn from one condition do, are scored once.
+        # Equal conditions, as in samples given one condition, are scored once.
         keyed = torch.cat([given.nan_to_num(0.0), torch.isnan(given).to(given)], -1)
         different, row_of = torch.unique(keyed, dim=0, return_inverse=True)
         values, hidden = different.chunk(2, -1)
@@ -125,12 +125,12 @@ class Mixture(DensityField):
 
 
 class Affine(DensityField):
-    """The density of scale * X + shift, column by column, where X has the given field.
+    """The density of scale * X + shift, column by column, if X has the given field.
 
     Parameters
     ----------
     field : DensityField
-        Of X.
+        Field of X.
     scale, shift : tensor of shape (D,)
         No scale may be 0. A level of the result is a level of X times abs(scale).
     """
@@ -157,7 +157,7 @@ class Affine(DensityField):
         return self.field.log_gradient(*self._pull_back(x, as_levels(sigma, x))) / self.scale
 
     def log_density(self, x: Tensor, path: NoiseSchedule, integral: Integral) -> Tensor:
-        """Return the log-density at the floor, (n,), of what moves given what is held."""
+        """Return the log-density at the floor, (n,), of moving columns given the held ones."""
         moving = path.diffusivity(0.0) > 0
         log_jacobian = torch.where(moving, self.scale.abs().log(), 0.0).sum(-1)
         inner = path.scaled(1 / self.scale.abs())
@@ -166,7 +166,7 @@ class Affine(DensityField):
     def fill(
         self, given: Tensor, schedule: NoiseSchedule, sampler: Sampler, generator: torch.Generator
     ) -> Tensor:
-        """Fill the NaN of the rows, (n, D), by draws at the floor given what the row holds."""
+        """Fill the NaN of the rows, (n, D), by samples at the floor given the rest."""
         inner = schedule.scaled(1 / self.scale.abs())
         drawn = self.field.fill(self._back(given), inner, sampler, generator)
         return torch.where(torch.isnan(given), self.scale * drawn + self.shift, given)
@@ -179,12 +179,12 @@ class Affine(DensityField):
 
 
 class Smoothed(DensityField):
-    """The density of X + N(0, diag noise^2), where X has the given field.
+    """The density of X + N(0, diag noise^2), if X has the given field.
 
     Parameters
     ----------
     field : DensityField
-        Of X.
+        Field of X.
     noise : float or tensor of shape (D,)
         Standard deviation of the added noise.
     """
@@ -205,13 +205,13 @@ class Smoothed(DensityField):
         return self.field.log_gradient(x, self._widen(x, sigma))
 
     def log_density(self, x: Tensor, path: NoiseSchedule, integral: Integral) -> Tensor:
-        """Return the log-density at the floor, (n,), of what moves given what is held."""
+        """Return the log-density at the floor, (n,), of moving columns given the held ones."""
         return self.field.log_density(x, path.above(self.noise), integral)
 
     def fill(
         self, given: Tensor, schedule: NoiseSchedule, sampler: Sampler, generator: torch.Generator
     ) -> Tensor:
-        """Fill the NaN of the rows, (n, D), by draws at the floor given what the row holds."""
+        """Fill the NaN of the rows, (n, D), by samples at the floor given the rest."""
         return self.field.fill(given, schedule.above(self.noise), sampler, generator)
 
     def _widen(self, x: Tensor, sigma: Levels) -> Tensor:
@@ -220,14 +220,14 @@ class Smoothed(DensityField):
 
 
 class Marginal(DensityField):
-    """The density of some columns, the others unseen.
+    """The density of some columns, with all others missing.
 
     Parameters
     ----------
     field : DensityField
-        Of all columns.
+        Field of all columns.
     columns : sequence of int
-        The columns that are kept, in the order that they shall have.
+        Positions of the columns to keep, in their new order.
     """
 
     def __init__(self, field: DensityField, columns: Sequence[int]) -> None:
@@ -250,14 +250,14 @@ class Marginal(DensityField):
         return self.field.log_gradient(*self._embed(x, sigma))[..., self.columns]
 
     def log_density(self, x: Tensor, path: NoiseSchedule, integral: Integral) -> Tensor:
-        """Return the log-density at the floor, (n,), of what moves given what is held."""
+        """Return the log-density at the floor, (n,), of moving columns given the held ones."""
         inner = path.among(self.columns, self.field.n_columns)
         return self.field.log_density(self._spread(x, 0.0), inner, integral)
 
     def fill(
         self, given: Tensor, schedule: NoiseSchedule, sampler: Sampler, generator: torch.Generator
     ) -> Tensor:
-        """Fill the NaN of the rows, (n, D): all columns are drawn, and these are kept."""
+        """Fill the NaN of the rows, (n, D): all columns are sampled, and these are kept."""
         inner = schedule.widened(self.columns, self.field.n_columns)
         drawn = self.field.fill(self._spread(given, torch.nan), inner, sampler, generator)
         return drawn[:, self.columns]
@@ -273,14 +273,14 @@ class Marginal(DensityField):
 
 
 class Referred(DensityField):
-    """A field with a reference, by which it can be scored and drawn from.
+    """A field with a reference, so that it can be scored and sampled.
 
     Parameters
     ----------
     field : DensityField
-        Of which h(x, sigma) is asked alone.
+        Field; only its h(x, sigma) is used.
     reference : ClosedFormField
-        That the field tends to at high levels: usually the Gaussian of its mean and covariance.
+        Limit of the field at high levels: usually the Gaussian of its mean and covariance.
     """
 
     def __init__(self, field: DensityField, reference: DensityField) -> None:

@@ -1,4 +1,4 @@
-"""What the laws of single columns say beyond a Gaussian."""
+"""The distributions of single columns, beyond their Gaussians."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ _REACH = 4.0  # deviations
 
 
 class ColumnShapes(nn.Module):
-    r"""Gradients of single columns' laws, mixtures of Gaussians, less those of their Gaussians.
+    r"""Log-gradients of single columns' Gaussian mixtures, minus those of their Gaussians.
 
     .. math:: r_c(x) = \frac{d}{d x_c} \log \frac{\sum_k w_{ck} N(x_c; m_{ck}, v_{ck} + \sigma_c^2)}
         {N(x_c; m_c, v_c + \sigma_c^2)}
 
-    Of a column that is independent of the others this is all that a Gaussian reference lacks, at
-    every level; what it weighs in other columns is learned. Four deviations beyond the outermost
-    Gaussians, and further out, it stays what it is there: in proportion to the distance it would
-    throw rows far out to infinity, where a network gives it too much weight. It works in the
-    precision of its parameters, and answers in that of what it is given.
+    If a column is independent of the others, this is the exact correction of a Gaussian reference
+    at every level. For other columns its weight is learned. Farther than four deviations beyond the
+    outermost Gaussians it is constant. If it grew with the distance, and a network gave it too much
+    weight, it would throw outlying rows to infinity. It works in the precision of its parameters.
+    Outputs have the precision of the input.
 
     Parameters
     ----------
     log_weights, means, variances : tensor of shape (P, K)
-        Of each column's mixture; a weight may be 0.
+        Mixture of each column; a weight may be 0.
 
     Attributes
     ----------
     mean, variance : tensor of shape (P,)
-        Of each column.
+        Moments of each column.
     low, high : tensor of shape (P,)
-        Where the outermost Gaussians end.
+        Bounds of the outermost Gaussians.
     """
 
     mean: Tensor
@@ -58,7 +58,7 @@ class ColumnShapes(nn.Module):
         self.register_buffer("high", torch.where(there, means + reach, -torch.inf).amax(-1))
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """Return r, (..., n, P), of columns and their levels; 0 where a column is not seen."""
+        """Return r, (..., n, P), of columns and their levels; 0 where a column is missing."""
         seen, dtype = is_seen(sigma), x.dtype
         x, sigma = x.to(self.means.dtype), torch.where(seen, sigma, 1.0).to(self.means.dtype)
         low, high = self.low - _REACH * sigma, self.high + _REACH * sigma
@@ -66,13 +66,13 @@ class ColumnShapes(nn.Module):
         inside = (place >= low) & (place <= high) & seen
         r, slope = self._with_slope(place.maximum(low).minimum(high), sigma.square(), x)
         r = torch.where(seen, r, 0.0)
-        # A column's r depends on that column alone: one slope stands for the K Gaussians.
+        # A column's r depends on that column alone, so one slope replaces those of K Gaussians.
         if slope is not None:
             r = r + torch.where(inside, slope, 0.0) * (x - x.detach())
         return r.to(dtype)
 
     def _with_slope(self, place: Tensor, noise: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return r within the columns' reach, and dr/dx where x asks for a gradient."""
+        """Return r within the columns' reach, and dr/dx if x requires a gradient."""
         total, variance = self.variances + noise.unsqueeze(-1), self.variance + noise
         offset = self.means - place.unsqueeze(-1)
         pull = offset / total

@@ -1,6 +1,6 @@
-"""Frames and arrays to matrices and back: columns, grids, categories, log-Jacobians.
+"""From frames and arrays to matrices and back: columns, grids, categories, log-Jacobians.
 
-Tables know numpy and narwhals; they know no torch, no field and no estimator.
+This package uses numpy and narwhals. It does not know torch, fields or estimators.
 """
 
 from skbellman.tables.columns import CategoricalColumn

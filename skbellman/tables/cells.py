@@ -1,4 +1,4 @@
-"""Where a density is evaluated for rows whose values stand for cells of a grid, or for peaks."""
+"""Places at which a density is evaluated for rows in cells of a grid or in peaks."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def nodes(
     held: np.ndarray | None,
     n_nodes: Sequence[int] = (1, 8, 3, 2),
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return places, (m, d), the row that each is of, and its log-measure, (m,).
+    """Return places, (m, d), the row of each place, and its log-measure, (m,).
 
-    The sum over a row's places is its density. A row with more than three wide coordinates has one
-    place, the centre; another has those of a product of rules.
+    The sum over the places of a row is its density. A row with more than three wide coordinates has
+    one place, the centre. Other rows have the places of a product of Gauss rules.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def nodes(
     held : array of bool, shape (d,), optional
         Coordinates that stay at the centre.
     n_nodes : sequence of int, default=(1, 8, 3, 2)
-        Nodes of each wide coordinate of a row that has none, one, two, ... of them.
+        Nodes of each wide coordinate, for rows with 0, 1, 2, ... wide coordinates.
     """
     wide = np.concatenate([_is_wide(*part) for part in parts], -1)
     wide &= True if held is None else ~held
@@ -47,7 +47,7 @@ def nodes(
 
 
 def _is_wide(column: Column, values: Values) -> np.ndarray:
-    """Return along which coordinates the density may change within a row's cell, (n, d)."""
+    """Return the coordinates along which the density may change within a row's cell, (n, d)."""
     z = column.nodes(values, 2).z
     return np.abs(z[1] - z[0]) > column.flat_within
 
@@ -55,7 +55,7 @@ def _is_wide(column: Column, values: Values) -> np.ndarray:
 def _product(
     centre: Nodes, nodes: Nodes, wide: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield coordinates, (n, d), and log-measures of rows with as many wide coordinates each."""
+    """Yield coordinates, (n, d), and log-measures of rows with equally many wide coordinates."""
     z = np.concatenate([centre.z, nodes.z])
     log_measure = np.concatenate([centre.log_measure, nodes.log_measure])
     n_wide = int(wide[0].sum()) if len(nodes.z) > 1 else 0
@@ -70,7 +70,7 @@ def _product(
 def even_places(n_places: int, n_columns: int) -> np.ndarray:
     """Return points that fill the unit cube evenly, (n_places, n_columns), the centre first.
 
-    The additive recurrence of the powers of the root of x^(d + 1) = x + 1.
+    They are an additive recurrence of the powers of the root of x^(d + 1) = x + 1.
     """
     root = 2.0
     for _ in range(64):

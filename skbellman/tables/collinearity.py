@@ -1,4 +1,4 @@
-"""Columns that are linear functions of others: a table with any has no density."""
+"""Columns that are linear functions of others: a table with such a column has no density."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ def dependent_columns(columns: Sequence[Column], values: list[Values]) -> list[i
     if not numeric:
         return []
     functions = [numeric[k] for k in collinear(np.column_stack(whole_rows(values, numeric)))]
-    # Levels have probabilities, whatever else they are a function of.
+    # Levels have probabilities, also if they are functions of other columns.
     return [j for j in functions if columns[j].only_levels is None]
 
 
 def collinear(matrix: np.ndarray, unexplained: float = 1e-6) -> list[int]:
     """Return which columns are linear functions of the others, up to 0.1% of their deviation.
 
-    A constant is none. With no more rows than other columns every column would be one: then none
-    is returned.
+    Constants are not returned. If there are no more rows than other columns, every column would be
+    a linear function. Then none is returned.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def collinear(matrix: np.ndarray, unexplained: float = 1e-6) -> list[int]:
     varying = np.flatnonzero((matrix != matrix[:1]).any(0))
     if len(varying) < 2 or len(matrix) <= len(varying) + 1:
         return []
-    # Squares of huge and of tiny values are no numbers.
+    # Squares of very large and very small values overflow and underflow.
     scaled = matrix[:, varying] / np.abs(matrix[:, varying]).max(0)
     offset = scaled - scaled.mean(0)
     correlation = np.corrcoef(offset / np.abs(offset).max(0), rowvar=False)

@@ -1,4 +1,4 @@
-"""Arrays and data frames, seen as lists of columns, and put together again."""
+"""Arrays and data frames as lists of columns, and back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from skbellman.tables.series import cells_of, series_like
 
 
 class Container(ABC):
-    """The kind of table that a user has: its names, dtypes and class.
+    """The kind of the user's table: its names, dtypes and class.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class Container(ABC):
     @staticmethod
     @abstractmethod
     def cells(X: Any, j: int, as_categories: bool) -> Cells:
-        """Return the cells of column j of X, as categories whatever its dtype if asked."""
+        """Return the cells of column j of X; as categories of any dtype if asked."""
 
     @staticmethod
     @abstractmethod
@@ -66,7 +66,7 @@ class Container(ABC):
     @staticmethod
     @abstractmethod
     def of_numbers(X: Any, columns: dict[Any, np.ndarray]) -> Any:
-        """Return a table of other columns, of numbers, of the library of X."""
+        """Return a table of the library of X with these columns of numbers."""
 
     @abstractmethod
     def palette(self, X: Any, j: int, rows: np.ndarray) -> Any:
@@ -74,15 +74,15 @@ class Container(ABC):
 
     @abstractmethod
     def painted(self, palette: Any, codes: np.ndarray) -> Any:
-        """Return a column of the rows of a palette that codes name."""
+        """Return a column of the palette's rows with these codes."""
 
     @abstractmethod
     def column(self, j: int, kind: Kind, cells: np.ndarray) -> Any:
-        """Return a column j of these cells, none of them missing, and of what they are."""
+        """Return column j with these cells of a kind, none of them missing."""
 
     @abstractmethod
     def with_gaps(self, column: Any, gaps: np.ndarray) -> Any:
-        """Return a column of `column` or `painted` whose cells are missing where gaps are."""
+        """Return a column made by `column` or `painted`, with missing cells at the gaps."""
 
     @abstractmethod
     def table(self, columns: list[Any]) -> Any:
@@ -126,7 +126,7 @@ class ArrayContainer(Container):
     def with_values(
         X: np.ndarray, name: Any, position: int | None, values: np.ndarray
     ) -> np.ndarray:
-        """Levels become what the array can hold; numbers may widen it."""
+        """Levels are converted to what the array can hold; numbers may widen its dtype."""
         values = values.astype(X.dtype) if values.dtype == object else values
         changed = X.astype(np.result_type(X, values))
         changed[:, position] = values
@@ -184,7 +184,7 @@ class FrameContainer(Container):
     def with_values(X: Any, name: Any, position: int | None, values: np.ndarray) -> Any:
         frame = nw.from_native(X, eager_only=True)
         label = name if position is None else frame.columns[position]
-        # Of frames without an index of their own the new column is simply the next.
+        # Frames without an index simply get the new column at the end.
         column = nw.new_series(label, values.tolist(), backend=frame.implementation)
         return frame.with_columns(column).to_native()
 
@@ -223,5 +223,5 @@ class FrameContainer(Container):
 
 
 def container_of(X: Any) -> type[ArrayContainer] | type[FrameContainer]:
-    """Return the class of a table that is validated already."""
+    """Return the class of a validated table."""
     return ArrayContainer if isinstance(X, np.ndarray) else FrameContainer

@@ -13,13 +13,13 @@ import numpy as np
 
 from skbellman.tables.kinds import MOST_WHOLE, Cells, Kind, are_all_beyond
 
-# Of a clock, in nanoseconds, the longest first.
+# Units of a clock, in nanoseconds, the longest first.
 _CLOCK_UNITS = {
     "days": 86_400 * 10**9, "hours": 3600 * 10**9, "minutes": 60 * 10**9, "seconds": 10**9,
     "milliseconds": 10**6, "microseconds": 1000, "nanoseconds": 1,
 }  # fmt: skip
 _DAY = _CLOCK_UNITS["days"]
-# Of a dtype, in nanoseconds.
+# Units of a dtype, in nanoseconds.
 UNITS = {"D": _DAY, "s": 10**9, "ms": 10**6, "us": 1000, "ns": 1}
 
 
@@ -29,11 +29,11 @@ class Dates(Kind):
     Parameters
     ----------
     unit : {"D", "s", "ms", "us", "ns"}
-        Of the dtype.
+        Unit of the dtype.
     zone : str, tzinfo or None
     """
 
-    # Of a day, that a double of some million days can tell.
+    # Share of a day that a double of some million days can resolve.
     least_part = 1e-9
 
     def __init__(self, unit: str, zone: str | tzinfo | None = None) -> None:
@@ -56,7 +56,7 @@ class Dates(Kind):
         return series.to_numpy().astype(self.dtype), missing
 
     def learn(self, cells: np.ndarray) -> None:
-        """Find the longest unit that all cells are whole numbers of, and the origin."""
+        """Find the longest unit of which all cells are multiples, and the origin."""
         count = cells.astype(self.dtype).astype(np.int64)
         lengths = [unit * self._per_day // _DAY for unit in _CLOCK_UNITS.values()]
         longer = [length for length in lengths if length > 1]
@@ -74,7 +74,7 @@ class Dates(Kind):
     @property
     def number_bounds(self) -> tuple[float, float]:
         least, most = self.bounds
-        if self.zone is not None:  # local times are up to a day from those in UTC
+        if self.zone is not None:  # local times differ from UTC by up to a day
             least, most = least + 1, most - 1
         last = most + 1 - max(self.unit[0], self.least_part)
         return least - self.origin / self._per_day, last - self.origin / self._per_day
@@ -87,7 +87,7 @@ class Dates(Kind):
         return plain.astype(np.int64) / per_day - self.origin / self._per_day
 
     def drawn(self, numbers: np.ndarray) -> np.ndarray:
-        # Days by themselves: as many nanoseconds as from one end to the other are no int64.
+        # Days separately: the whole range in nanoseconds does not fit an int64.
         days, part = np.divmod(numbers.clip(*self.number_bounds), 1.0)
         origin_days, origin_part = divmod(self.origin, self._per_day)
         count = (days.astype(np.int64) + origin_days) * self._per_day + origin_part
@@ -108,10 +108,10 @@ class Dates(Kind):
         return Cells(self, found, np.zeros(1, dtype=bool))
 
     def _in_utc(self, moment: datetime) -> np.ndarray | None:
-        """Return the moment, in UTC if dates have a zone; None where it is not clear.
+        """Return the moment, in UTC if dates have a zone; None if it is ambiguous.
 
-        So it is with a zone where dates have none, and without one in the hour that a zone's clocks
-        pass twice or not at all.
+        It is ambiguous with a zone if dates have none. It is also ambiguous without one in an hour
+        that the clocks of the zone repeat or skip.
         """
         if moment.tzinfo is None and self.zone is not None:
             moment = moment.replace(tzinfo=as_tzinfo(self.zone))
@@ -149,12 +149,12 @@ def as_tzinfo(zone: str | tzinfo) -> tzinfo:
 
 
 def _moment(value: Any) -> datetime | None:
-    """Return a date, time or ISO 8601 text as a time, None if it is none."""
+    """Return a date, time or ISO 8601 text as a time; None for anything else."""
     if isinstance(value, str):
         with suppress(ValueError):
             return datetime.fromisoformat(value)
     if isinstance(value, np.datetime64):
-        value = value.astype("datetime64[us]").item()  # a number of years beyond 9999
+        value = value.astype("datetime64[us]").item()  # years beyond 9999 give a number
     if isinstance(value, datetime):
         return value
     if isinstance(value, date):
@@ -163,7 +163,7 @@ def _moment(value: Any) -> datetime | None:
 
 
 def _nanoseconds(value: Any) -> int:
-    """Return the nanoseconds that a datetime of Python has no room for."""
+    """Return the nanoseconds that a Python datetime cannot hold."""
     if isinstance(value, str):
         digits = re.search(r"[.,]\d{6}(\d{1,3})", value)
         return int(digits[1].ljust(3, "0")) if digits else 0

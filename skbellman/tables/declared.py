@@ -1,4 +1,4 @@
-"""Which columns a user declares to be categories."""
+"""Columns that the user declares as categories."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 
 
 def declared_categories(chosen: Any, names: list[Any]) -> np.ndarray | list[None]:
-    """Return whether each column is declared to be one of categories, None if dtypes say so.
+    """Return for each column if it is declared as categories; None if dtypes decide.
 
     Parameters
     ----------
     chosen : "from_dtype", None, or sequence of names, positions or booleans
     names : list
-        Of the columns.
+        Names of the columns.
     """
     if isinstance(chosen, str) and chosen == "from_dtype":
         return [None] * len(names)

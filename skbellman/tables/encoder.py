@@ -31,11 +31,11 @@ from skbellman.validation import validate_table
 
 
 class TableEncoder(BaseEstimator):
-    """How the columns of a table are read: which are categories, on a grid, or have atoms.
+    """How the columns of a table are read: categories, grids and point masses.
 
     It maps a frame or array of n rows to a matrix of shape (n, n_dims), and back. Coordinates of
     numbers come first, then those of categories. Missing values are NaN among the coordinates.
-    Densities of two tables can be compared or added up if they have one encoder.
+    Densities of two tables can be compared or added if they share an encoder.
 
     Parameters
     ----------
@@ -44,24 +44,25 @@ class TableEncoder(BaseEstimator):
         Which columns are categories. "from_dtype" takes strings, booleans and categorical
         dtypes of a frame.
     max_categories : int, default=100
-        A column with more categories is an error.
+        A column with more categories raises an error.
     handle_unknown : {"zero_density", "error"}, default="zero_density"
-        What a category, or a value of a constant column, that was not in the table does to
-        a score: log-density -inf, or an error that names it.
+        What happens to the score of a category that was not in the fitted table, or of another
+        value of a constant column: log-density -inf, or an error that names it.
     dequantize : bool, default=True
-        Whether numeric columns on a grid (integers, prices) are recognised. They are fitted
-        spread uniformly over a step, or value by value where there are up to 24, and sampled on
-        the grid; an integer's score is a log-probability per unit.
+        Whether numeric columns on a grid (integers, prices) are recognised. They are spread
+        uniformly over a step for fitting, or modelled value by value if they have at most 24
+        values. Samples lie on the grid. The score of an integer is a log-probability per unit.
     atom_share : float or "auto", default="auto"
-        Share of a numeric column's rows that a value must hold to have a probability in place of
-        a density (the zeros of a capital gain, payments of whole thousands). "auto" takes values
-        of at least three rows that are no copies of one another, and of 5%. Where such values
-        foretell rows no better than a smooth density, the column has none. 1 is for none at all.
+        Least share of a numeric column that makes a value a point mass (atom), such as the zeros of
+        a capital gain or payments of whole thousands. It scores a probability in place of a
+        density. "auto" takes values of at least three different rows, or of 5%. A column whose
+        counts predict rows no better than a smooth density has no point masses. 1 turns off point
+        masses and modelling value by value.
 
     Attributes
     ----------
     fitted_ : list of FittedColumn
-        What is known of each column of the table.
+        The fitted columns of the table.
     layout_ : Layout
         Which coordinate belongs to which column.
     gaps : Gaps
@@ -104,7 +105,7 @@ class TableEncoder(BaseEstimator):
         self.atom_share = atom_share
 
     def fit(self, X: Any, y: Any = None) -> TableEncoder:
-        """Learn each column's map; warn of columns that are linear functions of others.
+        """Fit the map of each column; warn of columns that are linear functions of others.
 
         Parameters
         ----------
@@ -121,7 +122,7 @@ class TableEncoder(BaseEstimator):
         Raises
         ------
         ValueError
-            As `BellmanDiffusionDensity.fit` does, for what no density can be fitted to.
+            As `BellmanDiffusionDensity.fit` raises, for tables that no density can be fitted to.
 
         Examples
         --------
@@ -147,7 +148,7 @@ class TableEncoder(BaseEstimator):
         for j, declared in enumerate(declared_categories(self.categorical_features, self.names)):
             column, found = learner.learn(X, j, None if declared is None else bool(declared))
             fitted.append(column)
-            # The table is never there as a whole in double precision.
+            # The whole table is never in memory in double precision.
             values.append(evenly(found))
             missing.append(is_missing(found))
         kinds = [column.kind for column in fitted]
@@ -164,12 +165,12 @@ class TableEncoder(BaseEstimator):
             raise ValueError("Every column of X is constant: there is no density to fit.")
 
     def fitted_to(self, X: Any) -> TableEncoder:
-        """Return a copy fitted to a table, or itself if it is fitted: then X has to suit it.
+        """Return a copy fitted to X. If it is fitted, return itself and check that X matches.
 
         Raises
         ------
         ValueError
-            If X has other columns than the table that it is fitted to, or other categories.
+            If X has other columns than the fitted table, or other categories.
         """
         if not hasattr(self, "layout_"):
             self._validate_params()
@@ -184,12 +185,12 @@ class TableEncoder(BaseEstimator):
         return self
 
     def set_params(self, **params: Any) -> TableEncoder:
-        """Set parameters; a fitted encoder is no longer fitted, if there are any.
+        """Set parameters. If there are any, the encoder is no longer fitted.
 
         Parameters
         ----------
         **params : dict
-            By name.
+            Parameters by name.
 
         Returns
         -------
@@ -199,7 +200,7 @@ class TableEncoder(BaseEstimator):
         Raises
         ------
         ValueError
-            For a name that is no parameter.
+            If a name is not a parameter.
 
         Examples
         --------
@@ -214,7 +215,7 @@ class TableEncoder(BaseEstimator):
         return self
 
     def __sklearn_clone__(self) -> TableEncoder:
-        """Return a copy: what it is fitted to is part of what is asked for."""
+        """Return a copy, still fitted: a fitted encoder is a parameter of a density."""
         return copy.deepcopy(self)
 
     @property
@@ -239,12 +240,12 @@ class TableEncoder(BaseEstimator):
 
     @property
     def gaps_(self) -> np.ndarray:
-        """The sets of columns that were missing together in a row, (n_patterns, n_features)."""
+        """Sets of columns that were missing together in a row, (n_patterns, n_features)."""
         return self.gaps.patterns
 
     @property
     def measure(self) -> TableMeasure:
-        """What scores of each column are densities with respect to: see `same_measure`."""
+        """The reference measure of the scores of each column: see `same_measure`."""
         return tuple(column.measure for column in self.fitted_)
 
     def corners(self) -> list[np.ndarray]:
@@ -258,8 +259,8 @@ class TableEncoder(BaseEstimator):
     def read(self, X: Any, columns: Sequence[Any] | None = None) -> list[Values]:
         """Return the numbers, or levels, of each column of the fitted table, checked.
 
-        Of ``columns`` alone where they are given, by name, which X then may hold alone; the others
-        are missing.
+        With ``columns``, by name, only these are read, and X needs no others; all others are
+        missing.
         """
         found = zip(self.reader_.kinds, self.reader_.read(X, columns), strict=True)
         values = [kind.read(cells) for kind, cells in found]
@@ -268,29 +269,29 @@ class TableEncoder(BaseEstimator):
         return values
 
     def read_given(self, X: Any) -> list[Cells]:
-        """Return the cells of each column, as the fitted table holds them; others are refused.
+        """Return the cells of each column in the dtype of the fitted table; refuse all others.
 
-        X is a table with some of the columns, or a mapping of their names to the values of one
-        row; cells that it does not have are missing.
+        X is a table with some of the columns, or a mapping of their names to the values of one row.
+        All other cells are missing.
         """
         return self.reader_.read_given(X)
 
     def goes_by_position(self, X: Any) -> bool:
-        """Say whether columns of X are those of the fitted table by position, and not by name."""
+        """Say whether columns of X are matched by position, and not by name."""
         return self.reader_.goes_by_position(X)
 
     def check_holdable(self, values: list[Values]) -> None:
-        """Refuse numbers that no draw of the fitted columns could hold."""
+        """Refuse numbers that the fitted columns cannot hold."""
         for column, found in zip(self.fitted_, values, strict=True):
             column.check_holdable(found)
 
     def check_known(self, values: list[Values], remedy: str = "") -> None:
-        """Refuse values that were not there in fit in columns that take no others."""
+        """Refuse new values in columns that take only the fitted ones."""
         for column, found in zip(self.fitted_, values, strict=True):
             column.check_known(found, remedy)
 
     def check_near(self, matrix: Coordinates, farthest: float = 1e15) -> None:
-        """Refuse coordinates, (n, n_dims), so far out that fields there are no numbers.
+        """Refuse coordinates, (n, n_dims), so far out that the fields are not finite in float32.
 
         They are in float32.
         """
@@ -298,7 +299,8 @@ class TableEncoder(BaseEstimator):
         if far.any():
             raise ValueError(
                 f"Column {self.names[self.layout_.column_of[far.argmax()]]!r} holds a value so far "
-                "from those of fit that nothing can be drawn beside it: repair it, or leave it out."
+                "from those of fit that no sample can be conditioned on it: correct it, or leave "
+                "it out."
             )
 
     def coordinates_of(self, columns: Sequence[Any]) -> np.ndarray:
@@ -310,10 +312,10 @@ class TableEncoder(BaseEstimator):
     def spread(
         self, values: list[Values], n_times: int, rng: np.random.Generator
     ) -> tuple[Coordinates, LogMeasure]:
-        """Return coordinates and log-measures of rows that were read, n_times spread over their grid.
+        """Return coordinates and log-measures of rows, spread n_times over their grid.
 
         Shapes (n_times, n, n_dims) and (n_times, n).
-        """  # noqa: E501 - one sentence
+        """
         places = (rng.random((len(self.pieces_), len(values[0]))) for _ in range(n_times))
         draws = list(self.layout_.encode_at(values, places))
         return np.stack([z for z, _ in draws]), np.stack([log for _, log in draws])
@@ -323,8 +325,8 @@ class TableEncoder(BaseEstimator):
     ) -> Iterator[tuple[Coordinates, LogMeasure]]:
         """Iterate over coordinates, (n, n_dims), and log-measures, (n,), at places of each cell.
 
-        The places are spread evenly over the cell of the grid, its centre the first of them, and
-        the same for every row. Without a grid there is one.
+        The places are spread evenly over the cell of the grid, the centre first. They are the same
+        for every row. Without a grid there is one place.
         """
         return self.layout_.encode(values, n_places)
 
@@ -339,9 +341,9 @@ class TableEncoder(BaseEstimator):
         return self.layout_.nodes(values, held)
 
     def decode(self, matrix: Coordinates, given: list[Values] | None = None) -> list[Codes]:
-        """Return numbers, or codes of categories, of the columns of rows with these coordinates.
+        """Return numbers, or codes of categories, of rows with these coordinates.
 
-        ``given`` holds the values of each column, missing where they are to be decoded.
+        ``given`` holds the values of each column, missing where they shall be decoded.
         """
         decoded = self.layout_.decode(matrix)
         if given is None:
@@ -361,8 +363,8 @@ class TableEncoder(BaseEstimator):
     ) -> Any:
         """Return the table of numbers and codes, like the fitted one.
 
-        Where cells are given, they are in the table as they are, and not what was decoded. Where
-        gaps, (n, n_features), are, it has none.
+        Given cells are put into the table unchanged. At the gaps, (n, n_features), cells are
+        missing.
         """
         columns = []
         for j, (column, codes) in enumerate(zip(self.fitted_, decoded, strict=True)):
@@ -375,7 +377,7 @@ class TableEncoder(BaseEstimator):
     def draw_gaps(
         self, n_rows: int, given: list[Cells] | None, rng: np.random.Generator
     ) -> np.ndarray:
-        """Return gaps, (n_rows, n_features), as often as in the fitted table, but where given."""
+        """Return gaps, (n_rows, n_features), as frequent as in the fit, except where given."""
         return self.gaps.draw(n_rows, given, rng)
 
     def has_cells(self) -> bool:

@@ -1,4 +1,4 @@
-"""Ends that a column of numbers does not pass, and the map from between them to the whole line."""
+"""Hard bounds of a column, and the map from the interval between them to the whole line."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class End:
-    r"""The lower end of a column: no value lies below it.
+    r"""The lower bound of a column: no value lies below it.
 
     With t the distance from the end in units of ``width``, the value v goes to
     :math:`v + width \log(1 - e^{-t})`: logarithmic at the end, which goes to minus infinity, and
-    the identity far from it. So a density on that line is a density of values above the end, and
-    where it ends at once in the values, it is smooth on the line.
+    the identity far from it. So a density on that line is a density of values above the end. A
+    density that stops abruptly at the end is smooth on the line.
 
     Parameters
     ----------
@@ -25,11 +25,11 @@ class End:
     width : float
         Distance over which the map is not the identity.
     place : float
-        Values that are nearer to the end than half of this have one coordinate.
+        Values nearer to the end than half of this share one coordinate.
     share : float
-        Of the density at that place, what the density just beyond the end is said to be.
+        Density just beyond the end, as a share of the density at that place.
     closed : bool
-        Whether values lie at the end itself, for which that place stands.
+        Whether values lie at the end itself; that place stands for them.
     """
 
     at: float = -np.inf
@@ -39,7 +39,7 @@ class End:
     closed: bool = False
     # Widths beyond which the map is the identity, to rounding.
     far: ClassVar[float] = 40.0
-    # Of a distance that was mapped to the line and back.
+    # Relative rounding error of a distance that was mapped to the line and back.
     rounding: ClassVar[float] = 1e-6
 
     def to_line(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -58,16 +58,16 @@ class End:
         return np.where(t > self.far, line, self.at + above)
 
     def snapped(self, values: np.ndarray) -> np.ndarray:
-        """Return values with the end itself in place of those nearest to it, if it is closed."""
+        """Return values, with the end itself in place of those nearest to it if it is closed."""
         if not self.closed:
             return np.maximum(values, self.at)
         return np.where(values - self.at <= self.place / 2 * (1 + self.rounding), self.at, values)
 
     def inside(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return values not nearer than half a place, and the log-share that those beyond have.
+        """Return values at least half a place from the end, and the log-share of those beyond.
 
-        None is ever drawn beyond. That a new value lies there is improbable, but not impossible:
-        the score falls off as the square of the distance, and gives all of it 1/4000 at most.
+        Samples never lie beyond the end. A new value there is improbable, but not impossible: its
+        score falls as the square of the distance, and all of them have a mass of at most 1/4000.
         """
         if np.isinf(self.at):
             return values, np.zeros_like(values)
@@ -95,7 +95,7 @@ class Ends:
         if np.isinf(self.high.at):
             return from_low, low_slope
         high = self._high_on_line
-        # Where the upper end is nearer than rounding on this line, a value is one rounding away.
+        # Keep values at least one rounding error away from the upper end.
         nearest = high.at + np.spacing(max(abs(high.at), high.width))
         negative, high_slope = high.to_line(np.maximum(-from_low, nearest))
         return -negative, low_slope + high_slope
@@ -106,14 +106,14 @@ class Ends:
         return -self.high.snapped(-self.low.snapped(values))
 
     def inside(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return values within the ends, and the log-share that those beyond have."""
+        """Return values within the ends, and the log-share of those beyond."""
         above, low_share = self.low.inside(values)
         negative, high_share = self.high.inside(-above)
         return -negative, low_share + high_share
 
     @property
     def _high_on_line(self) -> End:
-        """The upper end where the lower one has moved it."""
+        """The upper end, as moved by the map of the lower one."""
         (at,), _ = self.low.to_line(np.array([-self.high.at]))
         return End(-float(at), self.high.width)
 
@@ -126,11 +126,11 @@ def end_at(values: np.ndarray, at: float, unit: float, share_beyond: float = 2.5
     values : array of shape (n,)
         None of them lower than the end.
     at : float
-        The end; one that is far below all values, or minus infinity, is none.
+        The end. Minus infinity, or an end far below all values, means no end.
     unit : float
-        Of the values: the width of the middle of them.
+        Width of the middle of the values.
     share_beyond : float, default=2.5e-4
-        Of the column, at most, that the score leaves to what lies beyond the end.
+        Largest share of the column that the score assigns to values beyond the end.
     """
     if at < values.min() - End.far * unit:
         return End()
@@ -138,26 +138,26 @@ def end_at(values: np.ndarray, at: float, unit: float, share_beyond: float = 2.5
     first = np.partition(values, n_first - 1)[:n_first]
     nearest = float(values[values > at].min() - at)
     place = min(float(first.max() - at) / n_first or nearest, nearest)
-    # In units of the width it is more than 0 to rounding.
+    # In units of the width it is above the rounding error of 0.
     place = max(place, 4 * float(np.finfo(float).tiny) * unit)
     share = min(1.0, share_beyond * len(values))
     return End(at, unit, place, share, bool((values == at).any()))
 
 
 def ends_at_once(counts: np.ndarray, n_missing: float = 10) -> bool:
-    """Return whether bins come to an end before rows thin out.
+    """Return whether counts stop abruptly, before rows thin out.
 
-    So it is where a bin before the first would hold that many rows, if counts went on as they fall.
+    They do if the next bin would hold ``n_missing`` rows by extrapolation of the counts.
     """
     first, second = np.append(counts, 0)[:2]
     return bool(first * min(first / max(second, 1), 1) >= n_missing)
 
 
 def is_dense(values: np.ndarray, share: float = 0.3) -> bool:
-    """Return whether the least values do not thin out towards the least: a bin may hide a tail.
+    """Return whether values stay dense towards the least one, as one bin may hide a tail.
 
-    The lower half of their range then holds that share of them: half where the density does not
-    change, an eighth in the tail of a Gaussian.
+    Then the lower half of their range holds that share of them. It is a half if the density is
+    constant, and an eighth in the tail of a Gaussian.
     """
     n_least = math.ceil(math.sqrt(len(values)))
     least = np.partition(values, n_least - 1)[:n_least]

@@ -1,4 +1,4 @@
-"""A column of the fitted table: what it holds, its coordinates, and how cells are made of codes."""
+"""A column of the fitted table: its kind, its coordinates, and cells made of codes."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class FittedColumn:
     ----------
     name : object
     position : int
-        In the table.
+        Position in the table.
     kind : Kind
-        What its cells are.
+        The kind of its cells.
     column : Column
-        What its coordinates are.
+        The map to its coordinates.
     palette : object
-        Of a category, a cell of each level, as the container holds it.
+        For a category, a cell of each level, as the container holds it.
     exact : ExactLevels or None
-        Of numbers, the cells that a double cannot tell.
+        For numbers, the cells that a double cannot distinguish.
     """
 
     name: Any
@@ -43,14 +43,14 @@ class FittedColumn:
 
     @property
     def measure(self) -> ColumnMeasure:
-        """What scores of the column are densities with respect to."""
+        """The reference measure of the scores of the column."""
         reference = self.column.measure
-        # Length is the same from wherever it is counted.
+        # Length does not depend on the origin.
         unit = self.kind.held if reference == Lebesgue() else self.kind.number_unit
         return ColumnMeasure(self.name, reference, unit, self.kind.held)
 
     def check_known(self, values: Values, remedy: str = "", n_shown: int = 8) -> None:
-        """Refuse values that were not there in fit, if the column takes no others."""
+        """Refuse new values, if the column takes only the fitted ones."""
         present = values[~is_missing(values)]
         unknown, levels = present[~self.column.takes(present)].tolist(), self.column.only_levels
         if unknown and levels is not None:
@@ -58,8 +58,8 @@ class FittedColumn:
             shown = ", ".join(map(show, levels[:n_shown].tolist()))
             more = ", ..." if len(levels) > n_shown else ""
             raise ValueError(
-                f"Column {self.name!r} holds {show(unknown[0])}, which was not there in fit, "
-                f"among {shown}{more}.{remedy}"
+                f"Column {self.name!r} holds {show(unknown[0])}, which was not in the fitted "
+                f"table: that held {shown}{more}.{remedy}"
             )
 
     def check_holdable(self, values: Values) -> None:
@@ -68,14 +68,14 @@ class FittedColumn:
         if self.kind.is_categorical or not unit:
             return
         present = values[~is_missing(values)]
-        # What is left by rounding alone is no fraction of a unit.
+        # A rounding error is not a fraction of a unit.
         gaps = np.abs(present - np.rint(present / unit) * unit)
         between = present[gaps > 2 * np.spacing(np.abs(present))]
         if len(between):
             raise too_fine(self.name, self.kind, self.kind.shown(between[0]))
 
     def restored(self, container: Container, codes: Codes, given: Cells | None) -> Any:
-        """Return the column of a table, with the cells that are given and else those of codes."""
+        """Return the column of a table, from given cells where there are any, else from codes."""
         if self.kind.is_categorical:
             return container.painted(self.palette, codes)
         numbers = self.column.values_of(codes)

@@ -1,4 +1,4 @@
-"""Gaps: which columns are missing together, and the rows without any."""
+"""Gaps: sets of columns that are missing together, and rows without missing values."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from skbellman.tables.kinds import Cells
 
 @dataclass(frozen=True)
 class Gaps:
-    """How often which columns of a table are missing together, whatever the values are.
+    """Frequencies of the sets of columns that are missing together, whatever the values are.
 
     Parameters
     ----------
     patterns : array of bool, shape (n_patterns, n_features)
         The sets of columns that were missing together in a row.
     shares : array of float, shape (n_patterns,)
-        The share of the rows that each of them had.
+        Share of the rows with each set.
     """
 
     patterns: np.ndarray
@@ -26,18 +26,18 @@ class Gaps:
 
     @classmethod
     def among(cls, missing: list[np.ndarray]) -> Gaps:
-        """Return the gaps of columns, each of which says which of its values are missing, (n,)."""
+        """Return the gaps of columns, given which values of each are missing, (n,)."""
         patterns, counts = np.unique(np.column_stack(missing), axis=0, return_counts=True)
         return cls(patterns, counts / counts.sum())
 
     def draw(self, n_rows: int, given: list[Cells] | None, rng: np.random.Generator) -> np.ndarray:
-        """Return gaps, (n_rows, n_features), as often as they were, but where given."""
+        """Return gaps, (n_rows, n_features), as frequent as they were, except where given."""
         gaps = self.patterns[rng.choice(len(self.patterns), size=n_rows, p=self.shares)]
         return gaps if given is None else gaps & np.column_stack([c.missing for c in given])
 
 
 def evenly(values: np.ndarray, most: int = 100_000) -> np.ndarray:
-    """Return a column's values in about ``most`` rows at most, evenly chosen: a copy."""
+    """Return a copy of a column's values in at most about ``most`` rows, evenly chosen."""
     return values[:: -(-len(values) // most)].copy()
 
 

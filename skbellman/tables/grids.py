@@ -1,4 +1,4 @@
-"""Grids: whether every value of a column is a whole number of steps, and how many hold each."""
+"""Grids: the step of which all values of a column are multiples, and counts by value."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-# Beyond it 10 to the power of as many decimals is no number.
+# With more decimals the power of 10 overflows.
 _LARGEST_POWER = 300
 
 
@@ -31,7 +31,7 @@ def grid_step(values: np.ndarray, precision: float = np.finfo(float).eps) -> flo
     0.0
     """
     unique = np.unique(np.asarray(values, dtype=float))
-    # Halves, of which a double can hold the range.
+    # Halves, so that a double can hold the range.
     if len(unique) < 2 or unique[-1] / 2 - unique[0] / 2 > np.finfo(float).max / 2:
         return 0.0
     rounding = 4 * precision * np.abs(unique).max()
@@ -43,12 +43,12 @@ def _decimal_step(
 ) -> float:
     """Return the step as a decimal fraction.
 
-    A value may miss the grid by a share ``off`` of itself, and of a step, beyond rounding.
+    Beyond rounding, a value may miss the grid by a share ``off`` of itself and of a step.
     """
     first = max(0, -math.ceil(math.log10(np.abs(unique).max())))
     for decimals in range(first, min(first + max_decimals, _LARGEST_POWER) + 1):
         scaled = unique * 10.0**decimals
-        # A value that is small beside a step is no value of the grid, unless rounding made it.
+        # A value much smaller than a step is not on the grid, unless it is a rounding error.
         tolerance = off * np.minimum(np.abs(scaled), 1.0) + rounding * 10.0**decimals
         if tolerance.max() > 0.1 or np.abs(scaled).max() > 2**53:
             break
@@ -69,7 +69,7 @@ def _fraction_step(unique: np.ndarray, rounding: float) -> float:
 
 
 def grid_points(origin: float, step: float, n_steps: np.ndarray) -> np.ndarray:
-    """Return the points so many steps from the origin, as decimals of few places if they are."""
+    """Return the points n_steps from the origin, as decimals of few places if they are such."""
     points = origin + n_steps * step
     decimals = int(np.ceil(-np.log10(step))) + 6
     if abs(decimals) > _LARGEST_POWER:
@@ -80,7 +80,7 @@ def grid_points(origin: float, step: float, n_steps: np.ndarray) -> np.ndarray:
 
 
 def tally(values: np.ndarray, step: float) -> np.ndarray:
-    """Return how many rows hold each point of the grid."""
+    """Return the number of rows at each point of the grid."""
     place = np.rint((values - values.min()) / step).astype(np.int64)
     return np.bincount(place).astype(np.float64)
 

@@ -1,8 +1,8 @@
-"""What the cells of a column are: from cells to numbers or levels, and back to cells.
+"""Kinds of cells: from cells to numbers or levels, and back to cells.
 
-A cell is a value exactly as the table holds it. A number is the double of which a density is
-learned: the cell itself, counted from an origin if all cells are too large for doubles. Cells that
-a user gave are kept as cells; only drawn cells are made from numbers.
+A cell is a value exactly as the table holds it. A number is the double that a density is learned
+from: the cell itself, or its distance from an origin if all cells are too large for doubles. Cells
+that a user gave are kept as cells. Only sampled cells are made from numbers.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ import narwhals.stable.v2 as nw
 import numpy as np
 
 NUMBERS = "numbers"
-# Digits that decimals of any dtype need: those of decimal256 and of the largest double.
+# Digits that decimals of any dtype need: those of decimal256 and the largest double.
 _DECIMAL_DIGITS = 400
-# Up to which every whole number is a double.
+# Every integer up to this is exact as a double.
 MOST_WHOLE = 2.0**53
 
 
 class Kind(ABC):
-    """What a column holds.
+    """What kind of cells a column holds.
 
     Attributes
     ----------
     held : str
-        What messages call the cells.
+        The word for the cells in messages.
     is_categorical : bool
     is_text : bool
-        Whether the dtype is of text, and not of categories.
+        Whether the dtype is text, and not categories.
     bounds : tuple of float
-        The least and the largest number that the column can hold, from 0 and not from the origin.
+        The least and the largest number that the column can hold, counted from 0.
     unit : tuple of (float, str)
-        What all numbers are multiples of, 0 where nothing is, and what the column holds in words.
+        The number of which all numbers are multiples (0 for none), and its name for messages.
     precision : float
         Relative rounding error of the numbers.
     origin : object
-        What numbers are counted from, in the unit of the cells.
+        The origin of the numbers, in the unit of the cells.
     zone : str, tzinfo or None
-        Of dates that have a time zone.
+        Time zone of dates.
     is_of_objects : bool
         Whether the column can hold objects of any type.
     """
@@ -61,7 +61,7 @@ class Kind(ABC):
 
     @property
     def number_unit(self) -> str:
-        """What numbers count, and from where if it is not 0."""
+        """The unit of the numbers, and their origin if it is not 0."""
         return f"{self.held} from {self.origin} on" if self.origin else self.held
 
     @property
@@ -75,12 +75,12 @@ class Kind(ABC):
     def of_series(
         self, series: nw.Series[Any], missing: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the cells of a series of a dtype of this kind, and which of them are missing."""
+        """Return the cells of a series of this kind, and which of them are missing."""
         return as_objects(series.to_list()), missing
 
     @abstractmethod
     def numbers(self, plain: np.ndarray) -> np.ndarray:
-        """Return plain cells, none of them missing, as float64; of categories, as they are."""
+        """Return plain cells, none of them missing, as float64; categories unchanged."""
 
     @abstractmethod
     def drawn(self, numbers: np.ndarray) -> np.ndarray:
@@ -88,16 +88,16 @@ class Kind(ABC):
 
     @abstractmethod
     def take(self, plain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return plain cells of another dtype in this one, and which of them it can hold."""
+        """Return plain cells of another dtype in this one, and which of them fit."""
 
     def plain(self, cells: np.ndarray) -> np.ndarray:
-        """Return cells as an array that any kind that holds the same can read."""
+        """Return cells as an array that any similar kind can read."""
         return cells
 
     def read(self, cells: Cells) -> np.ndarray:
-        """Return the numbers of cells of any kind that holds the same, NaN where missing.
+        """Return the numbers of cells of any similar kind, NaN where missing.
 
-        Of categories the levels, None where missing.
+        Categories give levels, None where missing.
         """
         if self.is_categorical or not cells.missing.any():
             return self.numbers(cells.kind.plain(cells.values))
@@ -107,13 +107,13 @@ class Kind(ABC):
         return numbers
 
     def adopt(self, cells: np.ndarray, source: Kind) -> tuple[np.ndarray, np.ndarray]:
-        """Return cells of another kind as cells of this one, and which of them it can hold."""
+        """Return cells of another kind as cells of this one, and which of them fit."""
         return self.take(source.plain(cells))
 
     def parse(self, value: Any) -> Cells | None:
-        """Return a single value, as users write it, as a cell; None if it is of no such kind.
+        """Return a single value, as users write it, as a cell; None if it is of another kind.
 
-        A date may be text, as ISO 8601 writes it; without a time zone it is in that of the column.
+        A date may be ISO 8601 text. Without a time zone it is in that of the column.
         """
         number = isinstance(value, Real | Decimal | np.bool_) and not np.isinf(as_float(value))
         return one_cell(self, value) if number else None
@@ -127,20 +127,20 @@ class Kind(ABC):
         return f"{self.bounds[0]:g} to {self.bounds[1]:g}"
 
     def is_beyond(self, plain: np.ndarray) -> bool:
-        """Return whether it is for its bounds that the column cannot hold a plain cell."""
+        """Return whether the column cannot hold a plain cell because of its bounds."""
         number = as_floats(plain)[0]
         return not self.bounds[0] < number < self.bounds[1]
 
 
 class Cells(NamedTuple):
-    """The cells of a column, each exactly as it was; what stands where one is missing is open."""
+    """The cells of a column, unchanged; where one is missing, the stored value is arbitrary."""
 
     kind: Kind
     values: np.ndarray
     missing: np.ndarray
 
     def numbers(self) -> np.ndarray:
-        """Return float64, NaN where a number is missing; of categories the levels, or None."""
+        """Return float64, NaN where a number is missing; levels or None for categories."""
         return self.kind.read(self)
 
     def at(self, rows: np.ndarray) -> Cells:
@@ -153,7 +153,7 @@ class Cells(NamedTuple):
 
 
 class Categories(Kind):
-    """Levels of any type that is hashable, None where missing."""
+    """Levels of any hashable type, None where missing."""
 
     held, is_categorical = "categories", True
 
@@ -197,7 +197,7 @@ class Floats(Kind):
         return numbers.clip(*self.bounds).astype(self.dtype)
 
     def take(self, plain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Round as the dtype does; whole numbers beyond its digits would be changed."""
+        """Round as the dtype does; refuse integers with more digits than it holds."""
         numbers = as_floats(plain)
         inside = (numbers >= self.bounds[0]) & (numbers <= self.bounds[1])
         cells = np.where(inside, numbers, 0.0).astype(self.dtype)
@@ -211,7 +211,7 @@ class Floats(Kind):
 
 
 class WholeNumbers(Kind):
-    """Whole numbers from least to most; without bounds in an object dtype."""
+    """Integers from least to most; without bounds in an object dtype."""
 
     def __init__(self, dtype: np.dtype[Any], least: float = -np.inf, most: float = np.inf) -> None:
         self.dtype, self.least, self.most = dtype, least, most
@@ -321,7 +321,7 @@ def kind_of_dtype(dtype: np.dtype[Any]) -> Kind:
 
 
 def is_gap(value: Any) -> bool:
-    """Return whether a single value stands for none: None, NaN, NaT or pd.NA."""
+    """Return whether a single value is missing: None, NaN, NaT or pd.NA."""
     pandas = nw.dependencies.get_pandas()
     if value is None or (pandas is not None and value is pandas.NA):
         return True
@@ -339,7 +339,7 @@ def is_missing(values: np.ndarray) -> np.ndarray:
 
 
 def is_number_type(kind: type) -> bool:
-    """Return whether objects of a type are numbers, and not truth values or names of numbers."""
+    """Return whether objects of a type are numbers, and not booleans or enum members."""
     return issubclass(kind, Real | Decimal) and not issubclass(kind, bool | np.bool_ | Enum)
 
 
@@ -349,7 +349,7 @@ def as_objects(values: list[Any]) -> np.ndarray:
 
 
 def one_cell(kind: Kind, value: Any) -> Cells:
-    """Return cells of which there is one."""
+    """Return cells with one value."""
     return Cells(kind, as_objects([value]), np.zeros(1, dtype=bool))
 
 

@@ -1,4 +1,4 @@
-"""Which coordinate of a row belongs to which column: numbers first, categories last."""
+"""The order of coordinates in a row: numbers first, categories last."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Layout:
     pieces : list of Piece
         The parts of the columns in the order of their coordinates.
     n_dims : int
-        How many coordinates.
+        Number of coordinates.
     n_numbers : int
-        How many of them, the first, are of numbers, one each.
+        Number of them that belong to numbers, one each; they come first.
     blocks : array of int, shape (n_dims,)
         The piece that each coordinate belongs to, counting those that have any.
     column_of : array of int, shape (n_dims,)
@@ -77,7 +77,7 @@ class Layout:
         return [points for points in corners if points is not None]
 
     def floors(self, sigma_min: float) -> np.ndarray:
-        """Return the lowest noise level of each coordinate, (n_dims,): of numbers, sigma_min."""
+        """Return the lowest noise level of each coordinate, (n_dims,); sigma_min for numbers."""
         floors = [sigma_min if part.floor is None else part.floor for part in self.parts]
         return np.repeat(floors, [part.n_dims for part in self.parts])
 
@@ -113,7 +113,7 @@ class Layout:
     def nodes(
         self, values: list[Values], held: np.ndarray | None
     ) -> tuple[Coordinates, np.ndarray, LogMeasure]:
-        """Return where to evaluate a density for the rows: see `skbellman.tables.cells`."""
+        """Return the places to evaluate a density at: see `skbellman.tables.cells`."""
         return nodes(self._divided(values), held)
 
     def decode(self, matrix: Coordinates) -> list[Codes]:

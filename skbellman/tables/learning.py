@@ -1,4 +1,4 @@
-"""What is learned of each column of the fitted table by itself."""
+"""Fitting of each column of the table by itself."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from skbellman.tables.reading import check_finite
 
 @dataclass(frozen=True)
 class ColumnLearner:
-    """Learn columns of a table, one at a time.
+    """Fit columns of a table, one at a time.
 
     Parameters
     ----------
     container : Container
-        Of the table.
+        Container of the table.
     max_categories : int
     dequantize : bool
     atom_share : float or "auto"
     is_first : array of bool, shape (n,)
         Which rows are no copy of a row before them.
     largest : float, default=1e306
-        Of a column, so that a range and a step beyond an end are numbers.
+        Largest value of a column, so that ranges and steps beyond an end do not overflow.
     """
 
     container: Container
@@ -47,15 +47,15 @@ class ColumnLearner:
     largest: float = 1e306
 
     def learn(self, X: Any, j: int, declared: bool | None) -> tuple[FittedColumn, np.ndarray]:
-        """Return what column j is, and its values.
+        """Return the fitted column j, and its values.
 
-        ``declared`` says whether it is one of categories, None if its dtype says so.
+        ``declared`` says whether it holds categories; with None its dtype decides.
         """
         name = self.container.names[j]
         cells = self.container.cells(X, j, bool(declared))
         present = np.flatnonzero(~cells.missing)
         if not len(present):
-            raise ValueError(f"Column {name!r} holds no value, every one is missing: drop it.")
+            raise ValueError(f"Column {name!r} holds no value (all are missing): drop it.")
         if not cells.kind.is_categorical:
             return self._of_numbers(name, j, cells, present)
         if declared is False:
@@ -90,8 +90,8 @@ class ColumnLearner:
         extreme = numbers[np.abs(numbers).argmax()]
         if abs(extreme) > self.largest and not are_equal(numbers):
             raise ValueError(
-                f"Column {name!r} holds {extreme:g}, near which sums and steps are no "
-                "numbers: divide the column by a constant, or repair the value."
+                f"Column {name!r} holds {extreme:g}, so large that sums overflow: divide the "
+                "column by a constant, or correct the value."
             )
 
     def _check_levels(self, name: Any, levels: np.ndarray, are_text: bool) -> None:

@@ -1,4 +1,4 @@
-"""Levels of a column: the different values, and the cells of a table that they stand for."""
+"""Levels of a column: its distinct values, and the cells that they stand for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from skbellman.tables.kinds import Kind
 
 
 def levels_of(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the different values, sorted, and the row where each comes first."""
+    """Return the distinct values, sorted, and the first row of each."""
     if values.dtype != object:
         _, rows = np.unique(values, return_index=True)
         return values[rows], rows
@@ -26,13 +26,13 @@ def levels_of(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 class ExactLevels(NamedTuple):
-    """Levels of a column of numbers, ascending, and the cells that a double cannot tell."""
+    """Levels of a column of numbers, ascending, and the cells that a double cannot distinguish."""
 
     numbers: np.ndarray
     cells: np.ndarray
 
     def exact(self, numbers: np.ndarray, cells: np.ndarray) -> np.ndarray:
-        """Return the cells, those of the levels' numbers as the fitted table holds them."""
+        """Return the cells, exact as in the fitted table where numbers are those of levels."""
         place = np.searchsorted(self.numbers, numbers).clip(max=len(self.numbers) - 1)
         return np.where(self.numbers[place] == numbers, self.cells[place], cells)
 
@@ -40,7 +40,7 @@ class ExactLevels(NamedTuple):
 def exact_levels(
     column: Column, kind: Kind, numbers: np.ndarray, cells: np.ndarray
 ) -> ExactLevels | None:
-    """Return the levels of a column of which some cell is no double, None where there is none."""
+    """Return the levels of a column if some cell is not exact as a double, else None."""
     if column.drawn_exactly is None:
         return None
     found, first = np.unique(numbers, return_index=True)

@@ -13,15 +13,15 @@ _DAY_FIRST = re.compile(r"\d{1,4}[/.-]\d{1,2}[/.-]\d{1,4}( .*)?")
 
 
 def what_text_looks_like(levels: np.ndarray, few_levels: int = 12, nearly_all: float = 0.9) -> str:
-    """Return what the levels of a column look like and how to convert them, "" if like nothing.
+    """Return what levels of text look like and how to convert them; "" for plain text.
 
     Parameters
     ----------
     levels : array of str
     few_levels : int, default=12
-        Up to so many, text that looks like numbers is taken for categories: digits, months.
+        With at most this many levels, text that looks like numbers is taken as categories.
     nearly_all : float, default=0.9
-        Share of the levels that must look so: some stand for what is missing, as "n/a" does.
+        Share of the levels that must look so. Others may stand for missing values ("n/a").
     """
     texts = levels.tolist()
     if len(texts) <= few_levels:

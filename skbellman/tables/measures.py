@@ -1,7 +1,7 @@
-"""Reference measures: what the score of a column is a density with respect to.
+"""Reference measures: the measure that the score of a column is a density of.
 
-Log-densities of two tables can be added, subtracted and compared only where both are densities
-with respect to one measure. What the measure is was found in the rows of the fit: an atom, a step.
+Log-densities of two tables can be added, subtracted and compared only if both refer to one measure.
+The measure is found in the rows of the fit: point masses (atoms) and grid steps.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Reference:
-    """What the score of a column is a density with respect to, in the numbers of the column."""
+    """The reference measure of the score of a column, in the numbers of the column."""
 
     @property
     def step(self) -> float:
@@ -25,7 +25,7 @@ class Reference:
 
     @property
     def levels(self) -> tuple[Any, ...] | None:
-        """The only values that the column takes, each with a probability; None if others."""
+        """The only values that the column takes, each with a probability; or None."""
         return None
 
     @property
@@ -34,7 +34,7 @@ class Reference:
         return ()
 
     def snapped(self, values: np.ndarray) -> np.ndarray:
-        """Return numbers, those that are points of the measure but for rounding moved onto them."""
+        """Return numbers, moved onto points of the measure if they differ by rounding only."""
         for point in (*self.atoms, *(self.levels or ())):
             values = np.where(np.isclose(values, point, rtol=1e-9, atol=0.0), point, values)
         return values
@@ -46,7 +46,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Lebesgue(Reference):
-    """Length: every value of an interval is possible, none has a probability."""
+    """Length: every value of an interval is possible, and none has a probability."""
 
     def __str__(self) -> str:
         return "a density on the line"
@@ -56,7 +56,7 @@ class Lebesgue(Reference):
 class Grid(Reference):
     """The points of a grid, each with the mass of a step, so that scores are per unit.
 
-    Equal to another if the points are the same, up to rounding: any of them may be the origin.
+    Two grids are equal if their points are the same up to rounding, whatever the origin.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class Grid(Reference):
 
     origin: float = 0.0
     step: float = 1.0
-    # Shares of a step that steps and origins may differ by.
+    # Tolerances of steps and origins, as shares of a step.
     step_rounding: ClassVar[float] = 1e-6
     origin_rounding: ClassVar[float] = 1e-3
 
@@ -87,7 +87,7 @@ class Grid(Reference):
         )
 
     def snapped(self, values: np.ndarray) -> np.ndarray:
-        """Return numbers, those on the grid but for rounding moved onto it."""
+        """Return numbers, moved onto the grid if they differ by rounding only."""
         n_steps = (values - self.origin) / self.step
         nearest = self.origin + np.rint(n_steps) * self.step
         return np.where(np.abs(n_steps - np.rint(n_steps)) < self.step_rounding, nearest, values)
@@ -102,7 +102,7 @@ class Grid(Reference):
 
 @dataclass(frozen=True)
 class Levels(Reference):
-    """Counts of levels, in the order of their codes: each has a probability.
+    """Counting measure of levels, in the order of their codes: each has a probability.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ class AtomsBeside(Reference):
         return self.rest.step
 
     def snapped(self, values: np.ndarray) -> np.ndarray:
-        """Return numbers, those on atoms or the grid but for rounding moved onto them."""
+        """Return numbers, moved onto atoms or the grid if they differ by rounding only."""
         return super().snapped(self.rest.snapped(values))
 
     def rescaled(self, scale: float, shift: float) -> Reference:
@@ -156,10 +156,10 @@ class ColumnMeasure:
     Parameters
     ----------
     name : object
-        Of the column.
+        Name of the column.
     reference : Reference
     unit : str
-        What the numbers of the column count, and from where.
+        Unit and origin of the numbers of the column.
     held : str
         What the column holds: "numbers", "categories", dates or times.
     """
@@ -184,7 +184,7 @@ TableMeasure = tuple[ColumnMeasure, ...]
 
 
 def same_measure(a: TableMeasure, b: TableMeasure) -> None:
-    """Refuse two tables whose scores are not with respect to one measure.
+    """Refuse two tables whose scores do not refer to one measure.
 
     Parameters
     ----------
@@ -194,7 +194,7 @@ def same_measure(a: TableMeasure, b: TableMeasure) -> None:
     Raises
     ------
     ValueError
-        That names the first column that differs, how it does, and the remedy.
+        If they do not. The message names the first column that differs, how, and the remedy.
 
     Examples
     --------

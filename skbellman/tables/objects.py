@@ -28,7 +28,7 @@ _NO_CELLS = (time, timedelta, complex, np.timedelta64, np.complexfloating)
 
 
 def kind_of_objects(name: Any, cells: np.ndarray) -> Kind:
-    """Return what a column of objects holds, none of them missing."""
+    """Return the kind of a column of objects, none of them missing."""
     values = cells.tolist()
     nested = next((v for v in values if not isinstance(v, Hashable)), None)
     if nested is not None:
@@ -48,8 +48,9 @@ def kind_of_objects(name: Any, cells: np.ndarray) -> Kind:
     kind = types.pop() if types else str
     if issubclass(kind, _NO_CELLS):
         raise ValueError(
-            f"Column {name!r} holds {values[0]!r}, a {kind.__name__}, which is no number, date or "
-            "category: convert it to numbers (hours, say, or real and imaginary parts) or drop it."
+            f"Column {name!r} holds {values[0]!r}, a {kind.__name__}, which is not a number, date "
+            "or category: convert it to numbers (hours, say, or real and imaginary parts), or drop "
+            "it."
         )
     if not issubclass(kind, date | np.datetime64):
         return Categories()
@@ -57,13 +58,13 @@ def kind_of_objects(name: Any, cells: np.ndarray) -> Kind:
 
 
 class Objects(Kind):
-    """Objects of one type that are what a plain kind holds.
+    """Objects of one type that correspond to a plain kind.
 
     Parameters
     ----------
     inner : Kind
     type_ : type
-        Of the objects.
+        Type of the objects.
     """
 
     is_of_objects = True
@@ -97,7 +98,7 @@ class Objects(Kind):
         return self._made(cells), fits
 
     def adopt(self, cells: np.ndarray, source: Kind) -> tuple[np.ndarray, np.ndarray]:
-        """Leave objects as they are: a column of objects can hold any."""
+        """Leave objects unchanged: a column of objects can hold any."""
         if source.is_of_objects:
             return cells, np.ones(len(cells), dtype=bool)
         return super().adopt(cells, source)
@@ -160,7 +161,7 @@ class DateObjects(Objects):
 
 
 def _kind_of_numbers(types: set[type], values: list[Any]) -> Kind:
-    """Return the kind of the widest of the types: decimals, then fractions, then whole numbers."""
+    """Return the kind of the widest type: decimals, then floats, then integers."""
     if decimals := [v for v in values if isinstance(v, Decimal)]:
         return Objects(Decimals(_places(decimals)), Decimal)
     fractional = {kind for kind in types if not issubclass(kind, Integral)}
@@ -173,7 +174,7 @@ def _kind_of_numbers(types: set[type], values: list[Any]) -> Kind:
 
 
 def _places(values: list[Decimal], double_digits: int = 15) -> int:
-    """Return how many decimals the values have, or those that a double of their size has."""
+    """Return the number of decimals of the values, at most those of a double of their size."""
     finite = [v for v in values if v.is_finite()]
     most = max((-int(v.as_tuple().exponent) for v in finite), default=0)
     largest = max((v.adjusted() for v in finite if v), default=0)

@@ -1,4 +1,4 @@
-"""Parts of a table: some of its rows at a time, so that memory does not grow with all of them."""
+"""Parts of a table: some rows at a time, so that memory does not grow with the table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from skbellman.tables.containers import container_of
 
 
 def parts_of(X: Any, size: int) -> Iterator[tuple[slice, Any]]:
-    """Iterate over parts of a frame or array: which rows, at most ``size``, and the table of them.
+    """Iterate over parts of a frame or array: at most ``size`` rows, and their table.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Tables that come after the fitted one, read as its columns, and refused where they are not."""
+"""Reading of later tables as columns of the fitted one, with errors where they differ."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from skbellman.tables.kinds import NUMBERS, Cells, Kind, as_floats, is_gap
 
 
 class TableReader:
-    """What the columns of the fitted table hold, and how other tables are read as it.
+    """The kinds of the fitted columns, and the reading of other tables as such columns.
 
     Parameters
     ----------
     container : Container
-        Of the fitted table.
+        Container of the fitted table.
     kinds : list of Kind
-        What each of its columns holds.
+        Kind of each of its columns.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class TableReader:
         self._has_names = container.has_names
 
     def read(self, X: Any, columns: Sequence[Any] | None = None) -> list[Cells]:
-        """Return the cells of each column, those of others than ``columns``, if given, missing."""
+        """Return the cells of each column; if ``columns`` are given, all others are missing."""
         names = self._names_in(X)
         wanted = self.names if columns is None else columns
         if absent := [name for name in wanted if name not in names]:
@@ -43,7 +43,7 @@ class TableReader:
         ]
 
     def read_given(self, X: Any) -> list[Cells]:
-        """Return the cells of each column as the fitted table holds them; others are refused."""
+        """Return the cells of each column in the dtype of the fitted table; refuse all others."""
         if isinstance(X, Mapping):
             found = [self._parsed(j, X.get(name)) for j, name in enumerate(self.names)]
         else:
@@ -51,9 +51,9 @@ class TableReader:
         return [self._adopted(j, cells) for j, cells in enumerate(found)]
 
     def goes_by_position(self, X: Any) -> bool:
-        """Say whether columns of X are those of the fitted table by position, and not by name.
+        """Say whether columns of X are matched by position, and not by name.
 
-        So it is where one of the two has no names.
+        They are if one of the two tables has no names.
         """
         container = container_of(X)
         if not container.has_names:
@@ -74,7 +74,7 @@ class TableReader:
         return cells
 
     def _parsed(self, j: int, value: Any) -> Cells:
-        """Return the one cell of column j that a value stands for."""
+        """Return the cell of column j for a single value."""
         if is_gap(value):
             return self._gaps(j, 1)
         cells = self.kinds[j].parse(value)
@@ -106,7 +106,7 @@ class TableReader:
         return Cells(kind, values, cells.missing)
 
     def _misfit(self, j: int, cells: Cells) -> ValueError:
-        """Return the error of the first of some cells, which a column cannot hold."""
+        """Return the error for the first of some cells that a column cannot hold."""
         kind, plain = self.kinds[j], cells.kind.plain(cells.values[:1])
         if not kind.is_beyond(plain):
             return too_fine(self.names[j], kind, str(plain[0]))
@@ -116,7 +116,7 @@ class TableReader:
         )
 
     def _check_same_kind(self, j: int, cells: Cells) -> None:
-        """Refuse dates for numbers, and numbers, which would be read as days, or UTC, for dates."""
+        """Refuse dates in a column of numbers and the reverse; zones must agree too."""
         then, now = self.kinds[j].held, cells.kind.held
         if now == then:
             return
@@ -146,7 +146,7 @@ def check_finite(name: Any, cells: Cells) -> None:
 
 
 def too_fine(name: Any, kind: Kind, shown: str) -> ValueError:
-    """Return the error of a value between those that a column can hold."""
+    """Return the error for a value between those that a column can hold."""
     return ValueError(
         f"Column {name!r} holds {kind.unit[1]}, so it cannot hold {shown}: round it, or fit the "
         "column as finer."

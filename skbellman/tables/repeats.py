@@ -1,4 +1,4 @@
-"""Rows of a table that are one row seen twice, and what they know of each other's gaps."""
+"""Repeated rows of a table, which fill each other's gaps."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ import numpy as np
 
 
 class RepeatedRows:
-    """The rows of a table, and how sure it is that rows that agree in some cells are one row.
+    """The rows of a table, and the probability that rows that agree in some cells are one row.
 
-    Two rows that agree in all that both hold are one row seen twice, or agree by chance. Of column
-    j and k others, let a be the share of pairs that agree in j among those that agree in all k, and
-    c that among pairs that differ in one of the k, which are never one row. If a share t of the
-    former are one row, a = t + (1 - t) c: t is how sure a repeat is, and grows with k.
+    Two rows that agree in all that both hold are one row seen twice, or agree by chance. Take
+    column j and k others. Let a be the share of pairs that agree in j among those that agree in all
+    k. Let c be the same share among pairs that differ in one of the k, which are never one row. If
+    a share t of the former are one row, then a = t + (1 - t) c. t is the sureness of a repeat. It
+    grows with k.
 
     Parameters
     ----------
     values : list of array, each (n_samples,)
         The columns of the table.
     codes : list of array, each (n_samples,)
-        Numbers that are equal where values are, NaN or -1 where they are missing.
+        Numbers that are equal if values are equal; NaN or -1 for missing values.
     rng : numpy.random.Generator
-        Picks the rows that are compared and, besides the gaps that they have, cells of them that
-        are not looked at, so that every k is met.
+        Selects the rows that are compared. It also hides some of their cells, so that every k
+        occurs.
 
     Attributes
     ----------
@@ -31,10 +32,10 @@ class RepeatedRows:
         t by column and by k.
     """
 
-    # Cells of pairs of rows that tell how sure repeats are: all pairs of five thousand rows of
-    # fifteen columns; of more, fewer rows beside all.
+    # Cells of pairs that are counted: all pairs of five thousand rows with fifteen columns. Larger
+    # tables compare fewer rows with all.
     tallied_cells = 450_000_000
-    # Rows of a table, picked at random, that lend, and those of them that lend to one row at most.
+    # Rows that lend, selected at random, and how many of them lend to one row at most.
     lending_rows, lenders = 100_000, 100
 
     def __init__(
@@ -58,9 +59,9 @@ class RepeatedRows:
         n_draws: int,
         rng: np.random.Generator,
     ) -> list[np.ndarray]:
-        """Return columns of n_draws copies of each row, gaps filled as often as a repeat is sure.
+        """Return columns of n_draws copies of each row, with gaps filled as often as t says.
 
-        All that a copy is lent comes from one row, as far as that row holds it.
+        All values for a copy come from one row, as far as that row holds them.
         """
         lent = [np.repeat(column, n_draws) for column in values]
         if not self.sureness.any():
@@ -77,7 +78,7 @@ class RepeatedRows:
         return lent
 
     def _agreeing(self, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """Iterate over rows with gaps that some agree with: those, and how many cells both hold."""
+        """Iterate over rows with gaps: rows that agree with each, and how many cells both hold."""
         usable = self.sureness.any(axis=0)  # by k
         n_held = rows.shape[1] - np.isnan(rows).sum(axis=1)
         has_gaps, holds_enough = n_held < rows.shape[1], n_held >= usable.argmax()
@@ -97,7 +98,7 @@ def _matrix(codes: list[np.ndarray]) -> np.ndarray:
 
 
 def _parts(rows: np.ndarray, n_others: int, n_pairs: int = 200_000) -> list[np.ndarray]:
-    """Return the rows in parts of which each makes so many pairs that memory stays small."""
+    """Return the rows in parts with few enough pairs that memory stays small."""
     n_parts = -(-len(rows) * n_others // n_pairs)
     return np.array_split(rows, max(n_parts, 1))
 
@@ -114,20 +115,20 @@ def _compared(rows: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def _agreement(column: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return for each pair of two columns' values whether both are there, and whether equal."""
+    """Return for each pair of values whether both are present, and whether they are equal."""
     return ~np.isnan(column)[:, None] & ~np.isnan(other), column[:, None] == other
 
 
 def _tally(rows: np.ndarray, others: np.ndarray, own: np.ndarray) -> np.ndarray:
     """Count pairs by column, how many of the k other columns differ (0, 1), k, and equality.
 
-    ``own`` are the places of the rows among the others. Shape (n_features, 2, n_features, 2).
+    ``own`` are the positions of the rows among the others. Shape (n_features, 2, n_features, 2).
     """
     n_features = rows.shape[1]
     counts = np.zeros((n_features, 2, n_features, 2))
     for part in _parts(np.arange(len(rows)), len(others)):
         n_shared, n_differing = _compared(rows[part], others)
-        n_differing[np.arange(len(part)), own[part]] = n_features + 1  # no pair
+        n_differing[np.arange(len(part)), own[part]] = n_features + 1  # not a pair
         for j in range(n_features):
             both, same = _agreement(rows[part, j], others[:, j])
             differing = n_differing - (both & ~same)
@@ -139,14 +140,14 @@ def _tally(rows: np.ndarray, others: np.ndarray, own: np.ndarray) -> np.ndarray:
 
 
 def _sureness(counts: np.ndarray, least: float = 0.5) -> np.ndarray:
-    """Return t by column and k; more agreement never makes it less, and few pairs no more.
+    """Return t by column and k. It does not fall with k, and is 0 for too few pairs.
 
-    Repeats that are less sure than ``least`` are left to the density.
+    If t is below ``least``, the gap is left to the density.
     """
     unequal, equal = np.moveaxis(counts, -1, 0)
     agree = equal[:, 0] / (equal[:, 0] + unequal[:, 0] + 1)
     chance = (equal[:, 1] + 0.5) / (equal[:, 1] + unequal[:, 1] + 1)
     sure = (agree - chance) / (1 - chance)
-    sure[:, 0] = 0.0  # rows of which nothing is compared
+    sure[:, 0] = 0.0  # rows without a compared cell
     sure = np.maximum.accumulate(sure, axis=1)
     return np.where(sure < least, 0.0, sure)

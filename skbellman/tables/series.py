@@ -1,4 +1,4 @@
-"""Series of pandas, polars and other libraries that narwhals knows: to cells and back."""
+"""From series of pandas, polars and other narwhals libraries to cells, and back."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from skbellman.tables.kinds import (
 from skbellman.tables.objects import kind_of_objects
 
 _CATEGORY_DTYPES = (nw.Categorical, nw.Enum, nw.String, nw.Boolean)
-# What dtypes that are refused are to be converted to, by what their names begin with.
+# Remedies for refused dtypes, by the beginning of their names.
 _REMEDIES = {
     "duration": "a duration to a number of hours, say",
     "period": "a period to a time, with .dt.to_timestamp()",
@@ -34,7 +34,7 @@ _REMEDIES = {
 
 
 def cells_of(series: nw.Series[Any], as_categories: bool = False) -> Cells:
-    """Return what a series holds, as categories whatever its dtype if asked."""
+    """Return the cells of a series; as categories of any dtype if asked."""
     missing = series.is_null().to_numpy().astype(bool)
     dtype = series.dtype
     if dtype in _CATEGORY_DTYPES:
@@ -55,7 +55,7 @@ def series_like(template: nw.Series[Any], kind: Kind, cells: np.ndarray) -> Any:
     """Return a native series of the template's name and dtype with these cells."""
     library, dtype = template.implementation, template.dtype
     if library.is_pandas_like():
-        # Without a dtype objects would be made into what they look like.
+        # Without a dtype, pandas would infer one from the objects.
         native = library.to_native_namespace().Series(
             cells, name=template.name, dtype=object if cells.dtype == object else None
         )
@@ -75,7 +75,7 @@ def series_like(template: nw.Series[Any], kind: Kind, cells: np.ndarray) -> Any:
 
 
 def _kind_of(series: nw.Series[Any]) -> Kind:
-    """Return the kind of a dtype that is not of categories, nor of objects."""
+    """Return the kind of a dtype that is neither categorical nor of objects."""
     dtype = series.dtype
     if dtype == nw.Date:
         return Dates("D")
@@ -96,13 +96,13 @@ def _kind_of(series: nw.Series[Any]) -> Kind:
         "it to numbers",
     )
     raise ValueError(
-        f"Column {series.name!r} has dtype {name}, which is no number, date or category: "
+        f"Column {series.name!r} has dtype {name}, which is not a number, date or category: "
         f"convert {remedy}, or drop it."
     )
 
 
 def _native_dtype(series: nw.Series[Any]) -> Any:
-    """Return the library's own dtype, of pyarrow where it is pyarrow's."""
+    """Return the library's own dtype; pyarrow's if it is backed by pyarrow."""
     native = series.to_native()
     dtype = native.dtype if hasattr(native, "dtype") else native.type
     return getattr(dtype, "pyarrow_dtype", dtype)

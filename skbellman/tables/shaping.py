@@ -1,8 +1,8 @@
-"""Shapes of columns: skewness is taken out by a power, heavy tails by a logarithm.
+"""Transforms of columns: a power removes skewness, a logarithm removes heavy tails.
 
-The power is that of Yeo and Johnson (2000), kept in [0, 2], where the map is onto the whole line;
-tails grow as a logarithm beyond a width, by way of asinh. Both are those under which coordinates
-are likeliest to be normal.
+The power is that of Yeo and Johnson (2000), kept in [0, 2], where the map is onto the whole line.
+asinh makes tails grow as a logarithm beyond a width. Both maximise the likelihood of a normal
+coordinate.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ class Shape:
     tail: float = np.inf
 
     def to_normal(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return shaped values, and the log-derivative."""
+        """Return transformed values, and the log-derivative."""
         t, log_tail_slope = _asinh(yeo_johnson(u, self.power), self.tail)
         return t, yeo_johnson_log_slope(u, self.power) + log_tail_slope
 
     def from_normal(self, t: np.ndarray) -> np.ndarray:
-        """Return the values whose shaped ones these are."""
+        """Return the values that have these transformed values."""
         return inverse_yeo_johnson(_inverse_asinh(t, self.tail), self.power)
 
     def stays_near(self, u: np.ndarray, reach: float = 5.0, farthest: float = 100.0) -> bool:
         """Return whether coordinates of -5 and 5 are within 100 times the range of the values.
 
-        A logarithmic tail on top of a logarithm draws values beyond any bound.
+        A logarithmic tail on top of a logarithm would give unbounded samples.
         """
         t, _ = _asinh(yeo_johnson(u, self.power), self.tail)
         ends = t.mean() + reach * t.std() * np.array([-1.0, 1.0])
@@ -51,9 +51,9 @@ class Shape:
 
 
 def likeliest_shape(u: np.ndarray, n_milder: int = 20) -> Shape:
-    """Return the likeliest shape of values in robust units, of those that draw near to them.
+    """Return the likeliest transform of values in robust units whose samples stay near them.
 
-    The power is brought half as near to 1, again and again, while its draws are too far away.
+    While samples are too far away, the distance of the power from 1 is halved.
     """
     best = _best_power(u)
     milder = (Shape(1 + (best - 1) * 0.5**k) for k in range(n_milder))

@@ -1,4 +1,4 @@
-"""Whether the columns of a table are better left unshaped, all together."""
+"""Whether all columns of a table are better left untransformed."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from skbellman.tables.gaps import whole_rows
 def straightened(
     columns: Sequence[Column], values: list[Values], min_rows: int = 50, mixture_rows: int = 2000
 ) -> list[Column]:
-    """Return the columns, shaped no more where a mixture explains the table better unshaped.
+    """Return the columns, untransformed if a mixture explains the table better that way.
 
-    Each column's shape makes its own distribution normal. Where columns are skewed because
-    the table has clusters, that bends the clusters instead.
+    A transform makes the distribution of its column normal. If columns are skewed because the table
+    has clusters, it bends the clusters instead.
 
     Parameters
     ----------
     columns : sequence of Column
     values : list of array, each (n,)
     min_rows : int, default=50
-        Of fewer rows the columns stay as they are.
+        With fewer rows the columns stay as they are.
     mixture_rows : int, default=2000
-        Of more rows, so many are looked at.
+        Largest number of rows that are used.
     """
     found = list(columns)
     smooth = [j for j, c in enumerate(columns) if c.is_shaped]

@@ -1,4 +1,4 @@
-"""Kinds of columns, one a file; `base` says what a column is, `choose` which kind values make."""
+"""Kinds of columns, one in each file. `base` defines a column; `choose` selects its kind."""
 
 from skbellman.tables.columns.atoms import AtomColumn
 from skbellman.tables.columns.base import Column, Nodes

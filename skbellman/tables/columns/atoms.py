@@ -37,7 +37,7 @@ class AtomColumn(DividedColumn):
         return [self.which]
 
     def divide(self, values: Values) -> list[Values]:
-        # A value that is no atom is none that the column can take.
+        # The column takes atoms only.
         code = np.full(len(values), -1.0)
         for k, atom in enumerate(self.atoms):
             code[values == atom] = k

@@ -1,16 +1,16 @@
-"""What a column of a table is: a map from its values to coordinates, and back.
+"""The base of all columns: a map from values to coordinates, and back.
 
-Three words for what rows hold of a column:
+Three representations of a column:
 
 values
-    What the table says: float64, NaN where a number is missing; of a category, its levels, in an
-    array of objects, None where one is missing.
+    The content of the table. Numbers are float64, NaN where missing. Categories are levels in an
+    array of objects, None where missing.
 codes
-    Values as numbers alone, to which coordinates are decoded. The code of a level is its place
-    among the levels, -1 where there is none; a number is its own code.
+    Values as numbers, which coordinates are decoded to. The code of a level is its position among
+    the levels, -1 for none. A number is its own code.
 coordinates
-    What fields are functions of, (n, n_dims): a number at unit scale, a level as a point. NaN where
-    a value is missing.
+    The arguments of fields, (n, n_dims): a number at unit scale, a level as a point. NaN where a
+    value is missing.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ LogMeasure: TypeAlias = np.ndarray
 
 
 class Nodes(NamedTuple):
-    """Coordinates of rows at the nodes of a rule of Gauss in their cells.
+    """Coordinates of rows at the nodes of a Gauss rule in their cells.
 
     Attributes
     ----------
     z : array of shape (n_nodes, n, d)
     log_measure : array of shape (n_nodes, n, d)
-        Of each coordinate, with the logarithm of the node's weight.
+        Log-measure of each coordinate, plus the logarithm of the node's weight.
     rest : array of shape (n,)
-        What belongs to the log-measure of the row, wherever it is.
+        The part of the row's log-measure that is the same at all nodes.
     """
 
     z: Coordinates
@@ -50,35 +50,35 @@ class Nodes(NamedTuple):
 class Column(ABC):
     """A column of a table, or a part of one that has coordinates of its own.
 
-    A new kind implements `_encode`, `decode` and `measure`, and what differs from the answers
-    here, which are those of a column in one part that takes any number.
+    A new kind implements `_encode`, `decode` and `measure`, and overrides defaults that differ. The
+    defaults are those of a column in one part that takes any number.
 
     Attributes
     ----------
     n_dims : int
-        How many coordinates.
+        Number of coordinates.
     holds_numbers : bool
-        Whether codes are numbers, and not places among levels.
+        Whether codes are numbers, and not positions among levels.
     """
 
     n_dims: int
     holds_numbers: bool
 
-    # Of levels alone: their points among the coordinates, (K, n_dims), and the level of noise at
-    # which probabilities are read off; numbers have the lowest level of the schedule.
+    # For levels: their points among the coordinates, (K, n_dims), and the noise level at which
+    # probabilities are computed. Numbers use the lowest level of the schedule.
     corners: np.ndarray | None = None
     floor: float | None = None
-    # Whether values stand for cells of the coordinate: a step of a grid, the room of an atom.
+    # Whether values have cells on the coordinate: a step of a grid, or the share of an atom.
     has_cells: bool = False
-    # Whether `straight` has another answer than the column itself.
+    # Whether `straight` returns another column than this one.
     is_shaped: bool = False
-    # Between the two nodes of a cell, the distance up to which a density is constant there.
+    # Largest distance of a cell's two nodes at which a density counts as constant there.
     flat_within: float = 0.05
 
     @property
     @abstractmethod
     def measure(self) -> Reference:
-        """What scores of the column are densities with respect to."""
+        """The reference measure of the scores of the column."""
 
     @property
     def only_levels(self) -> Values | None:
@@ -87,7 +87,7 @@ class Column(ABC):
 
     @property
     def drawn_exactly(self) -> Values | None:
-        """The values that draws repeat, and do not only come near to; None if there are none."""
+        """The values that samples repeat exactly; None if there are none."""
         return self.only_levels
 
     def takes(self, values: Values) -> np.ndarray:
@@ -98,11 +98,11 @@ class Column(ABC):
 
     @property
     def parts(self) -> list[Column]:
-        """The parts that have coordinates of their own: the column itself, if it is not divided."""
+        """The parts with their own coordinates: the column itself, if it is not divided."""
         return [self]
 
     def divide(self, values: Values) -> list[Values]:
-        """Return the values of each part, missing where the part is not seen."""
+        """Return the values of each part, missing where the part does not apply."""
         return [values]
 
     def join(self, decoded: list[Codes]) -> Codes:
@@ -114,13 +114,13 @@ class Column(ABC):
         return values
 
     def values_of(self, codes: Codes) -> Values:
-        """Return the value that each code, none of them missing, stands for."""
+        """Return the value of each code, none of them missing."""
         return codes
 
     def straight(self, values: Values, place: np.ndarray | float = 0.5) -> Column:
-        """Return the column without shaping, as fitted to values that none is missing of.
+        """Return the column without a transform, fitted to values at a place in their cells.
 
-        Each at a place in its cell.
+        None of the values is missing.
         """
         return self
 
@@ -129,11 +129,11 @@ class Column(ABC):
     ) -> tuple[Coordinates, LogMeasure]:
         """Return coordinates, (n, n_dims), and the log-measure of each value, (n,).
 
-        Where a value stands for a cell, they are those of a place in it, from 0 to 1.
+        A value with a cell is encoded at this place in it, from 0 to 1.
 
-        The log-measure is what turns a log-density of the coordinates into one of the values with
-        respect to `measure`: the log-Jacobian of a number, what integrates the peak of a level. It
-        is 0 where a value is missing, and -inf where the column cannot take it.
+        The log-measure turns a log-density of the coordinates into one of the values with respect
+        to `measure`. For a number it is the log-Jacobian; for a level it integrates the peak. It is
+        0 where a value is missing, and -inf where the column cannot take it.
         """
         coordinates, log_measure = self._encode(values, place)
         missing = is_missing(values)
@@ -146,14 +146,14 @@ class Column(ABC):
     def _encode(
         self, values: Values, place: np.ndarray | float
     ) -> tuple[Coordinates, LogMeasure]:
-        """Do what `encode` does, with anything where a value is missing."""
+        """Do what `encode` does; results of missing values are arbitrary."""
 
     @abstractmethod
     def decode(self, coordinates: Coordinates) -> Codes:
-        """Return the codes that any coordinates, none of them missing, stand for."""
+        """Return the codes of any coordinates, none of them missing."""
 
     def nodes(self, values: Values, n_nodes: int) -> Nodes:
-        """Return where to evaluate a density for the score of each value's cell."""
+        """Return the places to evaluate a density at, for the score of each value's cell."""
         missing = is_missing(values)
         places, weights = np.polynomial.legendre.leggauss(n_nodes)
         pairs = [self.encode(values, (1 + place) / 2) for place in places]
@@ -163,7 +163,7 @@ class Column(ABC):
 
 
 class DividedColumn(Column):
-    """A column whose coordinates are those of its parts, side by side."""
+    """A column that joins the coordinates of its parts."""
 
     @property
     @abstractmethod
@@ -199,18 +199,18 @@ def side_by_side(
 
 
 def blocks_of(parts: Sequence[Column], coordinates: Coordinates) -> list[Coordinates]:
-    """Return the coordinates of each of some parts that lie side by side."""
+    """Return the coordinates of each part from joined coordinates."""
     return np.split(coordinates, np.cumsum([part.n_dims for part in parts])[:-1], axis=1)
 
 
 def nodes_of(parts: Sequence[tuple[Column, Values]], n_nodes: int) -> Nodes:
-    """Return the nodes of parts, with their values, that lie side by side."""
+    """Return the joined nodes of parts with their values."""
     z, log_measures, rests = zip(*(part.nodes(v, n_nodes) for part, v in parts), strict=True)
     return Nodes(np.concatenate(z, -1), np.concatenate(log_measures, -1), np.sum(rests, axis=0))
 
 
 def codes_of(values: Values, levels: Values) -> Codes:
-    """Return the place of each value among the levels, -1 for one that is none of them."""
+    """Return the position of each value among the levels, -1 for other values."""
     if not len(levels):
         return np.full(len(values), -1)
     if values.dtype != object and levels.dtype != object:

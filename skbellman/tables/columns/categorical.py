@@ -18,21 +18,21 @@ from skbellman.tables.measures import Levels, Reference
 
 
 class CategoricalColumn(Column):
-    r"""A category of K levels: one-hot, without the direction that all levels share.
+    r"""A category of K levels: one-hot without the direction that all levels share.
 
     The K corners of a regular simplex in K - 1 coordinates, sqrt(2) apart like one-hot
-    vectors. Where noise is small beside that distance the density at corner k is
+    vectors. If noise is small compared with that distance, the density at corner k is
     :math:`P(k) (2 \pi \sigma^2)^{-(K - 1) / 2}`, which gives the log-probability. A column with one
     level has no coordinates; its value has probability 1.
 
     Parameters
     ----------
     levels : array of shape (K,)
-        The values, in the order of their codes.
+        The levels, in the order of their codes.
     """
 
     holds_numbers = False
-    # The corners are sqrt(2) apart, seven of these to each side.
+    # The corners are sqrt(2) apart: seven noise levels to each side.
     floor: float = 0.1
     flat_within = 0.0
 
@@ -65,10 +65,10 @@ class CategoricalColumn(Column):
         return (coordinates @ self.corners.T).argmax(1)
 
     def nodes(self, values: Values, n_nodes: int) -> Nodes:
-        """Return nodes in the peaks of levels: Gaussians of the noise of the floor, at corners.
+        """Return nodes in the peaks of levels: Gaussians with the noise of the floor.
 
-        They are not quite that where fields are not quite those of a density: a probability is the
-        integral of the density, whose ratio to the Gaussian is smooth.
+        Peaks of learned fields are not exactly Gaussian. A probability is the integral of the
+        density, whose ratio to the Gaussian is smooth.
         """
         corners, log_measure = self.encode(values)
         places, weights = np.polynomial.hermite_e.hermegauss(n_nodes)
@@ -82,7 +82,7 @@ class CategoricalColumn(Column):
 
     @property
     def _log_peak(self) -> float:
-        """What turns the log-density at a corner into its log-probability."""
+        """The difference of the log-probability of a corner and the log-density there."""
         return 0.5 * self.n_dims * float(np.log(2 * np.pi * self.floor**2))
 
 

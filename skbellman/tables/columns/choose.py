@@ -1,6 +1,6 @@
-"""Which kind of column values make: the one place where that is decided.
+"""The choice of the kind of a column, in one place.
 
-A new kind is a file beside this one, and a line in `column_of_numbers`.
+A new kind is a file next to this one, and a line in `column_of_numbers`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from skbellman.tables.grids import grid_step, mean_beside, tally
 
 @dataclass(frozen=True)
 class Numbers:
-    """The numbers of a column, and what of them is looked at.
+    """The numbers of a column, and properties that select its kind.
 
     Parameters
     ----------
@@ -36,10 +36,10 @@ class Numbers:
     dequantize : bool, default=True
         Whether grids are looked for.
     atom_share : float or "auto", default="auto"
-        Of the column that a value must hold to have a probability; with 1 no value is looked at by
-        itself. "auto" takes those of three rows that are no copies of one another, or of 5%.
+        Least share of the column that gives a value a probability; 1 turns this off. "auto" takes
+        values of at least three different rows, or of 5% of all rows.
     is_first : array of bool, shape (n,), optional
-        Which rows of the table are no copy of a row before them.
+        Whether a row of the table differs from all rows before it.
     """
 
     values: Values
@@ -56,12 +56,12 @@ class Numbers:
 
     @cached_property
     def step(self) -> float:
-        """The step of the grid, 0 without one or where values are not looked at."""
+        """The step of the grid; 0 without a grid, or if values are not examined."""
         return grid_step(self.values, self.precision) if self.looks_at_values else 0.0
 
     @cached_property
     def repeated(self) -> Values:
-        """The values that have a probability if the column has any, ascending."""
+        """The values that have probabilities if the column is ranked, ascending."""
         if not self.looks_at_values:
             return self.values[:0]
         known, place, counts = np.unique(self.values, return_inverse=True, return_counts=True)
@@ -95,11 +95,11 @@ def column_of_numbers(numbers: Numbers) -> Column:
 
 
 def repeat(numbers: Numbers, least_gain: float = 0.1, least_share: float = 0.02) -> bool:
-    """Return whether values of a column repeat, more than those beside them and by no chance.
+    """Return whether repeated values of a column need probabilities of their own.
 
-    On no grid, any that repeat do. On a short one, some value or end of it stands apart. On a long
-    one, their own counts foretell a row better than a smooth law does, by that much in the mean
-    log-likelihood.
+    Without a grid they do, if they hold that share of the rows. On a short grid they do if some
+    value or end stands apart. On a long grid they do if their counts raise the mean log-likelihood
+    of a row by that much over a smooth density.
     """
     values, step, repeated = numbers.values, numbers.step, numbers.repeated
     if not len(repeated):
@@ -118,37 +118,37 @@ def repeat(numbers: Numbers, least_gain: float = 0.1, least_share: float = 0.02)
 
 
 def are_equal(values: Values) -> bool:
-    """Return whether all values are one."""
+    """Return whether all values are equal."""
     return bool((values == values[0]).all())
 
 
 def are_few(values: Values, step: float) -> bool:
-    """Return whether a grid has so few values that each of them can be a level."""
+    """Return whether a grid has few enough values that each can be a level."""
     if not step:
         return False
     return bool(np.ptp(values) / step + 1 <= _most_levels(values))
 
 
 def are_scattered(values: Values, step: float) -> bool:
-    """Return whether so few values lie on no grid, or too long a one."""
+    """Return whether values are that few and lie on no grid, or on a too long one."""
     return not is_countable(values, step) and len(np.unique(values)) <= _most_levels(values)
 
 
 def is_short(values: Values, step: float, max_steps: int = 512) -> bool:
-    """Return whether the grid has few steps, with values or without."""
+    """Return whether the grid has few steps, with or without values."""
     return bool(step and np.ptp(values) <= max_steps * step)
 
 
 def is_countable(values: Values, step: float) -> bool:
-    """Return whether the grid has no more steps than can be counted one by one."""
+    """Return whether the grid has few enough steps to count them one by one."""
     return is_short(values, step, max_steps=2**20)
 
 
 def stands_apart(values: Values, step: float) -> bool:
-    """Return whether a grid is no smooth shape's: some value or end of it stands apart.
+    """Return whether some value or end of a grid stands apart from a smooth shape.
 
-    Values that are more or less usual than those beside them, or an end that comes at once: adults
-    from 18 on, ages of 90 that stand for all above.
+    Such values are more or less frequent than their neighbours. Such an end is abrupt: adults from
+    18 on, or ages of 90 that stand for all above.
     """
     if not (is_short(values, step) or (_are_often(values) and is_countable(values, step))):
         return False
@@ -157,9 +157,9 @@ def stands_apart(values: Values, step: float) -> bool:
 
 
 def _are_uneven(counts: np.ndarray, least_gain: float = 0.05) -> bool:
-    """Return whether the count of a value foretells it better than the counts beside it.
+    """Return whether the count of a value predicts it better than neighbouring counts do.
 
-    By that much in the mean log-likelihood of a row.
+    The gain in the mean log-likelihood of a row must be at least that.
     """
     n_rows = counts.sum()
     beside = mean_beside(counts) + 0.5
@@ -175,5 +175,5 @@ def _are_often(values: Values) -> bool:
 
 
 def _most_levels(values: Values, at_most: float = 24, rows_for_each: int = 10) -> float:
-    """Return of how many levels the rows tell the shares."""
+    """Return the largest number of levels with shares that the rows can estimate."""
     return min(at_most, len(values) / rows_for_each)

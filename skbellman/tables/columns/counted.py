@@ -1,4 +1,4 @@
-"""Numbers that take few values: each is a level, on a line in their order."""
+"""Numbers that take few values: each is a level, ordered on a line."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from skbellman.tables.measures import Grid, Reference
 
 
 class LevelsOnALine(CategoricalColumn):
-    """The values of a grid as levels of a category, on points of one coordinate, in their order.
+    """The values of a grid as levels of a category, ordered on one coordinate.
 
-    A point lies where the middle of its level's share would be on the normal line, if that is not
-    too near to the next. A value beyond the ends has the point of the end, and a share of its
-    probability that each step farther divides by ten thousand.
+    The point of a level is the middle of its share on the normal line, unless the next point is too
+    near. A value beyond the ends has the point of the end. Each step beyond divides its probability
+    by ten thousand.
 
     Parameters
     ----------
@@ -31,9 +31,9 @@ class LevelsOnALine(CategoricalColumn):
     step : float
     """
 
-    # Least distance of the points, and the noise in it at which probabilities are read off.
+    # Least distance of the points, and the noise, in it, at which probabilities are computed.
     apart, read_at = 0.15, 1 / 14
-    # How much less probable each step beyond the ends of the levels is: nothing is drawn there.
+    # Factor of the probability of each step beyond the ends. Samples never lie there.
     share_beyond = 1e-4
     # Share of a step that a value may be off the grid.
     off_grid = 1e-3
@@ -55,7 +55,7 @@ class LevelsOnALine(CategoricalColumn):
         return Grid(float(self.levels[0]), self.step)
 
     def takes(self, values: Values) -> np.ndarray:
-        """Return which values are on the grid: the levels at the ends stand for those beyond."""
+        """Return which values are on the grid; values beyond the ends count as the end."""
         place = (values - self.levels[0]) / self.step
         return np.abs(place - np.rint(place)) < self.off_grid
 
@@ -83,12 +83,12 @@ class LevelsOnALine(CategoricalColumn):
 
 
 class CountedColumn(DividedColumn):
-    """A number that takes few values, each with a probability: `LevelsOnALine`.
+    """A number that takes few values, each with a probability: see `LevelsOnALine`.
 
     Parameters
     ----------
     values : array of shape (n,)
-        On a grid, see `choose.are_few`.
+        Values on a grid, see `choose.are_few`.
     step : float
     """
 

@@ -1,4 +1,4 @@
-"""Numbers with a density: their ends, their skewness and their tails are taken out."""
+"""Numbers with a density: transforms remove their ends, skewness and tails."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from skbellman.tables.shaping import Shape, likeliest_shape, robust_unit
 
 
 class NumericColumn(Column):
-    r"""A number: its ends go to infinity, then skewness is taken out, then tails, then scale.
+    r"""A number: its ends go to infinity, then skewness, tails and scale are removed.
 
     With u the value in robust units on the line of `Ends`, the coordinate is
     :math:`z = (t - \bar t) / sd(t)`, :math:`t = c\,\mathrm{asinh}(y(u) / c)`, y the Yeo-Johnson
@@ -24,16 +24,17 @@ class NumericColumn(Column):
     beyond which tails grow as a logarithm; power and c by maximum likelihood of a normal
     coordinate. Values are divided by a power of two where their squares are no numbers.
 
-    Where rows do not thin out towards an end (shares up to 1, adults from 18 on), the column has
-    a hard end there. It also ends at 0 if no value is negative, and at the bounds of its dtype.
-    Samples never pass an end.
+    If values stop abruptly (shares at 1, adults from 18 on), the column has a hard bound there. It
+    also ends at 0 if no value is negative, and at the bounds of its dtype. Samples never exceed a
+    bound.
 
     Parameters
     ----------
     values : array of shape (n,)
         Finite, not all equal.
     dequantize : bool
-        Look for a grid; values on one are spread over a step while fitting, and drawn on it.
+        Whether to look for a grid. Values on a grid are spread over a step for fitting, and sampled
+        on it.
     precision : float
         Relative rounding error of the values.
     bounds : tuple of float, default=(-inf, inf)
@@ -44,9 +45,9 @@ class NumericColumn(Column):
 
     n_dims, holds_numbers = 1, True
     is_shaped = True
-    # Whether the ends are moved to infinity before the values are shaped.
+    # Whether the ends are moved to infinity before the transform.
     ends_bend = True
-    # Share of a step that rounding may have moved the bound of a grid.
+    # Largest rounding error of the bound of a grid, as a share of a step.
     rounding = 1e-6
 
     def __init__(
@@ -60,7 +61,7 @@ class NumericColumn(Column):
         self.low, self.high = float(values.min()), float(values.max())
         self.step = grid_step(values, precision) if dequantize else 0.0
         self.has_cells = self.step > 0
-        # Of values on a coarse grid, two say, the likeliest shape has no bounds: spread them.
+        # Spread the values: on a coarse grid (two values, say) the likelihood has no maximum.
         spread = self._spread(values, _even_places(values))
         self.exponent = _exponent(spread)
         spread = np.ldexp(spread, -self.exponent)
@@ -84,7 +85,7 @@ class NumericColumn(Column):
 
     @property
     def power(self) -> float:
-        """Of the transform of Yeo and Johnson."""
+        """Power of the Yeo-Johnson transform."""
         return self.shape.power
 
     @property
@@ -93,7 +94,7 @@ class NumericColumn(Column):
         return self.shape.tail
 
     def straight(self, values: Values, place: np.ndarray | float = 0.5) -> Column:
-        """Return the column without shaping: its ends, location and scale alone."""
+        """Return the column with its ends, location and scale only."""
         column = copy.copy(self)
         column.shape = Shape()
         spread = np.ldexp(self._spread(values, place), -self.exponent)
@@ -125,11 +126,11 @@ class NumericColumn(Column):
         line = u * self.unit + self.center
         values = np.ldexp(self._line.to_values(line), self.exponent).clip(*self.drawn_within)
         values = self._on_grid(values) if self.has_cells else values
-        # What rounding has put on 0 itself is none of a column that is positive.
+        # A positive column does not take 0, not even by rounding.
         return np.where(values > 0, values, self.low) if self.low > 0 else values
 
     def _hard_ends(self, values: np.ndarray, spread: np.ndarray) -> tuple[bool, bool]:
-        """Return whether the rows end at once at the lower and at the upper end."""
+        """Return whether values stop abruptly at the lower and at the upper end."""
         shaped, _ = self._unscaled(self.ends.inside(spread)[0])
         counts = np.histogram(shaped, math.ceil(math.sqrt(len(values))))[0]
         return (
@@ -138,15 +139,15 @@ class NumericColumn(Column):
         )
 
     def _end(self, spread: np.ndarray, least: float) -> End:
-        """Return the lower end of spread values of which this is the least."""
-        with np.errstate(over="ignore"):  # so far that it is none
+        """Return the lower end of spread values with this least value."""
+        with np.errstate(over="ignore"):  # far enough to count as no end
             at = np.ldexp(least - self.step / 2, -self.exponent)
         return end_at(spread, float(at), robust_unit(spread))
 
     def _grid_bounds(self, bounds: tuple[float, float]) -> tuple[float, float]:
-        """Return the least and largest value that may be drawn, on the grid if there is one.
+        """Return the least and largest value of samples, on the grid if there is one.
 
-        What was never negative is drawn no lower, and what was always positive stays so.
+        Samples are not negative if no value is, and positive if all values are.
         """
         largest = float(np.finfo(float).max)
         least = min(max(bounds[0], 0.0 if self.low >= 0 else -largest), self.low)
@@ -157,7 +158,7 @@ class NumericColumn(Column):
         if self.low > 0 and least == 0:
             n_below = max(np.ceil(self.low / self.step - self.rounding) - 1, 0.0)
         n_above = np.floor((most - self.low) / self.step + self.rounding)
-        with np.errstate(over="ignore"):  # rounding may take the last step beyond all numbers
+        with np.errstate(over="ignore"):  # rounding may make the last step overflow
             return float(self.low - n_below * self.step), float(self.low + n_above * self.step)
 
     def _set_shape(self, spread: np.ndarray) -> None:
@@ -175,7 +176,7 @@ class NumericColumn(Column):
 
     @property
     def _line(self) -> Ends:
-        """The ends that the line of the values is without."""
+        """The ends that are mapped to infinity."""
         return self.ends if self.ends_bend else Ends()
 
     def _coordinates(self, inside: np.ndarray) -> np.ndarray:
@@ -195,7 +196,7 @@ class NumericColumn(Column):
 
 
 def _even_places(values: np.ndarray) -> np.ndarray:
-    """Return for each value a place from 0 to 1, spread evenly over those that are equal."""
+    """Return a place from 0 to 1 for each value, evenly spread among equal values."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     first = np.cumsum(counts) - counts
     rank = np.empty(len(values))
@@ -204,6 +205,6 @@ def _even_places(values: np.ndarray) -> np.ndarray:
 
 
 def _exponent(values: np.ndarray, most: int = 400) -> int:
-    """Return the power of two that values are divided by so that their squares are numbers."""
+    """Return the power of two to divide values by, so that their squares do not overflow."""
     exponent = int(np.frexp(np.abs(values).max())[1])
     return exponent if abs(exponent) > most else 0
