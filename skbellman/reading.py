@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skbellman.batches import WHOLE_ROWS, Rows
+from skbellman.batches import Rows
 from skbellman.tables import TableEncoder
 from skbellman.tables.parts import parts_of
 

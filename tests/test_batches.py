@@ -125,6 +125,7 @@ def test_averaged_noise_is_that_of_a_density_with_a_peak_at_each_row():
 def test_a_row_that_lacks_what_is_seen_is_none_of_those_averaged():
     own = torch.tensor([[[0.0, 1.0], [5.0, torch.nan], [0.2, -1.0]]]).double()
     x, levels = torch.tensor([[[[4.9, 0.0]]]]).double(), torch.full((1, 1, 1, 2), 0.5).double()
+
     def averaged(levels, own):
         return averaged_noise(x, levels, own, shares_of_own(x, levels, own))
 

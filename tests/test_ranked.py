@@ -15,7 +15,7 @@ from skbellman.tables.columns import (
     NumericColumn,
     RankedColumn,
 )
-from skbellman.tables.columns.choose import Numbers, are_few, column_of_numbers, stands_apart
+from skbellman.tables.columns.choose import Numbers, are_few, stands_apart
 
 RNG = np.random.default_rng(0)
 

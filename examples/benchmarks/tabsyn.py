@@ -3,12 +3,19 @@
     pip install xgboost sdmetrics
     cd examples/benchmarks && python tabsyn.py --data FOLDER --tables shoppers --seeds 5
 
-Nine rows in ten are fitted (the permutation of numpy's seed 1234), and as many are sampled. SDMetrics' detection score is 1 where boosted trees ("C2ST") or
-logistic regression ("C2ST-LR") cannot tell samples from the training rows. That rewards memorising:
-"fresh" is the score of boosted trees against held-out rows and as many samples, and steps are
-chosen by it. Shape and Trend are SDMetrics'. "nearer" is the share of samples that are nearer to a
-training row than to a held-out one (0.5 is ideal). "utility" is the AUC on held-out rows of boosted
-trees that learned from samples, "real" of those that learned from training rows.
+Nine rows in ten are fitted (the permutation of numpy's seed 1234), and as many are sampled.
+
+C2ST, C2ST-LR
+    SDMetrics' detection score of boosted trees and of logistic regression against the training rows;
+    1 if they cannot tell samples from them. It rewards memorising.
+fresh
+    The score of boosted trees against held-out rows and as many samples: steps are chosen by it.
+Shape, Trend
+    SDMetrics' scores of columns and of pairs.
+nearer
+    Share of samples that are nearer to a training row than to a held-out one; 0.5 is ideal.
+utility, real
+    AUC on held-out rows of boosted trees fitted to samples, and to training rows.
 
 Without --data the tables are fetched from OpenML. Published figures are those of TabSyn
 (arXiv 2310.09656), TabDiff (arXiv 2410.20626) and TabPC (arXiv 2603.23016), in the last's tables.
@@ -72,7 +79,9 @@ PUBLISHED = {
         "TabSyn": (0.655, 0.985, 0.977, 2441),
     },
 }
-COLUMNS = ("C2ST", "C2ST-LR", "fresh", "Shape", "Trend", "nearer", "utility", "real", "fit s", "sample s")  # fmt: skip
+COLUMNS = (
+    "C2ST", "C2ST-LR", "fresh", "Shape", "Trend", "nearer", "utility", "real", "fit s", "sample s",
+)  # fmt: skip
 
 
 class BoostedDetection(ScikitLearnClassifierDetectionMetric):
@@ -86,9 +95,7 @@ class BoostedDetection(ScikitLearnClassifierDetectionMetric):
 
 
 def boosted() -> XGBClassifier:
-    return XGBClassifier(
-        eval_metric="logloss", enable_categorical=True, random_state=0, n_jobs=1
-    )
+    return XGBClassifier(eval_metric="logloss", enable_categorical=True, random_state=0, n_jobs=1)
 
 
 def load(name: str, folder: Path | None) -> pd.DataFrame:
@@ -189,9 +196,7 @@ def main() -> None:
     print("|---" * (len(COLUMNS) + 2) + "|")
     for name in options.tables:
         train, rest = split(name, load(name, options.data), options.most)
-        found = [
-            run(name, train, rest, seed, options.settings) for seed in range(options.seeds)
-        ]
+        found = [run(name, train, rest, seed, options.settings) for seed in range(options.seeds)]
         each = pd.DataFrame(found)[list(COLUMNS)]
         for row, figures in (*each.iterrows(), ("mean", each.mean())):
             print(f"| {name} | ours, {row} | " + " | ".join(f"{v:.3f}" for v in figures) + " |")

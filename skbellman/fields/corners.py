@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +63,8 @@ class LevelGroups(nn.Module):
         Points of each category.
     """
 
+    first: Tensor
+
     def __init__(self, points: Sequence[Tensor]) -> None:
         super().__init__()
         self.n_levels = sum(map(len, points))
@@ -68,10 +72,13 @@ class LevelGroups(nn.Module):
         self.groups = nn.ModuleList(map(_LevelGroup, grouped))
         self.sizes = [sum(map(len, group)) for group in grouped]
         widths = [of_one.shape[1] for of_one in points]
-        starts = [sum(widths[:k]) for k in range(len(widths))]
-        of_levels = [[start] * len(of_one) for start, of_one in zip(starts, points, strict=True)]
-        self.first: Tensor
-        self.register_buffer("first", torch.tensor(sum(of_levels, []), dtype=torch.long))
+        starts = accumulate(widths, initial=0)
+        first = [k for k, of_one in zip(starts, points, strict=False) for _ in of_one]
+        self.register_buffer("first", torch.tensor(first, dtype=torch.long))
+
+    @property
+    def _groups(self) -> list[_LevelGroup]:
+        return [cast("_LevelGroup", group) for group in self.groups]
 
     def expected_change(self, log_posteriors: Tensor, tilts: Tensor) -> Tensor:
         """Return how far changes of log-probabilities move the mean points, (..., n, d).
@@ -88,13 +95,14 @@ class LevelGroups(nn.Module):
 
     def log_probabilities(self, logits: Tensor) -> Tensor:
         """Return the logarithm of a softmax in each category, (..., n, K)."""
-        parts = zip(self.groups, logits.split(self.sizes, -1), strict=True)
-        return torch.cat([logits[..., :0], *(group.log_softmax(part) for group, part in parts)], -1)
+        parts = zip(self._groups, logits.split(self.sizes, -1), strict=True)
+        found = (group.log_softmax(part) for group, part in parts)
+        return torch.cat([logits[..., :0], *found], -1)
 
     def one_hot(self, coordinates: Tensor) -> Tensor:
         """Return 1 for the level nearest to each category's coordinates, else 0: (..., n, K)."""
-        split = coordinates.split([group.points.shape[1] for group in self.groups], -1)
-        parts = zip(self.groups, split, strict=True)
+        widths = [group.points.shape[1] for group in self._groups]
+        parts = zip(self._groups, coordinates.split(widths, -1), strict=True)
         found = (group.one_hot(part) for group, part in parts)
         return torch.cat([coordinates[..., :0], *found], -1)
 

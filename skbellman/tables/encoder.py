@@ -17,8 +17,8 @@ from skbellman.state import renewed
 from skbellman.tables.collinearity import dependent_columns
 from skbellman.tables.columns.base import Codes, Column, Coordinates, LogMeasure, Values
 from skbellman.tables.containers import Container, container_of
-from skbellman.tables.distinct import are_first
 from skbellman.tables.declared import declared_categories
+from skbellman.tables.distinct import are_first
 from skbellman.tables.gaps import Gaps, evenly
 from skbellman.tables.kinds import Cells, is_missing
 from skbellman.tables.layout import Layout, Piece

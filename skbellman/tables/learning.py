@@ -80,7 +80,12 @@ class ColumnLearner:
         self._check_magnitude(name, numbers)
         bounds = kind.number_bounds
         looked_at = Numbers(
-            numbers, kind.precision, bounds, self.dequantize, self.atom_share, self.is_first[present]
+            numbers,
+            kind.precision,
+            bounds,
+            self.dequantize,
+            self.atom_share,
+            self.is_first[present],
         )
         column = column_of_numbers(looked_at)
         exact = exact_levels(column, kind, numbers, cells.values[present])

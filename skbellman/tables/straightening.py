@@ -45,9 +45,7 @@ def straightened(
     return found
 
 
-def _mixture_evidence(
-    columns: list[Column], placed: list[tuple[Values, np.ndarray]]
-) -> float:
+def _mixture_evidence(columns: list[Column], placed: list[tuple[Values, np.ndarray]]) -> float:
     """Return minus half the BIC of the best Gaussian mixture on the columns' coordinates."""
     encoded = [c.encode(v, u) for c, (v, u) in zip(columns, placed, strict=True)]
     matrix, log_measure = side_by_side(encoded)

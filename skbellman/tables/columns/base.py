@@ -143,9 +143,7 @@ class Column(ABC):
         )
 
     @abstractmethod
-    def _encode(
-        self, values: Values, place: np.ndarray | float
-    ) -> tuple[Coordinates, LogMeasure]:
+    def _encode(self, values: Values, place: np.ndarray | float) -> tuple[Coordinates, LogMeasure]:
         """Do what `encode` does; results of missing values are arbitrary."""
 
     @abstractmethod
@@ -176,9 +174,7 @@ class DividedColumn(Column):
     @abstractmethod
     def join(self, decoded: list[Codes]) -> Codes: ...
 
-    def _encode(
-        self, values: Values, place: np.ndarray | float
-    ) -> tuple[Coordinates, LogMeasure]:
+    def _encode(self, values: Values, place: np.ndarray | float) -> tuple[Coordinates, LogMeasure]:
         pairs = zip(self.parts, self.divide(values), strict=True)
         return side_by_side([part.encode(v, place) for part, v in pairs])
 

@@ -55,9 +55,7 @@ class CategoricalColumn(Column):
     def values_of(self, codes: Codes) -> Values:
         return self.levels[codes]
 
-    def _encode(
-        self, values: Values, place: np.ndarray | float
-    ) -> tuple[Coordinates, LogMeasure]:
+    def _encode(self, values: Values, place: np.ndarray | float) -> tuple[Coordinates, LogMeasure]:
         codes = self.codes(values)
         return self.corners[codes], np.where(codes < 0, -np.inf, self._log_peak)
 

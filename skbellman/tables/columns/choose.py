@@ -5,7 +5,7 @@ A new kind is a file next to this one, and a line in `column_of_numbers`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 

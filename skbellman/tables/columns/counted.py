@@ -63,9 +63,7 @@ class LevelsOnALine(CategoricalColumn):
         """Return the code of the nearest level, -1 off the grid."""
         return np.where(self.takes(values), self._nearest(values), -1)
 
-    def _encode(
-        self, values: Values, place: np.ndarray | float
-    ) -> tuple[Coordinates, LogMeasure]:
+    def _encode(self, values: Values, place: np.ndarray | float) -> tuple[Coordinates, LogMeasure]:
         code = self._nearest(values)
         n_steps = np.rint((values - self.levels[0]) / self.step)
         log_share = np.abs(n_steps - code) * np.log(self.share_beyond)

@@ -101,9 +101,7 @@ class NumericColumn(Column):
         column._standardise(self.ends.inside(spread)[0])
         return column
 
-    def _encode(
-        self, values: Values, place: np.ndarray | float
-    ) -> tuple[Coordinates, LogMeasure]:
+    def _encode(self, values: Values, place: np.ndarray | float) -> tuple[Coordinates, LogMeasure]:
         spread = np.ldexp(self._spread(values, place), -self.exponent)
         inside, log_share = self.ends.inside(spread)
         log_unit = np.log(self.scale) + self.exponent * np.log(2)

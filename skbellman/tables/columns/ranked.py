@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import log_ndtr, ndtr, ndtri
+from scipy.special import ndtr, ndtri
 
 from skbellman.tables.columns.base import Codes, Column, Coordinates, LogMeasure, Values, codes_of
 from skbellman.tables.columns.numeric import NumericColumn
@@ -51,13 +51,13 @@ class RankedColumn(Column):
         self.repeated = repeated
         self.smooth = NumericColumn(values, True, precision, bounds, _shaped(values, rest))
         half, lines = self.smooth.step / 2, self._on_smooth(rest)
-        cells = [self._on_smooth(self.repeated - half), self._on_smooth(self.repeated + half)]
+        low, high = self._on_smooth(repeated - half), self._on_smooth(repeated + half)
         discount = _best_discount(held, len(rest))
-        edges = _edges(lines, *cells)
+        edges = _edges(lines, low, high)
         share = _shares(lines, edges)
         of_rest = len(rest) + discount * len(held)
         self._held = held - discount
-        self._rooms = _Rooms(edges, share * of_rest, *cells, self._held)
+        self._rooms = _Rooms(edges, share * of_rest, low, high, self._held)
 
     @property
     def measure(self) -> Reference:
@@ -69,9 +69,7 @@ class RankedColumn(Column):
     def drawn_exactly(self) -> Values:
         return self.repeated
 
-    def _encode(
-        self, values: Values, place: np.ndarray | float
-    ) -> tuple[Coordinates, LogMeasure]:
+    def _encode(self, values: Values, place: np.ndarray | float) -> tuple[Coordinates, LogMeasure]:
         smooth, log_slope = self.smooth.encode(values, place)
         line = smooth[:, 0].clip(-_FARTHEST, _FARTHEST)
         code = codes_of(values, self.repeated)
@@ -119,7 +117,12 @@ class _Rooms:
     """
 
     def __init__(
-        self, edges: np.ndarray, rest: np.ndarray, low: np.ndarray, high: np.ndarray, held: np.ndarray
+        self,
+        edges: np.ndarray,
+        rest: np.ndarray,
+        low: np.ndarray,
+        high: np.ndarray,
+        held: np.ndarray,
     ) -> None:
         code = np.full(len(rest), -1)
         place = np.searchsorted(edges, low).clip(max=len(rest) - 1)
@@ -192,7 +195,9 @@ def _normal_between(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     return np.where(low > 0, ndtr(-low) - ndtr(-high), ndtr(high) - ndtr(low)).clip(1e-300)
 
 
-def _edges(lines: np.ndarray, low: np.ndarray, high: np.ndarray, rows_in_one: int = 50) -> np.ndarray:
+def _edges(
+    lines: np.ndarray, low: np.ndarray, high: np.ndarray, rows_in_one: int = 50
+) -> np.ndarray:
     """Return the ends of cells and, between them, of stretches that hold some rows each."""
     # Of different values: a bin is no wider by rows of one value.
     lines = np.unique(lines)
