@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
@@ -20,6 +20,7 @@ from skbellman.fields.base import DensityField, Integral, Sampler
 from skbellman.fitting import Fit
 from skbellman.questions import asked_columns, given_cells
 from skbellman.reading import read_rows
+from skbellman.restrictions import within
 from skbellman.schedule import NoiseSchedule
 from skbellman.settings import with_own_settings
 from skbellman.state import renewed
@@ -304,7 +305,9 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
             column names (positions for an array) to values, or a table with some of the columns,
             in which missing values are drawn. The rest is drawn from its conditional distribution.
             Values of another dtype become those of the column; fractions are rounded as a
-            float does, and nothing else is changed.
+            float does, and nothing else is changed. In a mapping, a tuple ``(low, high)`` is a
+            closed range of numbers or dates (None for no bound), and a list holds values any of
+            which may be drawn: rows follow the density restricted to them.
         with_missing : bool, default=False
             Leave values out as often as they were missing in the fitted table, together where they
             were together there, but whatever the values are. Those given stay.
@@ -322,7 +325,8 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         ValueError
             If n_samples is no whole number of at least 1; if ``given`` names an unknown column, or
             holds a category that was not in the table, or a value that the column cannot hold, or
-            one so far out that nothing can be drawn beside it.
+            one so far out that nothing can be drawn beside it; if hardly any row is within the
+            ranges.
 
         Examples
         --------
@@ -332,12 +336,18 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         >>> density = BellmanDiffusionDensity(n_steps=5, random_state=0).fit(df)
         >>> density.sample(100, random_state=0)["n"].dtype
         dtype('int64')
+        >>> bool(density.sample(9, given={"n": (2, 4)}, random_state=0)["n"].between(2, 4).all())
+        True
         >>> density.sample(3, given={"c": "b"}, random_state=0)["c"].tolist()
         ['b', 'b', 'b']
         """
         check_is_fitted(self, "field_")
         n_samples = check_count("n_samples", n_samples)
-        seed = int(check_random_state(random_state).randint(2**31))
+        rng = check_random_state(random_state)
+        if (restricted := within(self, given)) is not None:
+            drawn = restricted.sample(n_samples, rng)
+            return self._with_gaps(drawn, given, rng) if with_missing else drawn
+        seed = int(rng.randint(2**31))
         cells = None if given is None else given_cells(self, given)
         values = None if cells is None else [np.repeat(c.numbers(), n_samples) for c in cells]
         kept = None if cells is None else [c.repeat(n_samples) for c in cells]
@@ -349,6 +359,16 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         if with_missing:
             gaps = self.encoder_.draw_gaps(len(drawn[0]), kept, np.random.default_rng(seed))
         return self.encoder_.restore(drawn, kept, gaps)
+
+    def _with_gaps(self, drawn: Any, kept: Mapping[Any, Any], rng: np.random.RandomState) -> Any:
+        """Return drawn rows with gaps as often as in the fitted table, but none where kept."""
+        encoder, cells = self.encoder_, self.encoder_.read_given(drawn)
+        free = [
+            c._replace(missing=np.full(len(c.missing), name not in kept))
+            for name, c in zip(encoder.names, cells, strict=True)
+        ]
+        gaps = encoder.draw_gaps(len(drawn), free, np.random.default_rng(rng.randint(2**31)))
+        return encoder.restore(encoder.codes([c.numbers() for c in cells]), cells, gaps)
 
     def _fill(self, values: Values, seed: int) -> Values:
         """Return numbers or codes of the columns of rows that were read, the gaps drawn."""

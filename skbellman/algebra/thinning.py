@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from skbellman.algebra.rows import stack, take
+from skbellman.rejection import accepted_rows
 
 
 class Thinning:
@@ -38,17 +39,18 @@ class Thinning:
 
     def sample(self, n_samples: int, rng: np.random.RandomState, given: Any = None) -> Any:
         """Return accepted rows; ``given`` holds the conditions of all of them, a mapping."""
-        kept: list[Any] = []
-        n_drawn = n_kept = 0
-        while n_kept < n_samples:
-            _check_share(n_kept, n_drawn)
-            rate = max(n_kept, 1) / max(n_drawn, 1)
-            n_asked = int(min(1.2 * (n_samples - n_kept) / rate + 8, self.most_at_once))
-            drawn = self.p.sample(n_asked, random_state=_seed(rng), given=given)
-            accepted = np.flatnonzero(rng.random_sample(n_asked) < self.acceptance(drawn))
-            kept.append(take(drawn, accepted))
-            n_drawn, n_kept = n_drawn + n_asked, n_kept + len(accepted)
-        return take(stack(kept), np.arange(n_samples))
+        reason = (
+            "the second density is at least as high as the first nearly everywhere. Lower the "
+            "weight, or exchange the two."
+        )
+        rows, _ = accepted_rows(
+            lambda n: self.p.sample(n, random_state=_seed(rng), given=given),
+            lambda drawn: rng.random_sample(len(drawn)) < self.acceptance(drawn),
+            n_samples,
+            reason,
+            self.most_at_once,
+        )
+        return rows
 
     def fill(self, given: Any, rng: np.random.RandomState) -> Any:
         """Return an accepted row for each row of a table of conditions."""
@@ -65,17 +67,6 @@ class Thinning:
         raise ValueError(
             f"row {pending[0]} of given is where nearly nothing of the difference is: "
             f"{self.most_rounds} draws were refused. Leave it out, or lower the weight."
-        )
-
-
-def _check_share(
-    n_kept: int, n_drawn: int, least_share: float = 1e-3, not_before: int = 4000
-) -> None:
-    """Refuse to go on where nearly all of the work is lost."""
-    if n_drawn >= not_before and n_kept < least_share * n_drawn:
-        raise ValueError(
-            f"{n_kept} of {n_drawn} draws were accepted: the second density is at least as high as "
-            "the first nearly everywhere. Lower the weight, or exchange the two."
         )
 
 

@@ -72,7 +72,7 @@ class FittedColumn:
         gaps = np.abs(present - np.rint(present / unit) * unit)
         between = present[gaps > 2 * np.spacing(np.abs(present))]
         if len(between):
-            raise too_fine(self.name, self.kind, self.kind.shown(between[0]))
+            raise too_fine(self.name, self.kind, self.kind.shown(float(between[0])))
 
     def restored(self, container: Container, codes: Codes, given: Cells | None) -> Any:
         """Return the column of a table, with the cells that are given and else those of codes."""
