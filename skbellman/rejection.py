@@ -71,3 +71,51 @@ def accepted_rows(
         n_drawn, n_kept = n_drawn + n_asked, n_kept + len(rows)
     container = container_of(kept[0])
     return container.taken(container.stacked(kept), np.arange(n_rows)), n_kept / n_drawn
+
+
+def accepted_for_each(
+    draw: Callable[[np.ndarray], Any],
+    accepts: Callable[[Any], np.ndarray],
+    n_rows: int,
+    reason: str,
+    most_rounds: int = 1000,
+) -> tuple[Any, float]:
+    """Return an accepted row for each of some conditions, and the share of draws accepted.
+
+    Parameters
+    ----------
+    draw : callable
+        From numbers of conditions to a table with a row for each.
+    accepts : callable
+        From a table to a mask of its rows.
+    n_rows : int
+        Of conditions.
+    reason : str
+        What the error says after the numbers.
+    most_rounds : int, default=1000
+        Draws for one condition.
+
+    Returns
+    -------
+    table : DataFrame or ndarray
+    share : float
+
+    Raises
+    ------
+    ValueError
+        If no row is accepted for a condition; the message names it.
+    """
+    pending, kept, places, n_drawn = np.arange(n_rows), [], [], 0
+    for _ in range(most_rounds):
+        drawn = draw(pending)
+        accepted = accepts(drawn)
+        kept.append(container_of(drawn).taken(drawn, np.flatnonzero(accepted)))
+        places.append(pending[accepted])
+        n_drawn, pending = n_drawn + len(pending), pending[~accepted]
+        if not len(pending):
+            container = container_of(drawn)
+            order = np.argsort(np.concatenate(places))
+            return container.taken(container.stacked(kept), order), n_rows / n_drawn
+    raise ValueError(
+        f"none of {most_rounds} draws for row {pending[0]} of given was accepted: {reason}"
+    )

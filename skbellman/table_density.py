@@ -15,6 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skbellman.batches import Rows
+from skbellman.constraints import sample_constrained, warn_of_few
 from skbellman.devices import PortableMixin, resolve_device
 from skbellman.fields.base import DensityField, Integral, Sampler
 from skbellman.fitting import Fit
@@ -291,6 +292,7 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         *,
         given: Any = None,
         with_missing: bool = False,
+        constraints: Sequence[Any] = (),
     ) -> Any:
         """Draw rows, or fill rows given some of their values.
 
@@ -311,6 +313,10 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         with_missing : bool, default=False
             Leave values out as often as they were missing in the fitted table, together where they
             were together there, but whatever the values are. Those given stay.
+        constraints : sequence of str, callable, KnownCombinations or Unique, default=()
+            What rows have to keep, see `skbellman.constraints`: ``"start <= end"``, or a callable
+            from a table to a mask of its rows. Rows that break one are drawn again; a warning says
+            so if fewer than a tenth keep them.
 
         Returns
         -------
@@ -326,7 +332,7 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
             If n_samples is no whole number of at least 1; if ``given`` names an unknown column, or
             holds a category that was not in the table, or a value that the column cannot hold, or
             one so far out that nothing can be drawn beside it; if hardly any row is within the
-            ranges.
+            ranges, or keeps the constraints.
 
         Examples
         --------
@@ -344,6 +350,11 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         check_is_fitted(self, "field_")
         n_samples = check_count("n_samples", n_samples)
         rng = check_random_state(random_state)
+        if len(constraints):
+            settings = {"given": given, "with_missing": with_missing}
+            found, acceptance = sample_constrained(self, n_samples, constraints, rng, **settings)
+            warn_of_few(acceptance)
+            return found
         if (restricted := within(self, given)) is not None:
             drawn = restricted.sample(n_samples, rng)
             return self._with_gaps(drawn, given, rng) if with_missing else drawn

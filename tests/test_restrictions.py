@@ -244,6 +244,6 @@ def test_what_is_no_range_or_list_is_refused(given, message):
 
 def test_cells_of_a_rare_range_have_the_widths_of_a_skewed_column():
     density = fitted(pd.DataFrame({"w": np.random.default_rng(0).lognormal(size=600)}))
-    drawn = density.sample(N, random_state=0, given={"w": (6, 30)})["w"]
-    edges = np.array([6, 7, 8.5, 11, 15, 30])
+    drawn = density.sample(N, random_state=0, given={"w": (8, 40)})["w"]
+    edges = np.array([8, 9, 10.5, 13, 17, 40])
     agree(np.histogram(drawn, edges)[0], masses(density, "w", edges))

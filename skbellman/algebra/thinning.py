@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from skbellman.algebra.rows import stack, take
-from skbellman.rejection import accepted_rows
+from skbellman.algebra.rows import take
+from skbellman.rejection import accepted_for_each, accepted_rows
 
 
 class Thinning:
@@ -54,20 +54,14 @@ class Thinning:
 
     def fill(self, given: Any, rng: np.random.RandomState) -> Any:
         """Return an accepted row for each row of a table of conditions."""
-        n_rows, n_drawn = len(given), 0
-        pending, rows, places = np.arange(n_rows), [], []
-        for _ in range(self.most_rounds):
-            drawn = self.p.sample(1, random_state=_seed(rng), given=take(given, pending))
-            accepted = rng.random_sample(len(pending)) < self.acceptance(drawn)
-            rows.append(take(drawn, np.flatnonzero(accepted)))
-            places.append(pending[accepted])
-            n_drawn, pending = n_drawn + len(pending), pending[~accepted]
-            if not len(pending):
-                return take(stack(rows), np.argsort(np.concatenate(places)))
-        raise ValueError(
-            f"row {pending[0]} of given is where nearly nothing of the difference is: "
-            f"{self.most_rounds} draws were refused. Leave it out, or lower the weight."
+        rows, _ = accepted_for_each(
+            lambda at: self.p.sample(1, random_state=_seed(rng), given=take(given, at)),
+            lambda drawn: rng.random_sample(len(drawn)) < self.acceptance(drawn),
+            len(given),
+            "nearly nothing of the difference is there. Leave it out, or lower the weight.",
+            self.most_rounds,
         )
+        return rows
 
 
 def _seed(rng: np.random.RandomState) -> int:
