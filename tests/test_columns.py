@@ -13,13 +13,14 @@ from skbellman.tables.columns import (
     CategoricalColumn,
     Column,
     CountedColumn,
+    IdentifierColumn,
     LevelsOnALine,
     NumericColumn,
     TalliedColumn,
 )
 from skbellman.tables.columns.base import DividedColumn
 from skbellman.tables.columns.choose import Numbers, column_of_numbers
-from skbellman.tables.measures import AtomsBeside, Grid, Lebesgue, Levels
+from skbellman.tables.measures import AtomsBeside, Grid, Lebesgue, Levels, Names
 
 RNG = np.random.default_rng(0)
 EPS = float(np.finfo(float).eps)
@@ -35,6 +36,7 @@ WORDS = RNG.choice(np.array(["a", "b", "c", "d"], dtype=object), N)
 ATOM = np.where(RNG.random(N) < 0.4, 0.0, POSITIVE)
 ATOM_ON_GRID = np.where(RNG.random(N) < 0.4, 0.0, PRICES)
 ATOM_BESIDE_HOURS = np.where(RNG.random(N) < 0.4, 0.0, HOURS)
+CODES = np.array([f"AB-{k:05d}" for k in RNG.permutation(99_999)[:N]], dtype=object)
 FEW = RNG.choice([1 / 3, 2 / 7, 0.1234567, 8.1], N)
 
 
@@ -59,6 +61,8 @@ EXAMPLES: dict[str, tuple[Column, np.ndarray]] = {
     "atom on a grid": (AtomColumn(np.zeros(1), numbers(PRICES)), ATOM_ON_GRID),
     "atom beside tallied": (AtomColumn(np.zeros(1), TalliedColumn(HOURS, EPS)), ATOM_BESIDE_HOURS),
     "atoms alone": (AtomColumn(np.unique(FEW), None), FEW),
+    "identifier": (IdentifierColumn(CODES), CODES),
+    "identifier of numbers": (IdentifierColumn(np.arange(5.0, N + 5)), np.arange(5.0, N + 5)),
 }
 MEASURES = {
     "smooth": Lebesgue(),
@@ -74,6 +78,8 @@ MEASURES = {
     "atom": AtomsBeside((0.0,), Lebesgue()),
     "atom on a grid": AtomsBeside((0.0,), Grid(0.0, 0.05)),
     "atom beside tallied": AtomsBeside((0.0,), Grid(0.0, 1.0)),
+    "identifier": Names(),
+    "identifier of numbers": Names(),
     "atoms alone": Levels(tuple(sorted({1 / 3, 2 / 7, 0.1234567, 8.1}))),
 }
 
@@ -128,6 +134,8 @@ def test_coordinates_are_those_of_the_values(column, values):
         np.testing.assert_allclose(codes, column.codes(values), rtol=1e-6, atol=1e-9)
     else:
         np.testing.assert_array_equal(codes, column.codes(values))
+    if column.is_fresh:
+        return  # no code tells a name
     back = column.values_of(column.codes(values))
     np.testing.assert_array_equal(back, values)
 
@@ -176,6 +184,9 @@ def test_missing_values_stay_missing(column, values):
 
 def test_draws_are_values_that_the_column_can_take(column, values):
     codes = drawn(column)
+    if column.is_fresh:
+        assert not codes.any()
+        return
     if not column.holds_numbers:
         assert np.isin(codes, np.arange(len(column.only_levels))).all()
     found = column.values_of(codes)
@@ -197,6 +208,9 @@ def test_draws_are_values_that_the_column_can_take(column, values):
 def test_levels_are_in_the_order_of_their_codes(column, values):
     if column.holds_numbers:
         np.testing.assert_array_equal(column.codes(values), values)
+        return
+    if column.is_fresh:
+        assert not column.codes(values).any()
         return
     levels = column.only_levels
     np.testing.assert_array_equal(column.codes(levels), np.arange(len(levels)))

@@ -17,7 +17,7 @@ from skbellman.state import renewed
 from skbellman.tables.collinearity import dependent_columns
 from skbellman.tables.columns.base import Codes, Column, Coordinates, LogMeasure, Values
 from skbellman.tables.containers import Container, container_of
-from skbellman.tables.declared import declared_categories
+from skbellman.tables.declared import declared_columns
 from skbellman.tables.gaps import Gaps, evenly
 from skbellman.tables.kinds import Cells, is_missing
 from skbellman.tables.layout import Layout, Piece
@@ -56,6 +56,10 @@ class TableEncoder(BaseEstimator):
         a density (the zeros of a capital gain); it must also be there three times as often as the
         values next to it. 1 for no atoms, and no values on a coarse grid that are modelled one by
         one.
+    identifiers : "auto" or array-like of int, str or bool, default="auto"
+        Which columns name rows: text, or whole numbers. They have no part in the density, and draws
+        have new names of the same form. "auto" takes columns of text with more than
+        ``max_categories`` values of which nearly every one is in one row alone, and warns.
 
     Attributes
     ----------
@@ -86,6 +90,7 @@ class TableEncoder(BaseEstimator):
         "handle_unknown": [StrOptions({"zero_density", "error"})],
         "dequantize": ["boolean"],
         "atom_share": [Interval(Real, 0, 1, closed="right")],
+        "identifiers": ["array-like", StrOptions({"auto"})],
     }
 
     def __init__(
@@ -95,12 +100,14 @@ class TableEncoder(BaseEstimator):
         handle_unknown: str = "zero_density",
         dequantize: bool = True,
         atom_share: float = 0.05,
+        identifiers: Any = "auto",
     ) -> None:
         self.categorical_features = categorical_features
         self.max_categories = max_categories
         self.handle_unknown = handle_unknown
         self.dequantize = dequantize
         self.atom_share = atom_share
+        self.identifiers = identifiers
 
     def fit(self, X: Any, y: Any = None) -> TableEncoder:
         """Learn each column's map; warn of columns that are linear functions of others.
@@ -138,16 +145,19 @@ class TableEncoder(BaseEstimator):
         learner = ColumnLearner(
             self.container_, self.max_categories, self.dequantize, self.atom_share
         )
+        names = declared_columns(self.identifiers, self.names, "identifiers")
         fitted, values, missing = [], [], []
-        for j, declared in enumerate(declared_categories(self.categorical_features, self.names)):
-            column, found = learner.learn(X, j, None if declared is None else bool(declared))
+        for j, declared in enumerate(declared_columns(self.categorical_features, self.names)):
+            column, found = learner.learn(X, j, _as_bool(declared), _as_bool(names[j]))
             fitted.append(column)
             # The table is never there as a whole in double precision.
             values.append(evenly(found))
             missing.append(is_missing(found))
         kinds = [column.kind for column in fitted]
         self.reader_ = TableReader(self.container_, kinds)
-        self.is_categorical_ = np.array([kind.is_categorical for kind in kinds])
+        self.is_categorical_ = np.array(
+            [f.kind.is_categorical and not f.column.is_fresh for f in fitted]
+        )
         self.gaps = Gaps.among(missing)
         columns = straightened([f.column for f in fitted], values)
         self.fitted_ = [
@@ -156,7 +166,9 @@ class TableEncoder(BaseEstimator):
         self._warn_of(dependent_columns(columns, values))
         self.layout_ = Layout(columns)
         if not self.layout_.n_dims:
-            raise ValueError("Every column of X is constant: there is no density to fit.")
+            raise ValueError(
+                "Every column of X is constant or names rows: there is no density to fit."
+            )
 
     def fitted_to(self, X: Any) -> TableEncoder:
         """Return a copy fitted to a table, or itself if it is fitted: then X has to suit it.
@@ -373,15 +385,17 @@ class TableEncoder(BaseEstimator):
         decoded: list[Codes],
         given: list[Cells] | None = None,
         gaps: np.ndarray | None = None,
+        seed: int = 0,
     ) -> Any:
         """Return the table of numbers and codes, like the fitted one.
 
         Where cells are given, they are in the table as they are, and not what was decoded. Where
-        gaps, (n, n_features), are, it has none.
+        gaps, (n, n_features), are, it has none. The seed is that of new names of rows.
         """
         columns = []
         for j, (column, codes) in enumerate(zip(self.fitted_, decoded, strict=True)):
-            cells = column.restored(self.container_, codes, None if given is None else given[j])
+            kept = None if given is None else given[j]
+            cells = column.restored(self.container_, codes, kept, seed)
             if gaps is not None and gaps[:, j].any():
                 cells = self.container_.with_gaps(cells, gaps[:, j])
             columns.append(cells)
@@ -411,3 +425,7 @@ class TableEncoder(BaseEstimator):
                 UserWarning,
                 stacklevel=4,
             )
+
+
+def _as_bool(declared: Any) -> bool | None:
+    return None if declared is None else bool(declared)

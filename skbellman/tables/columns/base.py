@@ -70,6 +70,8 @@ class Column(ABC):
     floor: float | None = None
     # Values that have a probability beside a density of the others.
     atoms: np.ndarray = np.empty(0)
+    # Whether draws have new values, that no code stands for.
+    is_fresh: bool = False
     # Whether values are spread over a step of a grid.
     is_on_grid: bool = False
     # Whether `straight` has another answer than the column itself.
