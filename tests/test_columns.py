@@ -253,7 +253,9 @@ def test_one_node_is_the_value_and_its_log_measure(column, values):
     coordinates, log_measure = column.encode(values)
     np.testing.assert_allclose(nodes.z[0], coordinates, atol=1e-9)
     np.testing.assert_allclose(nodes.log_measure[0].sum(-1) + nodes.rest, log_measure, atol=1e-9)
-    assert column.nodes(values, 3).z.shape == (3, len(values), column.n_dims)
+    z, log_measure, rest = column.nodes(values, 3)
+    assert z.shape == log_measure.shape == (3, len(values), column.n_dims)
+    assert rest.shape == (len(values),)
 
 
 def test_a_number_is_asked_all_over_its_step_and_a_level_all_over_its_peak(column, values):

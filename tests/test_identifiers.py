@@ -73,13 +73,14 @@ def test_identifiers_are_recognised_with_a_warning_and_drawn_anew():
     assert density.is_categorical_.tolist() == [False, False, False]
 
 
-def test_a_name_scores_nothing():
-    df = frame()
+@pytest.mark.parametrize("columns", [{}, {"n": RNG.integers(0, 300, N)}])
+def test_a_name_scores_nothing(columns):
+    df = frame(**columns)
     density = fitted(df, encoder=ENCODER)
     scores = density.score_samples(df)
-    np.testing.assert_allclose(scores, density.score_samples(df[["x", "y"]], columns=["x", "y"]))
+    np.testing.assert_allclose(scores, density.score_samples(df, columns=[*df.columns[1:]]))
     np.testing.assert_array_equal(density.score_samples(df.assign(id="new")), scores)
-    assert not density.score_samples(df, columns=["id"]).any()
+    np.testing.assert_allclose(density.score_samples(df, columns=["id"]), 0.0, atol=1e-12)
     np.testing.assert_allclose(density.score_samples(df, given=["id"]), scores)
     np.testing.assert_array_equal(density.score_samples(df.assign(id=None)), scores)
 

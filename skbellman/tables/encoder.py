@@ -13,6 +13,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from skbellman.packing import PackableMixin
 from skbellman.state import renewed
 from skbellman.tables.collinearity import dependent_columns
 from skbellman.tables.columns.base import Codes, Column, Coordinates, LogMeasure, Values
@@ -29,7 +30,7 @@ from skbellman.tables.straightening import straightened
 from skbellman.validation import validate_table
 
 
-class TableEncoder(BaseEstimator):
+class TableEncoder(PackableMixin, BaseEstimator):
     """How the columns of a table are read: which are categories, on a grid, or have atoms.
 
     It maps a frame or array of n rows to a matrix of shape (n, n_dims), and back. Coordinates of

@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-from skbellman.tables.columns.base import Codes, Column, Coordinates, LogMeasure, Values
+from skbellman.tables.columns.base import Codes, Column, Coordinates, LogMeasure, Nodes, Values
 from skbellman.tables.kinds import as_objects, is_missing
 from skbellman.tables.measures import Names, Reference
 
@@ -44,6 +44,10 @@ class IdentifierColumn(Column):
 
     def decode(self, coordinates: Coordinates) -> Codes:
         return np.zeros(len(coordinates), dtype=np.int64)
+
+    def nodes(self, values: Values, n_nodes: int) -> Nodes:
+        nowhere = np.empty((n_nodes, len(values), 0))
+        return Nodes(nowhere, nowhere, np.zeros(len(values)))
 
     def fresh(self, n_rows: int, rng: np.random.Generator) -> Values:
         """Return so many values that were not there, each of them once."""
