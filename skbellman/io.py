@@ -17,6 +17,9 @@ Frames of pandas and polars can be saved; of pandas, dtypes that their own name 
 from __future__ import annotations
 
 TRUSTED = [
+    "datetime.date",
+    "datetime.datetime",
+    "decimal.Decimal",
     "gymnasium.spaces.box.Box",
     "gymnasium.spaces.dict.Dict",
     "gymnasium.spaces.discrete.Discrete",
@@ -102,6 +105,8 @@ TRUSTED = [
     "skbellman.tables.layout.Layout",
     "skbellman.tables.layout.Piece",
     "skbellman.tables.levels.ExactLevels",
+    "skbellman.tables.objects.DateObjects",
+    "skbellman.tables.objects.Objects",
     "skbellman.tables.reading.TableReader",
     "skbellman.tables.repeats.RepeatedRows",
     "skbellman.tables.shaping.Shape",

@@ -248,7 +248,7 @@ def _packed_table(library: str, table: Any) -> PackedTable:
 def _check_made_again(name: Any, dtype: Any, packed: list[Any]) -> None:
     """Refuse a dtype that its name does not make again."""
     made: Any = None
-    with suppress(TypeError, ValueError):
+    with suppress(TypeError, ValueError, NotImplementedError):
         made = _column(sys.modules["pandas"], *packed).dtype
     if made != dtype:
         raise TypeError(

@@ -297,18 +297,36 @@ class Source:
 
     def _conditions(self, values: list[np.ndarray], places: np.ndarray) -> Any:
         """Return a table of the columns that are placed and of those that are single values."""
-        fitted_density, n_rows = fitted_part(self.density), len(values[0])
-        encoder, columns = fitted_density.encoder_, {}
-        for (restriction, found), own, at in zip(self.placed, values, places, strict=True):
-            fitted = restriction.fitted
-            cells = None if found.cells is None else found.cells.at(at)
-            columns[fitted.position] = fitted.restored(
-                encoder.container_, fitted.column.codes(own), cells
+        columns = {
+            restriction.fitted.position: (own, None if p.cells is None else p.cells.at(at))
+            for (restriction, p), own, at in zip(self.placed, values, places, strict=True)
+        }
+        return table_of(fitted_part(self.density), columns, self.single)
+
+
+def table_of(
+    density: Any, columns: dict[int, tuple[np.ndarray, Cells | None]], single: Mapping[Any, Any]
+) -> Any:
+    """Return a table of some columns of a density that was fitted.
+
+    Parameters
+    ----------
+    density : fitted density
+    columns : dict
+        Values, and cells if they are to be there bit for bit, by the position of the column.
+    single : mapping
+        Values of other columns, the same in each row.
+    """
+    encoder = density.encoder_
+    n_rows = len(next(iter(columns.values()))[0])
+    cells = given_cells(density, single) if single else []
+    held = {j: c.repeat(n_rows) for j, c in enumerate(cells) if not c.missing[0]}
+    columns = columns | {j: (c.numbers(), c) for j, c in held.items()}
+    return encoder.container_.part(
+        {
+            j: encoder.fitted_[j].restored(
+                encoder.container_, encoder.fitted_[j].column.codes(values), own
             )
-        single = given_cells(fitted_density, self.single) if self.single else []
-        for j, cells in enumerate(single):
-            if not cells.missing[0]:
-                fitted, every = encoder.fitted_[j], cells.repeat(n_rows)
-                codes = fitted.column.codes(every.numbers())
-                columns[j] = fitted.restored(encoder.container_, codes, every)
-        return encoder.container_.part(columns)
+            for j, (values, own) in columns.items()
+        }
+    )

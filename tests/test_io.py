@@ -5,10 +5,13 @@ from __future__ import annotations
 import functools
 import importlib
 import pickle
+from datetime import date
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from numpy.testing import assert_array_equal
 from test_restrictions import table
@@ -17,6 +20,7 @@ from skbellman import (
     BellmanDiffusionDensity,
     BellmanImputer,
     DistributionalValueEstimator,
+    MixtureOfReturns,
     PaperDensity,
     ShardedDensity,
     TableEncoder,
@@ -69,7 +73,11 @@ def answers(estimator):
     """Return what a fitted estimator says, as arrays."""
     if hasattr(estimator, "predict"):
         frame = pd.DataFrame({"state": [*"abcd"]})
-        states = frame["state"].tolist() if estimator.policy != "greedy" else np.zeros((2, 4))
+        states = (
+            frame["state"].tolist()
+            if getattr(estimator, "policy", None) != "greedy"
+            else np.zeros((2, 4))
+        )
         return [estimator.predict(states)]
     if hasattr(estimator, "transform"):
         return [estimator.transform(mixed(30)).to_numpy(object).astype(str)]
@@ -100,6 +108,7 @@ def lambdas():
         ).fit(mixed()),
         "encoder": lambda: TableEncoder(identifiers=["id"]).fit(mixed()),
         "labels": lambda: DistributionalValueEstimator(gamma=0.9, random_state=0).fit(steps()),
+        "two policies": lambda: MixtureOfReturns([fitted_estimator("labels")] * 2, [1, 2]),
         "agent": lambda: DistributionalValueEstimator(
             gamma=0.9, policy="greedy", random_state=0
         ).fit("CartPole-v1", n_steps=300),
@@ -134,7 +143,9 @@ def test_trusted_types_are_those_that_there_are():
     for name in TRUSTED:
         module, _, kind = name.rpartition(".")
         assert isinstance(getattr(importlib.import_module(module), kind), type), name
-        assert module.startswith(("skbellman", "torch", "gymnasium", "numpy")), name
+        assert module.startswith(
+            ("skbellman", "torch", "gymnasium", "numpy", "decimal", "datetime")
+        ), name
     assert sorted(TRUSTED) == TRUSTED
 
 
@@ -149,6 +160,20 @@ def test_a_loaded_density_can_be_fitted_on_and_pickled():
     again = pickle.loads(pickle.dumps(density))
     X = table(5)
     assert_array_equal(again.score_samples(X), density.score_samples(X))
+
+
+def test_objects_are_saved_and_dtypes_that_cannot_be_are_named():
+    rng = np.random.default_rng(0)
+    prices = [Decimal(int(k)) / 10 for k in rng.integers(0, 999, 50)]
+    days = [date(2020, 1, 1 + int(k)) for k in rng.integers(0, 30, 50)]
+    df = pd.DataFrame({"price": prices, "day": days, "x": rng.normal(size=50)})
+    density = density_of(df)
+    loaded = skops.loads(skops.dumps(density), trusted=TRUSTED)
+    drawn, again = (d.sample(3, random_state=0) for d in (density, loaded))
+    pd.testing.assert_frame_equal(drawn, again)
+    dtype = pd.ArrowDtype(pa.decimal128(5, 2))
+    with pytest.raises(TypeError, match="Column 'price' has dtype decimal128"):
+        skops.dumps(density_of(df.assign(price=pd.array(prices, dtype=dtype))))
 
 
 def test_another_format_is_refused():
