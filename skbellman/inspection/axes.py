@@ -37,3 +37,12 @@ def ticks_of_levels(axis: Any, levels: list[Any], most: int = 20) -> None:
     axis.set_ticks(list(places), [str(levels[k]) for k in places])
     if max(map(len, map(str, levels)), default=0) * len(levels) > 40:
         axis.set_tick_params(rotation=90, labelsize=7)
+
+
+def ticks_of_dates(axis: Any) -> None:
+    """Write dates on an axis of days since 1970, which matplotlib counts too."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    locator = AutoDateLocator(minticks=2, maxticks=5)
+    axis.set_major_locator(locator)
+    axis.set_major_formatter(ConciseDateFormatter(locator))

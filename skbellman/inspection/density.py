@@ -129,6 +129,7 @@ class DensityDisplay:
         self.mass_axes_ = [
             self._draw(*pair) for pair in zip(drawn, self.laws, self.data, strict=True)
         ]
+        drawn[0].legend(fontsize="small")
         self.ax_ = drawn[0] if len(drawn) == 1 else drawn
         self.figure_ = drawn[0].figure
         return self

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from skbellman.inspection.axes import ticks_of_levels
+from skbellman.inspection.axes import ticks_of_dates, ticks_of_levels
 from skbellman.restrictions import fitted_part, table_of
 from skbellman.tables.columns.base import Column, Values
 from skbellman.tables.containers import container_of
@@ -59,9 +59,8 @@ class Law:
         ax.set_xlabel(str(self.name))
         if self.levels is not None:
             ticks_of_levels(ax.xaxis, self.levels)
-        if self.holds_dates:  # days since 1970 are matplotlib's dates too
-            ax.xaxis_date()
-            ax.tick_params(axis="x", rotation=30)
+        if self.holds_dates:
+            ticks_of_dates(ax.xaxis)
 
     def bar_width(self) -> float:
         """Return a width of bars that do not overlap."""

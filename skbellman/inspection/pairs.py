@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from skbellman.inspection.axes import many_axes, ticks_of_levels
+from skbellman.inspection.axes import many_axes, ticks_of_dates, ticks_of_levels
 from skbellman.tables.containers import container_of
 from skbellman.tables.kinds import is_missing
 from skbellman.tables.levels import levels_of
@@ -25,6 +25,8 @@ class PairsDisplay:
         Of the columns.
     levels : list of (list or None)
         Of the categories.
+    dates : sequence of int, default=()
+        Positions of the columns that hold dates, as days since 1970.
 
     Attributes
     ----------
@@ -49,8 +51,10 @@ class PairsDisplay:
         drawn: list[np.ndarray],
         names: list[Any],
         levels: list[list[Any] | None],
+        dates: Sequence[int] = (),
     ) -> None:
-        self.real, self.drawn, self.names, self.levels = real, drawn, names, levels
+        self.real, self.drawn, self.names = real, drawn, names
+        self.levels, self.dates = levels, dates
 
     @classmethod
     def from_estimator(
@@ -120,8 +124,8 @@ class PairsDisplay:
         if unknown := [name for name in names if name not in known]:
             raise ValueError(f"columns names {unknown}, which X does not have: it has {known}.")
         pairs = [_values(X, drawn, name) for name in names]
-        real, new, levels = (list(part) for part in zip(*pairs, strict=True))
-        return cls(real, new, names, levels).plot(ax=ax)
+        real, new, levels, are_dates = (list(part) for part in zip(*pairs, strict=True))
+        return cls(real, new, names, levels, np.flatnonzero(are_dates).tolist()).plot(ax=ax)
 
     def plot(self, *, ax: Any = None) -> PairsDisplay:
         """Draw the pairs.
@@ -163,7 +167,7 @@ class PairsDisplay:
         self._write_levels(axis.xaxis, j)
 
     def _pair(self, axis: Any, i: int, j: int) -> None:
-        rng = np.random.default_rng(0)
+        rng = np.random.default_rng([i, j, 7919])  # no seed that rows are likely to come from
         for (across, _, colour), (up, _, _) in zip(self._kinds(j), self._kinds(i), strict=True):
             # Levels are spread, so that one does not hide the other rows of it.
             x, y = (
@@ -181,20 +185,22 @@ class PairsDisplay:
         levels = self.levels[j]
         if levels is not None:
             ticks_of_levels(axis, levels)
+        if j in self.dates:
+            ticks_of_dates(axis)
 
 
-def _values(X: Any, drawn: Any, name: Any) -> tuple[np.ndarray, np.ndarray, list[Any] | None]:
-    """Return a column of two tables as numbers, and its levels if it is one of categories."""
+def _values(X: Any, drawn: Any, name: Any) -> tuple[np.ndarray, np.ndarray, list[Any] | None, bool]:
+    """Return a column of two tables as numbers, its levels if it has any, and if it is of dates."""
     cells = [
         container_of(table).cells(table, container_of(table).names_of(table).index(name), False)
         for table in (X, drawn)
     ]
     if not any(c.kind.is_categorical for c in cells):
         real, new = (c.numbers() for c in cells)
-        return real, new, None
+        return real, new, None, cells[0].kind.held.startswith("dates")
     found = [c.values for c in cells]
     both = np.concatenate(found)
     levels = levels_of(both[~is_missing(both)])[0].tolist()
     places = {level: float(k) for k, level in enumerate(levels)}
     real, new = (np.array([places.get(v, np.nan) for v in values.tolist()]) for values in found)
-    return real, new, levels
+    return real, new, levels, False
