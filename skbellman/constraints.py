@@ -59,6 +59,7 @@ class KnownCombinations:
     X : DataFrame or array-like of shape (n_samples, n_features)
         Usually the table of the fit.
     columns : sequence of names, or of positions for an array
+        The columns that are looked at together.
 
     Examples
     --------
@@ -85,6 +86,7 @@ class Unique:
     Parameters
     ----------
     columns : sequence of names, or of positions for an array
+        The columns that are looked at together.
 
     Examples
     --------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,15 +20,6 @@ from skbellman.inspection import (
     PairsDisplay,
     ReturnLawDisplay,
 )
-
-mpl.use("Agg")
-import matplotlib.pyplot as plt
-
-
-@pytest.fixture(autouse=True)
-def _closed_figures():
-    yield
-    plt.close("all")
 
 
 def heights(ax):

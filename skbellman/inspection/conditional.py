@@ -89,6 +89,16 @@ class ConditionalDisplay:
         ------
         ValueError
             For an unknown column, or values that the column cannot hold.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skbellman import BellmanDiffusionDensity
+        >>> from skbellman.inspection import ConditionalDisplay
+        >>> X = np.random.default_rng(0).normal(size=(60, 2))
+        >>> density = BellmanDiffusionDensity(n_steps=1, n_nodes=4, random_state=0).fit(X)
+        >>> ConditionalDisplay.from_estimator(density, 0, 1, X=X).ax_.get_ylabel()
+        'density given 1'
         """
         rows = estimator.sample(500, random_state=random_state) if X is None else X
         asked = column_of(estimator, column)
@@ -113,6 +123,15 @@ class ConditionalDisplay:
         -------
         display : ConditionalDisplay
             Itself.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skbellman.inspection import ConditionalDisplay
+        >>> from skbellman.inspection.laws import Law
+        >>> law = Law("x", places=np.array([0.0, 1.0]), density=np.array([1.0, 1.0]))
+        >>> ConditionalDisplay("c", ["a"], [law]).plot().ax_.get_ylabel()
+        'density given c'
         """
         self.ax_ = single_axes(ax, "ConditionalDisplay.plot")
         self.figure_ = self.ax_.figure

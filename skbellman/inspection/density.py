@@ -90,6 +90,16 @@ class DensityDisplay:
         ------
         ValueError
             For an unknown column, or another number of axes.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skbellman import BellmanDiffusionDensity
+        >>> from skbellman.inspection import DensityDisplay
+        >>> X = np.random.default_rng(0).normal(size=(60, 2))
+        >>> density = BellmanDiffusionDensity(n_steps=1, n_nodes=4, random_state=0).fit(X)
+        >>> DensityDisplay.from_estimator(density, X).ax_.shape
+        (2,)
         """
         if columns is None:
             columns = [c.name for c in estimator.measure_ if c.reference != Names()][:12]
@@ -117,6 +127,15 @@ class DensityDisplay:
         -------
         display : DensityDisplay
             Itself.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skbellman.inspection import DensityDisplay
+        >>> from skbellman.inspection.laws import Law
+        >>> law = Law("x", places=np.array([0.0, 1.0]), density=np.array([1.0, 1.0]))
+        >>> DensityDisplay([law], [None]).plot().ax_.get_xlabel()
+        'x'
         """
         n_columns = min(len(self.laws), 4)
         n_rows = -(-len(self.laws) // n_columns)

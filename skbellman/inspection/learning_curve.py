@@ -22,7 +22,9 @@ class LearningCurveDisplay:
     Parameters
     ----------
     steps : array of shape (n_evaluations,)
+        Optimiser steps.
     values : array of shape (n_evaluations,)
+        The figure at each of them.
     name : str
         What the values are.
     kept : int, optional
@@ -75,6 +77,16 @@ class LearningCurveDisplay:
         ------
         ValueError
             If the history has no such figure.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skbellman import BellmanDiffusionDensity
+        >>> from skbellman.inspection import LearningCurveDisplay
+        >>> X = np.random.default_rng(0).normal(size=(60, 2))
+        >>> density = BellmanDiffusionDensity(n_steps=1, n_nodes=4, random_state=0).fit(X)
+        >>> LearningCurveDisplay.from_estimator(density, metric="loss").ax_.get_ylabel()
+        'loss'
         """
         history = getattr(estimator, "history_", None)
         if not history:
@@ -109,6 +121,12 @@ class LearningCurveDisplay:
         -------
         display : LearningCurveDisplay
             The display, drawn.
+
+        Examples
+        --------
+        >>> from skbellman.inspection import LearningCurveDisplay
+        >>> LearningCurveDisplay.from_predictions([1, 2], [0.5, 0.3], "loss").values
+        array([0.5, 0.3])
         """
         return cls(steps, values, name, kept).plot(ax=ax)
 
@@ -124,6 +142,12 @@ class LearningCurveDisplay:
         -------
         display : LearningCurveDisplay
             Itself.
+
+        Examples
+        --------
+        >>> from skbellman.inspection import LearningCurveDisplay
+        >>> LearningCurveDisplay([1, 2], [0.5, 0.3], "loss").plot().ax_.get_xlabel()
+        'step'
         """
         self.ax_ = single_axes(ax, "LearningCurveDisplay.plot")
         self.figure_ = self.ax_.figure

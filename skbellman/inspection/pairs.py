@@ -90,6 +90,16 @@ class PairsDisplay:
         ------
         ValueError
             For an unknown column, or another number of axes.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skbellman import BellmanDiffusionDensity
+        >>> from skbellman.inspection import PairsDisplay
+        >>> X = np.random.default_rng(0).normal(size=(60, 2))
+        >>> density = BellmanDiffusionDensity(n_steps=1, n_nodes=4, random_state=0).fit(X)
+        >>> PairsDisplay.from_estimator(density, X).ax_.shape
+        (2, 2)
         """
         drawn = estimator.sample(len(X), random_state=check_random_state(random_state))
         return cls.from_predictions(X, drawn, columns=columns, ax=ax)
@@ -118,6 +128,14 @@ class PairsDisplay:
         ------
         ValueError
             For an unknown column, or another number of axes.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skbellman.inspection import PairsDisplay
+        >>> X = np.random.default_rng(0).normal(size=(50, 2))
+        >>> PairsDisplay.from_predictions(X, X[::-1], columns=[1]).ax_.shape
+        (1, 1)
         """
         known = container_of(X).names_of(X)
         names = known[:4] if columns is None else list(columns)
@@ -139,6 +157,14 @@ class PairsDisplay:
         -------
         display : PairsDisplay
             Itself.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skbellman.inspection import PairsDisplay
+        >>> real, drawn = np.array([0.0, 1.0]), np.array([0.5, 1.5])
+        >>> PairsDisplay([real], [drawn], ["x"], [None]).plot().ax_.shape
+        (1, 1)
         """
         n = len(self.names)
         self.ax_ = many_axes(ax, n, n, "PairsDisplay.plot")

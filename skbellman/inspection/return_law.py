@@ -20,7 +20,9 @@ class ReturnLawDisplay:
     returns : array of shape (n_points,)
         Where densities are.
     densities : array of shape (n_states, n_points)
+        Per unit of the return.
     means : array of shape (n_states,)
+        Expected returns.
     labels : list of str
         Of the states.
 
@@ -83,6 +85,16 @@ class ReturnLawDisplay:
         ------
         ValueError
             As ``predict`` does; if there is another number of labels than of states.
+
+        Examples
+        --------
+        >>> from skbellman import DistributionalValueEstimator
+        >>> from skbellman.inspection import ReturnLawDisplay
+        >>> steps = {"state": [0, 0], "next_state": [0, 0], "reward": [1.0, 2.0],
+        ...          "terminated": [True, True]}
+        >>> value = DistributionalValueEstimator(n_steps=100, random_state=0).fit(steps)
+        >>> ReturnLawDisplay.from_estimator(value, [0], labels=["start"]).labels
+        ['start']
         """
         check_count("n_points", n_points, 2)
         means = estimator.predict(states, actions)
@@ -111,6 +123,12 @@ class ReturnLawDisplay:
         -------
         display : ReturnLawDisplay
             Itself.
+
+        Examples
+        --------
+        >>> from skbellman.inspection import ReturnLawDisplay
+        >>> ReturnLawDisplay([0.0, 1.0], [[1.0, 1.0]], [0.5], ["start"]).plot().ax_.get_xlabel()
+        'return'
         """
         self.ax_ = single_axes(ax, "ReturnLawDisplay.plot")
         self.figure_ = self.ax_.figure
