@@ -111,6 +111,16 @@ def test_whole_numbers_that_are_declared_go_on_from_the_largest():
         fitted(small, encoder=ENCODER).sample(50, random_state=0)
 
 
+def test_an_encoder_of_the_last_release_is_loaded():
+    encoder = TableEncoder(identifiers=["id"]).fit(frame())
+    state = encoder._pickled_state()
+    del state["identifiers"]
+    loaded = TableEncoder.__new__(TableEncoder)
+    loaded.__setstate__(state)
+    assert loaded.identifiers is None
+    assert loaded.measure == encoder.measure
+
+
 def test_an_imputer_keeps_names():
     df = frame()
     df.loc[::3, "x"] = np.nan
@@ -133,7 +143,9 @@ def test_text_that_names_no_rows_is_refused_as_before():
     with pytest.raises(ValueError, match="identifiers names 'zip'"):
         TableEncoder(identifiers=["zip"]).fit(frame())
     with pytest.raises(ValueError, match="categories, more than"):
-        TableEncoder(identifiers=[]).fit(frame())
+        TableEncoder(identifiers=None).fit(frame())
+    with pytest.warns(UserWarning, match="'other' holds text that is another"):
+        TableEncoder(identifiers=["id"]).fit(frame(other=frame()["id"]))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         TableEncoder(identifiers=["id"]).fit(frame(id=words))

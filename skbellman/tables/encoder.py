@@ -57,10 +57,11 @@ class TableEncoder(PackableMixin, BaseEstimator):
         a density (the zeros of a capital gain); it must also be there three times as often as the
         values next to it. 1 for no atoms, and no values on a coarse grid that are modelled one by
         one.
-    identifiers : "auto" or array-like of int, str or bool, default="auto"
+    identifiers : "auto", None, or array-like of int, str or bool, default="auto"
         Which columns name rows: text, or whole numbers. They have no part in the density, and draws
-        have new names of the same form. "auto" takes columns of text with more than
-        ``max_categories`` values of which nearly every one is in one row alone, and warns.
+        have new names of the same form. Beside those that are listed, columns of text with more
+        than ``max_categories`` values, of which nearly every one is in one row alone, are taken for
+        identifiers with a warning. With None no column is.
 
     Attributes
     ----------
@@ -91,7 +92,7 @@ class TableEncoder(PackableMixin, BaseEstimator):
         "handle_unknown": [StrOptions({"zero_density", "error"})],
         "dequantize": ["boolean"],
         "atom_share": [Interval(Real, 0, 1, closed="right")],
-        "identifiers": ["array-like", StrOptions({"auto"})],
+        "identifiers": ["array-like", StrOptions({"auto"}), None],
     }
 
     def __init__(
@@ -146,10 +147,13 @@ class TableEncoder(PackableMixin, BaseEstimator):
         learner = ColumnLearner(
             self.container_, self.max_categories, self.dequantize, self.atom_share
         )
-        names = declared_columns(self.identifiers, self.names, "identifiers")
+        named = declared_columns(self.identifiers, self.names, "identifiers")
+        # Beside those that are declared, others may be found.
+        is_name = [False if self.identifiers is None else (bool(n) or None) for n in named]
         fitted, values, missing = [], [], []
         for j, declared in enumerate(declared_columns(self.categorical_features, self.names)):
-            column, found = learner.learn(X, j, _as_bool(declared), _as_bool(names[j]))
+            is_category = None if declared is None else bool(declared)
+            column, found = learner.learn(X, j, is_category, is_name[j])
             fitted.append(column)
             # The table is never there as a whole in double precision.
             values.append(evenly(found))
@@ -224,6 +228,10 @@ class TableEncoder(PackableMixin, BaseEstimator):
     def __sklearn_clone__(self) -> TableEncoder:
         """Return a copy: what it is fitted to is part of what is asked for."""
         return copy.deepcopy(self)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        # Of version 0.1, which knew no identifiers.
+        super()._restore({"identifiers": None, **state})
 
     @property
     def names(self) -> list[Any]:
@@ -426,7 +434,3 @@ class TableEncoder(PackableMixin, BaseEstimator):
                 UserWarning,
                 stacklevel=4,
             )
-
-
-def _as_bool(declared: Any) -> bool | None:
-    return None if declared is None else bool(declared)
