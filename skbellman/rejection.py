@@ -63,8 +63,10 @@ def accepted_rows(
     while n_kept < n_rows:
         if n_drawn >= not_before and n_kept < least_share * n_drawn:
             raise ValueError(f"{n_kept} of {n_drawn} draws were accepted: {reason}")
+        # At first as many as are asked for: all may be accepted.
         rate = max(n_kept, 1) / max(n_drawn, 1)
-        n_asked = int(min(1.2 * (n_rows - n_kept) / rate + 8, most_at_once))
+        n_next = 1.2 * (n_rows - n_kept) / rate + 8 if n_drawn else n_rows
+        n_asked = int(min(n_next, most_at_once))
         drawn = draw(n_asked)
         rows = np.flatnonzero(accepts(drawn))
         kept.append(container_of(drawn).taken(drawn, rows))

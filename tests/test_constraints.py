@@ -11,6 +11,7 @@ from test_restrictions import agree, closed_form, fitted
 
 from skbellman.algebra import mixture
 from skbellman.constraints import KnownCombinations, Unique, sample_constrained
+from skbellman.rejection import accepted_for_each
 
 
 def test_an_inequality_leaves_the_law_of_the_half_plane():
@@ -97,8 +98,14 @@ def test_few_that_are_kept_are_told():
     density = fitted(X)
     drawn = density.sample(20, random_state=0, constraints=[lambda X: X[:, 0] < X[:, 1]])
     assert (drawn[:, 0] < drawn[:, 1]).all()
-    with pytest.raises(ValueError, match="row 1 of given"):
-        density.sample(given=[[0.0, np.nan], [9.0, np.nan]], constraints=[lambda X: X[:, 0] < 1])
+
+
+def test_a_condition_whose_rows_are_all_refused_is_named():
+    conditions = np.array([[0.0], [9.0]])
+    with pytest.raises(ValueError, match="none of 20 draws for row 1 of given was accepted: why"):
+        accepted_for_each(
+            lambda at: conditions[at], lambda X: X[:, 0] < 1, 2, "why", most_rounds=20
+        )
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,7 @@ def test_other_units_turn_a_range_over():
         mixture([turned, turned]).sample(3, given={"x": (-6.2, -4.2)})
 
 
+@pytest.mark.slow
 def test_what_has_no_marginals_is_drawn_by_rejection():
     rest = difference(closed_form(), another(), 0.5, n_samples=300, random_state=0)
     drawn = rest.sample(200, random_state=0, given={"x": (0.0, 1.0), "sex": ["F", "X"]})
