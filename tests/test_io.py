@@ -13,6 +13,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+import torch
 from numpy.testing import assert_array_equal
 from test_restrictions import table
 
@@ -190,12 +191,14 @@ def test_another_format_is_refused():
         TableEncoder().__setstate__({**state, "skbellman_format": 99})
 
 
-def test_a_file_of_a_gpu_is_loaded_where_there_is_none():
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_a_file_of_a_gpu_is_loaded_where_there_is_none(device, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     state = fitted_estimator("array").__getstate__()
-    state["state"]["device_"] = "cuda:0"
-    state["state"]["device"] = "auto"
+    state["state"] |= {"device_": torch.device("cuda:0"), "device": device}
     loaded = BellmanDiffusionDensity.__new__(BellmanDiffusionDensity)
     loaded.__setstate__(state)
+    assert loaded.device_ == torch.device("cpu")
     assert loaded.sample(2, random_state=0).shape == (2, 2)
 
 
