@@ -23,6 +23,14 @@ __all__ = [
     "ShardedDensity",
     "TableEncoder",
     "TrainingDivergedError",
+    "algebra",
+    "constraints",
+    "dynamics",
+    "fields",
+    "inspection",
+    "io",
+    "privacy",
+    "solvers",
 ]
 # Who fits a table does not wait for the estimators of returns to be loaded.
 _LATER = {
@@ -33,9 +41,11 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LATER[name]), name)
+    if name in _LATER:
+        return getattr(import_module(_LATER[name]), name)
+    if name in __all__:  # a module
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

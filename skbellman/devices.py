@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 
 import torch
 
+from skbellman.packing import PackableMixin
+
 
 def resolve_device(device: str) -> torch.device:
     """Return the device of a parameter; "auto" is a GPU if there is one."""
@@ -28,8 +30,8 @@ def is_usable(device: torch.device) -> bool:
     return device.type != "cuda" or torch.cuda.is_available()
 
 
-class PortableMixin:
-    """Pickles of an estimator that any machine can load, whichever device fitted it.
+class PortableMixin(PackableMixin):
+    """Files of an estimator that any machine can load, whichever device fitted it.
 
     Put it left of scikit-learn's base class. ``device`` is the parameter, ``device_`` the device of
     the fitted modules.
@@ -40,16 +42,16 @@ class PortableMixin:
     # Names of the fitted modules.
     _portable: ClassVar[tuple[str, ...]]
 
-    def __getstate__(self) -> dict[str, Any]:
+    def _pickled_state(self) -> dict[str, Any]:
         """Return the state with its tensors on the CPU."""
-        state: dict[str, Any] = super().__getstate__()  # type: ignore[assignment]
+        state = super()._pickled_state()
         return state | {
             name: copy.deepcopy(state[name]).cpu() for name in self._portable if name in state
         }
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def _restore(self, state: dict[str, Any]) -> None:
         """Restore the state; tensors go where ``device`` resolves to on this machine."""
-        super().__setstate__(state)  # type: ignore[misc]
+        super()._restore(state)
         if "device_" not in state:
             return
         wanted = self.device_ if self.device != "auto" else None

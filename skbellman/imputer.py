@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from skbellman.density import BellmanDiffusionDensity
+from skbellman.packing import PackableMixin
 from skbellman.settings import with_own_settings
 from skbellman.state import renewed
 from skbellman.tables import Cells, RepeatedRows, is_missing
@@ -20,7 +21,7 @@ from skbellman.validation import check_count, validate_table
 
 
 @with_own_settings
-class BellmanImputer(TransformerMixin, BaseEstimator):
+class BellmanImputer(PackableMixin, TransformerMixin, BaseEstimator):
     """Fill missing values with samples of their conditional distribution, or with its centre.
 
     A density is fitted to the table with its missing values. Then the missing values of each row

@@ -108,6 +108,8 @@ class PaperDensity(TableDensity):
     (3, 1)
     """
 
+    # Ranges are kept to by rejection alone.
+    _has_marginals: ClassVar[bool] = False
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "objective": [StrOptions({"pairwise", "sliced"})],
         "bandwidth": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],

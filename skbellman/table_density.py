@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
@@ -15,11 +15,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skbellman.batches import Rows
+from skbellman.constraints import sample_constrained, warn_of_few
 from skbellman.devices import PortableMixin, resolve_device
 from skbellman.fields.base import DensityField, Integral, Sampler
 from skbellman.fitting import Fit
 from skbellman.questions import asked_columns, given_cells
 from skbellman.reading import read_rows
+from skbellman.restrictions import within
 from skbellman.schedule import NoiseSchedule
 from skbellman.settings import with_own_settings
 from skbellman.state import renewed
@@ -290,6 +292,7 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         *,
         given: Any = None,
         with_missing: bool = False,
+        constraints: Sequence[Any] = (),
     ) -> Any:
         """Draw rows, or fill rows given some of their values.
 
@@ -304,10 +307,16 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
             column names (positions for an array) to values, or a table with some of the columns,
             in which missing values are drawn. The rest is drawn from its conditional distribution.
             Values of another dtype become those of the column; fractions are rounded as a
-            float does, and nothing else is changed.
+            float does, and nothing else is changed. In a mapping, a tuple ``(low, high)`` is a
+            closed range of numbers or dates (None for no bound), and a list holds values any of
+            which may be drawn: rows follow the density restricted to them.
         with_missing : bool, default=False
             Leave values out as often as they were missing in the fitted table, together where they
             were together there, but whatever the values are. Those given stay.
+        constraints : sequence of str, callable, KnownCombinations or Unique, default=()
+            What rows have to keep, see `skbellman.constraints`: ``"start <= end"``, or a callable
+            from a table to a mask of its rows. Rows that break one are drawn again; a warning says
+            so if fewer than a tenth keep them.
 
         Returns
         -------
@@ -322,7 +331,8 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         ValueError
             If n_samples is no whole number of at least 1; if ``given`` names an unknown column, or
             holds a category that was not in the table, or a value that the column cannot hold, or
-            one so far out that nothing can be drawn beside it.
+            one so far out that nothing can be drawn beside it; if hardly any row is within the
+            ranges, or keeps the constraints.
 
         Examples
         --------
@@ -332,12 +342,23 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         >>> density = BellmanDiffusionDensity(n_steps=5, random_state=0).fit(df)
         >>> density.sample(100, random_state=0)["n"].dtype
         dtype('int64')
+        >>> bool(density.sample(9, given={"n": (2, 4)}, random_state=0)["n"].between(2, 4).all())
+        True
         >>> density.sample(3, given={"c": "b"}, random_state=0)["c"].tolist()
         ['b', 'b', 'b']
         """
         check_is_fitted(self, "field_")
         n_samples = check_count("n_samples", n_samples)
-        seed = int(check_random_state(random_state).randint(2**31))
+        rng = check_random_state(random_state)
+        if len(constraints):
+            settings = {"given": given, "with_missing": with_missing}
+            found, acceptance = sample_constrained(self, n_samples, constraints, rng, **settings)
+            warn_of_few(acceptance)
+            return found
+        if (restricted := within(self, given)) is not None:
+            drawn = restricted.sample(n_samples, rng)
+            return self._renewed(drawn, given, rng, with_missing)
+        seed = int(rng.randint(2**31))
         cells = None if given is None else given_cells(self, given)
         values = None if cells is None else [np.repeat(c.numbers(), n_samples) for c in cells]
         kept = None if cells is None else [c.repeat(n_samples) for c in cells]
@@ -348,7 +369,31 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         gaps = None
         if with_missing:
             gaps = self.encoder_.draw_gaps(len(drawn[0]), kept, np.random.default_rng(seed))
-        return self.encoder_.restore(drawn, kept, gaps)
+        return self.encoder_.restore(drawn, kept, gaps, seed)
+
+    def _renewed(
+        self,
+        drawn: Any,
+        kept: Mapping[Any, Any],
+        rng: np.random.RandomState,
+        with_missing: bool,
+    ) -> Any:
+        """Return rows that were drawn a part at a time, with new names and gaps if asked."""
+        encoder, cells = self.encoder_, self.encoder_.read_given(drawn)
+        free = [
+            c._replace(missing=np.full(len(c.missing), name not in kept))
+            for name, c in zip(encoder.names, cells, strict=True)
+        ]
+        seed = int(rng.randint(2**31))
+        gaps = None
+        if with_missing:
+            gaps = encoder.draw_gaps(len(drawn), free, np.random.default_rng(seed))
+        codes = encoder.codes([c.numbers() for c in cells])
+        named = [
+            unset if column.is_fresh else c
+            for column, unset, c in zip(encoder.columns_, free, cells, strict=True)
+        ]
+        return encoder.restore(codes, named, gaps, seed)
 
     def _fill(self, values: Values, seed: int) -> Values:
         """Return numbers or codes of the columns of rows that were read, the gaps drawn."""

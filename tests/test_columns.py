@@ -13,13 +13,14 @@ from skbellman.tables.columns import (
     CategoricalColumn,
     Column,
     CountedColumn,
+    IdentifierColumn,
     LevelsOnALine,
     NumericColumn,
     RankedColumn,
 )
 from skbellman.tables.columns.base import DividedColumn
 from skbellman.tables.columns.choose import Numbers, column_of_numbers
-from skbellman.tables.measures import AtomsBeside, Grid, Lebesgue, Levels
+from skbellman.tables.measures import AtomsBeside, Grid, Lebesgue, Levels, Names
 
 RNG = np.random.default_rng(0)
 EPS = float(np.finfo(float).eps)
@@ -34,6 +35,7 @@ HALVES = RNG.poisson(1.5, N) / 2
 WORDS = RNG.choice(np.array(["a", "b", "c", "d"], dtype=object), N)
 ATOM = np.where(RNG.random(N) < 0.4, 0.0, POSITIVE)
 ATOM_ON_GRID = np.where(RNG.random(N) < 0.4, 0.0, PRICES)
+CODES = np.array([f"AB-{k:05d}" for k in RNG.permutation(99_999)[:N]], dtype=object)
 FEW = RNG.choice([1 / 3, 2 / 7, 0.1234567, 8.1], N)
 
 
@@ -61,6 +63,8 @@ EXAMPLES: dict[str, tuple[Column, np.ndarray]] = {
     "category": (CategoricalColumn(np.array(list("abcd"), dtype=object)), WORDS),
     "constant": (CategoricalColumn(np.array([7.0])), np.full(N, 7.0)),
     "atoms": (AtomColumn(np.unique(FEW)), FEW),
+    "identifier": (IdentifierColumn(CODES), CODES),
+    "identifier of numbers": (IdentifierColumn(np.arange(5.0, N + 5)), np.arange(5.0, N + 5)),
 }
 MEASURES = {
     "smooth": Lebesgue(),
@@ -75,6 +79,8 @@ MEASURES = {
     "levels on a line": Grid(0.0, 0.5),
     "category": Levels(("a", "b", "c", "d")),
     "constant": Levels((7.0,)),
+    "identifier": Names(),
+    "identifier of numbers": Names(),
     "atoms": Levels(tuple(sorted({1 / 3, 2 / 7, 0.1234567, 8.1}))),
 }
 
@@ -129,6 +135,8 @@ def test_coordinates_are_those_of_the_values(column, values):
         np.testing.assert_allclose(codes, column.codes(values), rtol=1e-6, atol=1e-9)
     else:
         np.testing.assert_array_equal(codes, column.codes(values))
+    if column.is_fresh:
+        return  # no code tells a name
     back = column.values_of(column.codes(values))
     np.testing.assert_array_equal(back, values)
 
@@ -183,6 +191,9 @@ def test_missing_values_stay_missing(column, values):
 
 def test_draws_are_values_that_the_column_can_take(column, values):
     codes = drawn(column)
+    if column.is_fresh:
+        assert not codes.any()
+        return
     if not column.holds_numbers:
         assert np.isin(codes, np.arange(len(column.only_levels))).all()
     found = column.values_of(codes)
@@ -205,6 +216,9 @@ def test_draws_are_values_that_the_column_can_take(column, values):
 def test_levels_are_in_the_order_of_their_codes(column, values):
     if column.holds_numbers:
         np.testing.assert_array_equal(column.codes(values), values)
+        return
+    if column.is_fresh:
+        assert not column.codes(values).any()
         return
     levels = column.only_levels
     np.testing.assert_array_equal(column.codes(levels), np.arange(len(levels)))
@@ -248,7 +262,9 @@ def test_one_node_is_the_value_and_its_log_measure(column, values):
     coordinates, log_measure = column.encode(values)
     np.testing.assert_allclose(nodes.z[0], coordinates, atol=1e-9)
     np.testing.assert_allclose(nodes.log_measure[0].sum(-1) + nodes.rest, log_measure, atol=1e-9)
-    assert column.nodes(values, 3).z.shape == (3, len(values), column.n_dims)
+    z, log_measure, rest = column.nodes(values, 3)
+    assert z.shape == log_measure.shape == (3, len(values), column.n_dims)
+    assert rest.shape == (len(values),)
 
 
 def test_a_number_is_asked_all_over_its_step_and_a_level_all_over_its_peak(column, values):

@@ -24,7 +24,17 @@ INNER = {f"skbellman.TableEncoder.{method}" for method in vars(skbellman.TableEn
 
 
 def public_names():
+    modules = [skbellman.constraints, skbellman.inspection]
+    for module in modules:
+        names = getattr(module, "__all__", ["KnownCombinations", "Unique", "sample_constrained"])
+        for name in names:
+            yield f"{module.__name__}.{name}"
+            for method in ("from_estimator", "from_predictions", "plot"):
+                if hasattr(getattr(module, name), method):
+                    yield f"{module.__name__}.{name}.{method}"
     for name in skbellman.__all__:
+        if inspect.ismodule(getattr(skbellman, name)):
+            continue
         yield f"skbellman.{name}"
         for method, value in vars(getattr(skbellman, name)).items():
             path = f"skbellman.{name}.{method}"

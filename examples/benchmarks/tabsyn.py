@@ -6,8 +6,8 @@
 Nine rows in ten are fitted (the permutation of numpy's seed 1234), and as many are sampled.
 
 C2ST, C2ST-LR
-    SDMetrics' detection score of boosted trees and of logistic regression against the training rows;
-    1 if they cannot tell samples from them. It rewards memorising.
+    SDMetrics' detection score of boosted trees and of logistic regression against training rows; 1
+    if they cannot tell samples from them. It rewards memorising.
 fresh
     The score of boosted trees against held-out rows and as many samples: steps are chosen by it.
 Shape, Trend

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from skbellman.restrictions import fitted_part
 from skbellman.tables.measures import TableMeasure
 
 
@@ -93,6 +94,10 @@ class Density(ABC):
         self.n_features_in_ = operand.n_features_in_
         if hasattr(operand, "feature_names_in_"):
             self.feature_names_in_ = operand.feature_names_in_
+
+    def _fitted_part(self) -> Any:
+        """Return a density that was fitted, whose columns are those of this one."""
+        return fitted_part(self._operand)
 
     def _row_given(self, given: Mapping[Any, Any]) -> Any:
         """Return a table of one row with these values."""

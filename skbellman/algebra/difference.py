@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -11,6 +11,7 @@ from sklearn.utils import check_random_state
 from skbellman.algebra.base import Density, names_of
 from skbellman.algebra.rows import as_table, cells_of_column, holds_rows, position_of, take
 from skbellman.algebra.thinning import Thinning
+from skbellman.restrictions import within
 from skbellman.settings import with_own_settings
 from skbellman.tables.measures import same_measure
 from skbellman.validation import check_count
@@ -67,6 +68,8 @@ class DifferenceDensity(Density):
     >>> DifferenceDensity(p, q, 0.2, n_samples=100, random_state=0).sample(3, random_state=0).shape
     (3, 2)
     """
+
+    _has_marginals: ClassVar[bool] = False
 
     def __init__(
         self, p: Any, q: Any, weight: float, n_samples: int = 1000, random_state: Any = None
@@ -139,7 +142,8 @@ class DifferenceDensity(Density):
         random_state : int, RandomState instance or None, default=None
             Seeds the draws.
         given : mapping, DataFrame or array-like, optional
-            Values that the rows shall have.
+            Values that the rows shall have. In a mapping, a tuple of two is a closed range, and a
+            list holds alternatives.
 
         Returns
         -------
@@ -152,6 +156,8 @@ class DifferenceDensity(Density):
             If almost no row is accepted.
         """
         n_samples, rng = check_count("n_samples", n_samples), check_random_state(random_state)
+        if (restricted := within(self, given)) is not None:
+            return restricted.sample(n_samples, rng)
         if holds_rows(given):
             table = as_table(given)
             rows = np.arange(len(table)).repeat(n_samples)

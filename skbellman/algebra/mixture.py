@@ -12,6 +12,7 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from skbellman.algebra.base import Density, names_of
 from skbellman.algebra.rows import as_table, held_names, holds_rows, stack, take
+from skbellman.restrictions import within
 from skbellman.settings import with_own_settings
 from skbellman.tables.kinds import is_gap
 from skbellman.tables.measures import same_measure
@@ -122,7 +123,8 @@ class MixtureDensity(Density):
         given : mapping, DataFrame or array-like, optional
             Values that the rows are to have: a mapping of names (positions for an array) to values,
             or a table with some of the columns, in which missing values are sampled. The part of a
-            row is then chosen by how probable its conditions are under each part.
+            row is then chosen by how probable its conditions are under each part. In a mapping, a
+            tuple of two is a closed range, and a list holds alternatives.
 
         Returns
         -------
@@ -136,6 +138,8 @@ class MixtureDensity(Density):
             As the parts do; for conditions under which no part has any density.
         """
         n_samples, rng = check_count("n_samples", n_samples), check_random_state(random_state)
+        if (restricted := within(self, given)) is not None:
+            return restricted.sample(n_samples, rng)
         if holds_rows(given):
             return self._fill(as_table(given), n_samples, rng)
         shares = self.weights_ if given is None else self._shares_given(given)

@@ -136,7 +136,8 @@ class RescaledDensity(Density):
         random_state : int, RandomState instance or None, default=None
             Seeds the draws.
         given : mapping, DataFrame or array-like, optional
-            Values, in the new units, that the rows shall have.
+            Values, in the new units, that the rows shall have. In a mapping, a tuple of two is a
+            closed range, and a list holds alternatives.
 
         Returns
         -------
@@ -152,7 +153,14 @@ class RescaledDensity(Density):
             return self._forward(drawn, {k: v.repeat(n_samples) for k, v in kept.items()})
         old = None if given is None else self._back_values(given)
         drawn = self.density.sample(n_samples, random_state=rng, given=old)
-        return self._forward(drawn, {name: _number(v) for name, v in (given or {}).items()})
+        single = {k: v for k, v in (given or {}).items() if type(v) not in (list, tuple)}
+        return self._forward(drawn, {name: _number(value) for name, value in single.items()})
+
+    def _fitted_part(self) -> Any:
+        raise ValueError(
+            "ranges and lists are not read in the units of rescaled densities inside another "
+            "density: rescale the result, not its parts."
+        )
 
     def _row_given(self, given: Mapping[Any, Any]) -> Any:
         return self._forward(row_given(self.density, self._back_values(given)), {})
@@ -161,9 +169,16 @@ class RescaledDensity(Density):
         """Return the values of a mapping in the old units."""
         old = dict(given)
         for name in self.units.keys() & given.keys():
-            if not is_gap(given[name]):
-                old[name] = float(self.units[name].back(_number(given[name]))[0])
+            old[name] = self._back_value(self.units[name], given[name])
         return old
+
+    def _back_value(self, unit: Unit, value: Any) -> Any:
+        """Return a value, a range of a low and a high one, or a list of them, in the old unit."""
+        if type(value) in (list, tuple):
+            values = [self._back_value(unit, each) for each in value]
+            is_turned = type(value) is tuple and unit.scale < 0
+            return type(value)(values[::-1] if is_turned else values)
+        return value if is_gap(value) else float(unit.back(_number(value))[0])
 
     def _back(self, X: Any) -> Any:
         """Return a table in the old units."""

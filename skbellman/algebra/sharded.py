@@ -20,6 +20,7 @@ from skbellman.algebra.parts import is_rows, is_to_be_read, parts_of, placed, re
 from skbellman.algebra.rows import take
 from skbellman.algebra.workers import call_each
 from skbellman.density import BellmanDiffusionDensity
+from skbellman.packing import PackableMixin
 from skbellman.settings import with_own_settings
 from skbellman.state import renewed
 from skbellman.tables.measures import TableMeasure
@@ -29,7 +30,7 @@ Shard = tuple[Any, Any, int]
 
 
 @with_own_settings
-class ShardedDensity(Density, DensityMixin, BaseEstimator):
+class ShardedDensity(PackableMixin, Density, DensityMixin, BaseEstimator):
     r"""Density of a table that is fitted shard by shard: :math:`\sum_k (n_k / n) p_k`.
 
     Each shard of rows is fitted alone and in parallel, where its rows are if they are on several

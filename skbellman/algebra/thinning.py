@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from skbellman.algebra.rows import stack, take
+from skbellman.algebra.rows import take
+from skbellman.rejection import accepted_for_each, accepted_rows
 
 
 class Thinning:
@@ -38,45 +39,29 @@ class Thinning:
 
     def sample(self, n_samples: int, rng: np.random.RandomState, given: Any = None) -> Any:
         """Return accepted rows; ``given`` holds the conditions of all of them, a mapping."""
-        kept: list[Any] = []
-        n_drawn = n_kept = 0
-        while n_kept < n_samples:
-            _check_share(n_kept, n_drawn)
-            rate = max(n_kept, 1) / max(n_drawn, 1)
-            n_asked = int(min(1.2 * (n_samples - n_kept) / rate + 8, self.most_at_once))
-            drawn = self.p.sample(n_asked, random_state=_seed(rng), given=given)
-            accepted = np.flatnonzero(rng.random_sample(n_asked) < self.acceptance(drawn))
-            kept.append(take(drawn, accepted))
-            n_drawn, n_kept = n_drawn + n_asked, n_kept + len(accepted)
-        return take(stack(kept), np.arange(n_samples))
+        reason = (
+            "the second density is at least as high as the first nearly everywhere. Lower the "
+            "weight, or exchange the two."
+        )
+        rows, _ = accepted_rows(
+            lambda n: self.p.sample(n, random_state=_seed(rng), given=given),
+            lambda drawn: rng.random_sample(len(drawn)) < self.acceptance(drawn),
+            n_samples,
+            reason,
+            self.most_at_once,
+        )
+        return rows
 
     def fill(self, given: Any, rng: np.random.RandomState) -> Any:
         """Return an accepted row for each row of a table of conditions."""
-        n_rows, n_drawn = len(given), 0
-        pending, rows, places = np.arange(n_rows), [], []
-        for _ in range(self.most_rounds):
-            drawn = self.p.sample(1, random_state=_seed(rng), given=take(given, pending))
-            accepted = rng.random_sample(len(pending)) < self.acceptance(drawn)
-            rows.append(take(drawn, np.flatnonzero(accepted)))
-            places.append(pending[accepted])
-            n_drawn, pending = n_drawn + len(pending), pending[~accepted]
-            if not len(pending):
-                return take(stack(rows), np.argsort(np.concatenate(places)))
-        raise ValueError(
-            f"the difference is nearly 0 at row {pending[0]} of given: {self.most_rounds} samples "
-            "were rejected. Leave the row out, or lower the weight."
+        rows, _ = accepted_for_each(
+            lambda at: self.p.sample(1, random_state=_seed(rng), given=take(given, at)),
+            lambda drawn: rng.random_sample(len(drawn)) < self.acceptance(drawn),
+            len(given),
+            "nearly nothing of the difference is there. Leave it out, or lower the weight.",
+            self.most_rounds,
         )
-
-
-def _check_share(
-    n_kept: int, n_drawn: int, least_share: float = 1e-3, not_before: int = 4000
-) -> None:
-    """Refuse to continue if almost no row is accepted."""
-    if n_drawn >= not_before and n_kept < least_share * n_drawn:
-        raise ValueError(
-            f"{n_kept} of {n_drawn} samples were accepted: the second density is at least as high "
-            "as the first almost everywhere. Lower the weight, or exchange the two."
-        )
+        return rows
 
 
 def _seed(rng: np.random.RandomState) -> int:

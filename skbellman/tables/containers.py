@@ -84,9 +84,13 @@ class Container(ABC):
     def with_gaps(self, column: Any, gaps: np.ndarray) -> Any:
         """Return a column made by `column` or `painted`, with missing cells at the gaps."""
 
-    @abstractmethod
     def table(self, columns: list[Any]) -> Any:
         """Return a table like the one fitted, of such columns."""
+        return self.part(dict(enumerate(columns)))
+
+    @abstractmethod
+    def part(self, columns: dict[int, Any]) -> Any:
+        """Return a table of some such columns, by position; an array has NaN in the others."""
 
 
 class ArrayContainer(Container):
@@ -148,8 +152,13 @@ class ArrayContainer(Container):
     def with_gaps(self, column: np.ndarray, gaps: np.ndarray) -> np.ndarray:
         return np.where(gaps, self.dtype.type(np.nan), column)
 
-    def table(self, columns: list[np.ndarray]) -> np.ndarray:
-        return np.column_stack(columns)
+    def part(self, columns: dict[int, np.ndarray]) -> np.ndarray:
+        if len(columns) == len(self.names):
+            return np.column_stack([columns[j] for j in range(len(columns))])
+        n_rows = len(next(iter(columns.values())))
+        return np.column_stack(
+            [columns.get(j, np.full(n_rows, np.nan)) for j in range(len(self.names))]
+        )
 
 
 class FrameContainer(Container):
@@ -210,9 +219,9 @@ class FrameContainer(Container):
         kept = series.to_frame().select(nw.when(held).then(nw.col(series.name)))
         return kept[:, 0].to_native()
 
-    def table(self, columns: list[Any]) -> Any:
-        template = nw.from_native(self.template, eager_only=True)
-        series = [nw.from_native(column, series_only=True) for column in columns]
+    def part(self, columns: dict[int, Any]) -> Any:
+        template = nw.from_native(self.template, eager_only=True)[:, sorted(columns)]
+        series = [nw.from_native(columns[j], series_only=True) for j in sorted(columns)]
         if template.implementation.is_pandas_like():
             frame = template.implementation.to_native_namespace().concat(
                 [column.to_native().reset_index(drop=True) for column in series], axis=1

@@ -7,16 +7,20 @@ from typing import Any
 import numpy as np
 
 
-def declared_categories(chosen: Any, names: list[Any]) -> np.ndarray | list[None]:
-    """Return for each column if it is declared as categories; None if dtypes decide.
+def declared_columns(
+    chosen: Any, names: list[Any], parameter: str = "categorical_features"
+) -> np.ndarray | list[None]:
+    """Return for each column if a parameter declares it; None if dtypes or values decide.
 
     Parameters
     ----------
-    chosen : "from_dtype", None, or sequence of names, positions or booleans
+    chosen : "from_dtype", "auto", None, or sequence of names, positions or booleans
     names : list
         Names of the columns.
+    parameter : str
+        Its name, for messages.
     """
-    if isinstance(chosen, str) and chosen == "from_dtype":
+    if isinstance(chosen, str) and chosen in ("from_dtype", "auto"):
         return [None] * len(names)
     features = [] if chosen is None else list(chosen)
     if len(features) == len(names) and all(isinstance(f, bool | np.bool_) for f in features):
@@ -28,5 +32,5 @@ def declared_categories(chosen: Any, names: list[Any]) -> np.ndarray | list[None
         elif isinstance(feature, int | np.integer) and -len(names) <= feature < len(names):
             mask[feature] = True
         else:
-            raise ValueError(f"categorical_features names {feature!r}, which is no column of X.")
+            raise ValueError(f"{parameter} names {feature!r}, which is no column of X.")
     return mask

@@ -13,11 +13,12 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from skbellman.packing import PackableMixin
 from skbellman.state import renewed
 from skbellman.tables.collinearity import dependent_columns
 from skbellman.tables.columns.base import Codes, Column, Coordinates, LogMeasure, Values
 from skbellman.tables.containers import Container, container_of
-from skbellman.tables.declared import declared_categories
+from skbellman.tables.declared import declared_columns
 from skbellman.tables.distinct import are_first
 from skbellman.tables.gaps import Gaps, evenly
 from skbellman.tables.kinds import Cells, is_missing
@@ -30,7 +31,7 @@ from skbellman.tables.straightening import straightened
 from skbellman.validation import validate_table
 
 
-class TableEncoder(BaseEstimator):
+class TableEncoder(PackableMixin, BaseEstimator):
     """How the columns of a table are read: categories, grids and point masses.
 
     It maps a frame or array of n rows to a matrix of shape (n, n_dims), and back. Coordinates of
@@ -58,6 +59,11 @@ class TableEncoder(BaseEstimator):
         density. "auto" takes values of at least three different rows, or of 5%. A column whose
         counts predict rows no better than a smooth density has no point masses. 1 turns off point
         masses and modelling value by value.
+    identifiers : "auto", None, or array-like of int, str or bool, default="auto"
+        Which columns name rows: text, or whole numbers. They have no part in the density, and
+        samples have new names of the same form. "auto" takes, with a warning, columns of text with
+        more than ``max_categories`` values, nearly all of which are in one row. Columns that are
+        listed are identifiers as well. With None no column is.
 
     Attributes
     ----------
@@ -88,6 +94,7 @@ class TableEncoder(BaseEstimator):
         "handle_unknown": [StrOptions({"zero_density", "error"})],
         "dequantize": ["boolean"],
         "atom_share": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="right")],
+        "identifiers": ["array-like", StrOptions({"auto"}), None],
     }
 
     def __init__(
@@ -97,12 +104,14 @@ class TableEncoder(BaseEstimator):
         handle_unknown: str = "zero_density",
         dequantize: bool = True,
         atom_share: float | str = "auto",
+        identifiers: Any = "auto",
     ) -> None:
         self.categorical_features = categorical_features
         self.max_categories = max_categories
         self.handle_unknown = handle_unknown
         self.dequantize = dequantize
         self.atom_share = atom_share
+        self.identifiers = identifiers
 
     def fit(self, X: Any, y: Any = None) -> TableEncoder:
         """Fit the map of each column; warn of columns that are linear functions of others.
@@ -144,16 +153,22 @@ class TableEncoder(BaseEstimator):
             self.atom_share,
             are_first(self.container_, X),
         )
+        named = declared_columns(self.identifiers, self.names, "identifiers")
+        # Beside those that are declared, others may be found.
+        is_name = [False if self.identifiers is None else (bool(n) or None) for n in named]
         fitted, values, missing = [], [], []
-        for j, declared in enumerate(declared_categories(self.categorical_features, self.names)):
-            column, found = learner.learn(X, j, None if declared is None else bool(declared))
+        for j, declared in enumerate(declared_columns(self.categorical_features, self.names)):
+            is_category = None if declared is None else bool(declared)
+            column, found = learner.learn(X, j, is_category, is_name[j])
             fitted.append(column)
             # The whole table is never in memory in double precision.
             values.append(evenly(found))
             missing.append(is_missing(found))
         kinds = [column.kind for column in fitted]
         self.reader_ = TableReader(self.container_, kinds)
-        self.is_categorical_ = np.array([kind.is_categorical for kind in kinds])
+        self.is_categorical_ = np.array(
+            [f.kind.is_categorical and not f.column.is_fresh for f in fitted]
+        )
         self.gaps = Gaps.among(missing)
         columns = straightened([f.column for f in fitted], values)
         self.fitted_ = [
@@ -162,7 +177,9 @@ class TableEncoder(BaseEstimator):
         self._warn_of(dependent_columns(columns, values))
         self.layout_ = Layout(columns)
         if not self.layout_.n_dims:
-            raise ValueError("Every column of X is constant: there is no density to fit.")
+            raise ValueError(
+                "Every column of X is constant or names rows: there is no density to fit."
+            )
 
     def fitted_to(self, X: Any) -> TableEncoder:
         """Return a copy fitted to X. If it is fitted, return itself and check that X matches.
@@ -217,6 +234,10 @@ class TableEncoder(BaseEstimator):
     def __sklearn_clone__(self) -> TableEncoder:
         """Return a copy, still fitted: a fitted encoder is a parameter of a density."""
         return copy.deepcopy(self)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        # Of version 0.1, which knew no identifiers.
+        super()._restore({"identifiers": None, **state})
 
     @property
     def names(self) -> list[Any]:
@@ -360,15 +381,17 @@ class TableEncoder(BaseEstimator):
         decoded: list[Codes],
         given: list[Cells] | None = None,
         gaps: np.ndarray | None = None,
+        seed: int = 0,
     ) -> Any:
         """Return the table of numbers and codes, like the fitted one.
 
         Given cells are put into the table unchanged. At the gaps, (n, n_features), cells are
-        missing.
+        missing. The seed is that of new identifiers.
         """
         columns = []
         for j, (column, codes) in enumerate(zip(self.fitted_, decoded, strict=True)):
-            cells = column.restored(self.container_, codes, None if given is None else given[j])
+            kept = None if given is None else given[j]
+            cells = column.restored(self.container_, codes, kept, seed)
             if gaps is not None and gaps[:, j].any():
                 cells = self.container_.with_gaps(cells, gaps[:, j])
             columns.append(cells)

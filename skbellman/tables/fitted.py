@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from skbellman.tables.kinds import Cells, Kind, is_missing
 from skbellman.tables.levels import ExactLevels
 from skbellman.tables.measures import ColumnMeasure, Lebesgue
 from skbellman.tables.reading import too_fine
+
+if TYPE_CHECKING:
+    from skbellman.tables.columns.identifier import IdentifierColumn
 
 
 @dataclass(frozen=True)
@@ -72,10 +75,17 @@ class FittedColumn:
         gaps = np.abs(present - np.rint(present / unit) * unit)
         between = present[gaps > 2 * np.spacing(np.abs(present))]
         if len(between):
-            raise too_fine(self.name, self.kind, self.kind.shown(between[0]))
+            raise too_fine(self.name, self.kind, self.kind.shown(float(between[0])))
 
-    def restored(self, container: Container, codes: Codes, given: Cells | None) -> Any:
-        """Return the column of a table, from given cells where there are any, else from codes."""
+    def restored(
+        self, container: Container, codes: Codes, given: Cells | None, seed: int = 0
+    ) -> Any:
+        """Return the column of a table, from given cells where there are any, else from codes.
+
+        The seed is that of new identifiers.
+        """
+        if self.column.is_fresh:
+            return self._named(container, len(codes), given, seed)
         if self.kind.is_categorical:
             return container.painted(self.palette, codes)
         numbers = self.column.values_of(codes)
@@ -84,4 +94,22 @@ class FittedColumn:
             cells = self.exact.exact(numbers, cells)
         if given is not None:
             cells = np.where(given.missing, cells, given.values)
+        return container.column(self.position, self.kind, cells)
+
+    def _named(self, container: Container, n_rows: int, given: Cells | None, seed: int) -> Any:
+        """Return a column of new names of rows, but where names are given."""
+        named = cast("IdentifierColumn", self.column)
+        missing = np.ones(n_rows, dtype=bool) if given is None else given.missing
+        rng = np.random.default_rng([seed, self.position])
+        values = named.fresh(int(missing.sum()), rng)
+        if not self.kind.is_categorical and (values > self.kind.number_bounds[1]).any():
+            raise ValueError(
+                f"Column {self.name!r} names rows, but its dtype holds {self.kind.limits()}, and "
+                f"no {len(values)} new whole numbers: use a wider dtype."
+            )
+        cells = self.kind.drawn(values)
+        if given is not None:
+            kept = given.values.astype(cells.dtype)
+            kept[missing] = cells
+            cells = kept
         return container.column(self.position, self.kind, cells)

@@ -14,9 +14,10 @@ from skbellman.tables.columns.choose import (
     column_of_levels,
     column_of_numbers,
 )
+from skbellman.tables.columns.identifier import IdentifierColumn
 from skbellman.tables.containers import Container
 from skbellman.tables.fitted import FittedColumn
-from skbellman.tables.kinds import Cells
+from skbellman.tables.kinds import NUMBERS, Cells
 from skbellman.tables.levels import exact_levels, levels_of
 from skbellman.tables.looks import what_text_looks_like
 from skbellman.tables.reading import check_finite
@@ -46,16 +47,21 @@ class ColumnLearner:
     is_first: np.ndarray
     largest: float = 1e306
 
-    def learn(self, X: Any, j: int, declared: bool | None) -> tuple[FittedColumn, np.ndarray]:
+    def learn(
+        self, X: Any, j: int, declared: bool | None, is_name: bool | None = None
+    ) -> tuple[FittedColumn, np.ndarray]:
         """Return the fitted column j, and its values.
 
-        ``declared`` says whether it holds categories; with None its dtype decides.
+        ``declared`` says whether it holds categories; with None its dtype decides. ``is_name`` says
+        whether it holds identifiers; with None its values decide.
         """
         name = self.container.names[j]
         cells = self.container.cells(X, j, bool(declared))
         present = np.flatnonzero(~cells.missing)
         if not len(present):
             raise ValueError(f"Column {name!r} holds no value (all are missing): drop it.")
+        if is_name:
+            return self._of_names(name, j, cells, present)
         if not cells.kind.is_categorical:
             return self._of_numbers(name, j, cells, present)
         if declared is False:
@@ -64,10 +70,46 @@ class ColumnLearner:
                 'categorical_features: add it, or use categorical_features="from_dtype".'
             )
         levels, first = levels_of(cells.values[present])
+        may_name = declared is None and is_name is None and cells.kind.is_text
+        if may_name and self._are_names(levels, len(present)):
+            warnings.warn(
+                f"Column {name!r} holds text that is another in nearly every row: it is taken for "
+                "an identifier, which has no part in the density and is drawn anew. Name it in "
+                "TableEncoder(identifiers=) to avoid this warning, or drop it.",
+                UserWarning,
+                stacklevel=5,
+            )
+            return self._of_names(name, j, cells, present)
         self._check_levels(name, levels, cells.kind.is_text)
         palette = self.container.palette(X, j, present[first])
         column = column_of_levels(levels)
         return FittedColumn(name, j, cells.kind, column, palette=palette), cells.values
+
+    def _are_names(self, levels: np.ndarray, n_rows: int, nearly_all: float = 0.9) -> bool:
+        """Return whether text names rows, and is no dates or numbers that were read as text."""
+        if len(levels) <= self.max_categories or len(levels) < nearly_all * n_rows:
+            return False
+        texts = levels.tolist()
+        are_codes = len(set(map(len, texts))) == 1 and all(map(str.isdecimal, texts))
+        return are_codes or not what_text_looks_like(levels)
+
+    def _of_names(
+        self, name: Any, j: int, cells: Cells, present: np.ndarray
+    ) -> tuple[FittedColumn, np.ndarray]:
+        """Return a column that names rows."""
+        values = cells.numbers()
+        if cells.kind.is_categorical:
+            are_names = all(type(value) is str for value in values[present].tolist())
+        else:
+            are_names = cells.kind.held == NUMBERS and bool(
+                (values[present] == np.rint(values[present])).all()
+            )
+        if not are_names:
+            raise ValueError(
+                f"Column {name!r} is among identifiers, but does not hold text or whole numbers "
+                "alone: take it from there, or convert it."
+            )
+        return FittedColumn(name, j, cells.kind, IdentifierColumn(values[present])), values
 
     def _of_numbers(
         self, name: Any, j: int, cells: Cells, present: np.ndarray
@@ -103,7 +145,10 @@ class ColumnLearner:
         """Refuse too many levels, and warn of text that looks like something else."""
         hint = what_text_looks_like(levels) if are_text else ""
         if len(levels) > self.max_categories:
-            remedies = "drop it if it is an identifier, group rare categories, or raise"
+            remedies = (
+                "name it in TableEncoder(identifiers=) if it is an identifier, group rare "
+                "categories, or raise"
+            )
             remedies = f"it holds text that {hint}, {remedies}" if hint else remedies
             raise ValueError(
                 f"Column {name!r} has {len(levels)} categories, more than "

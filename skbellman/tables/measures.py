@@ -120,6 +120,14 @@ class Levels(Reference):
 
 
 @dataclass(frozen=True)
+class Names(Reference):
+    """Names of rows, which have no part in a density."""
+
+    def __str__(self) -> str:
+        return "names of rows"
+
+
+@dataclass(frozen=True)
 class AtomsBeside(Reference):
     """Atoms, each of mass 1, beside the measure of all other values.
 

@@ -20,17 +20,17 @@ class AtomColumn(DividedColumn):
     holds_numbers = True
 
     def __init__(self, atoms: Values) -> None:
-        self.atoms = atoms
+        self.levels = atoms
         self.which = CategoricalColumn(np.arange(len(atoms), dtype=np.float64))
         self.n_dims = self.which.n_dims
 
     @property
     def measure(self) -> Reference:
-        return Levels(tuple(self.atoms.tolist()))
+        return Levels(tuple(self.levels.tolist()))
 
     @property
     def only_levels(self) -> Values:
-        return self.atoms
+        return self.levels
 
     @property
     def parts(self) -> list[Column]:
@@ -39,9 +39,9 @@ class AtomColumn(DividedColumn):
     def divide(self, values: Values) -> list[Values]:
         # The column takes atoms only.
         code = np.full(len(values), -1.0)
-        for k, atom in enumerate(self.atoms):
+        for k, atom in enumerate(self.levels):
             code[values == atom] = k
         return [np.where(np.isnan(values), np.nan, code)]
 
     def join(self, decoded: list[Codes]) -> Codes:
-        return self.atoms[decoded[0].astype(np.int64)]
+        return self.levels[decoded[0].astype(np.int64)]

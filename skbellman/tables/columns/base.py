@@ -68,6 +68,8 @@ class Column(ABC):
     # probabilities are computed. Numbers use the lowest level of the schedule.
     corners: np.ndarray | None = None
     floor: float | None = None
+    # Whether samples have new values, which no code stands for.
+    is_fresh: bool = False
     # Whether values have cells on the coordinate: a step of a grid, or the share of an atom.
     has_cells: bool = False
     # Whether `straight` returns another column than this one.
@@ -84,6 +86,11 @@ class Column(ABC):
     def only_levels(self) -> Values | None:
         """The only values that the column takes, or None if it takes any number."""
         return None
+
+    @property
+    def atoms(self) -> Values:
+        """The values with a probability, in a column with a density of the others."""
+        return np.array(self.measure.atoms)
 
     @property
     def drawn_exactly(self) -> Values | None:

@@ -1,0 +1,110 @@
+"""Columns that name rows: they have no part in the density, and draws have new names."""
+
+from __future__ import annotations
+
+from collections import Counter
+from hashlib import blake2b
+
+import numpy as np
+
+from skbellman.tables.columns.base import Codes, Column, Coordinates, LogMeasure, Nodes, Values
+from skbellman.tables.kinds import as_objects, is_missing
+from skbellman.tables.measures import Names, Reference
+
+
+class IdentifierColumn(Column):
+    """A column that names rows. It has no coordinates, and any value scores log-density 0.
+
+    Drawn rows have new values of the same form: text of a length that was there, at each place a
+    character that was there at this place; whole numbers above the largest. None of them was in
+    the table, and no two rows of a draw have one. The column keeps no value of the table, but
+    64 bits of a hash of each text.
+
+    Parameters
+    ----------
+    values : array of shape (n,)
+        Text, or whole numbers; none of them missing.
+    """
+
+    n_dims, holds_numbers, is_fresh = 0, False, True
+
+    def __init__(self, values: Values) -> None:
+        self.form = _Text(values.tolist()) if values.dtype == object else _Count(values)
+
+    @property
+    def measure(self) -> Reference:
+        return Names()
+
+    def codes(self, values: Values) -> Codes:
+        """Return 0 for any value, -1 where one is missing: names are not told apart."""
+        return -is_missing(values).astype(np.int64)
+
+    def _encode(self, values: Values, place: np.ndarray | float) -> tuple[Coordinates, LogMeasure]:
+        return np.empty((len(values), 0)), np.zeros(len(values))
+
+    def decode(self, coordinates: Coordinates) -> Codes:
+        return np.zeros(len(coordinates), dtype=np.int64)
+
+    def nodes(self, values: Values, n_nodes: int) -> Nodes:
+        nowhere = np.empty((n_nodes, len(values), 0))
+        return Nodes(nowhere, nowhere, np.zeros(len(values)))
+
+    def fresh(self, n_rows: int, rng: np.random.Generator) -> Values:
+        """Return so many values that were not there, each of them once."""
+        return self.form.fresh(n_rows, rng)
+
+
+class _Count:
+    """Whole numbers above the largest of some."""
+
+    def __init__(self, values: Values) -> None:
+        self.largest = float(values.max())
+
+    def fresh(self, n_rows: int, rng: np.random.Generator) -> Values:
+        return self.largest + 1 + np.arange(n_rows)
+
+
+class _Text:
+    """Text of the lengths of some, with the characters that they have at each place."""
+
+    def __init__(self, texts: list[str]) -> None:
+        counts = Counter(map(len, texts))
+        self.lengths = sorted(counts)
+        self.shares = np.array([counts[length] for length in self.lengths]) / len(texts)
+        self.characters = [
+            ["".join(sorted(set(place))) for place in zip(*of_length, strict=True)]
+            for of_length in ([t for t in texts if len(t) == length] for length in self.lengths)
+        ]
+        self.known = np.unique(_digests(texts))
+
+    def fresh(self, n_rows: int, rng: np.random.Generator, n_rounds: int = 8) -> Values:
+        found: dict[str, None] = {}
+        texts: list[str] = []
+        for _ in range(n_rounds):
+            texts = self._draw(n_rows - len(found), rng)
+            new = ~np.isin(_digests(texts), self.known)
+            found.update((text, None) for text, is_new in zip(texts, new, strict=True) if is_new)
+            if len(found) == n_rows:
+                return as_objects(list(found))
+        # The form has hardly any other text: it is made longer.
+        suffix = 0
+        while len(found) < n_rows:
+            suffix += 1
+            text = f"{texts[suffix % len(texts)]}-{suffix}"
+            if not np.isin(_digests([text]), self.known)[0]:
+                found[text] = None
+        return as_objects(list(found))
+
+    def _draw(self, n_rows: int, rng: np.random.Generator) -> list[str]:
+        texts = []
+        for k in rng.choice(len(self.lengths), n_rows, p=self.shares):
+            places = self.characters[k]
+            at = (rng.random(len(places)) * [len(place) for place in places]).astype(int)
+            texts.append("".join(place[j] for place, j in zip(places, at, strict=True)))
+        return texts
+
+
+def _digests(texts: list[str]) -> np.ndarray:
+    """Return 64 bits of a hash of each text."""
+    digests = (blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8) for text in texts)
+    return np.frombuffer(b"".join(digest.digest() for digest in digests), dtype=np.uint64)

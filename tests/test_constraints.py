@@ -1,0 +1,128 @@
+"""Rows that keep constraints follow the density restricted to them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from scipy.stats import norm
+from test_restrictions import agree, closed_form, fitted
+
+from skbellman.algebra import mixture
+from skbellman.constraints import KnownCombinations, Unique, sample_constrained
+from skbellman.rejection import accepted_for_each
+
+
+def test_an_inequality_leaves_the_law_of_the_half_plane():
+    """Of two independent standard normal numbers, the lesser has density 2 phi(x) (1 - Phi(x))."""
+    rng = np.random.default_rng(0)
+    df = pd.DataFrame(rng.normal(size=(4000, 2)), columns=["a b", "c"])
+    density = fitted(df)
+    drawn, acceptance = sample_constrained(density, 4000, ["a b <= c"], random_state=0)
+    assert (drawn["a b"] <= drawn["c"]).all()
+    assert acceptance == pytest.approx(0.5, abs=0.03)
+    edges = np.array([-np.inf, -1.5, -1, -0.5, 0, 0.5, np.inf])
+    agree(np.histogram(drawn["a b"], edges)[0], -np.diff(norm.sf(edges) ** 2), least_p=1e-4)
+
+
+def test_text_compares_columns_and_values_of_any_kind():
+    rng = np.random.default_rng(0)
+    start = pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 60, 400), unit="D")
+    end = start + pd.to_timedelta(rng.integers(-20, 30, 400), unit="D")
+    frame = {
+        "start": start,
+        "end": end,
+        "n": rng.integers(0, 40, 400),
+        "c": rng.choice([*"abc"], 400),
+    }
+    texts = ["start <= end", "start >= 2020-01-10", "n < 20", "c != a", "n!=5"]
+    for df in (pd.DataFrame(frame), pl.DataFrame(frame)):
+        drawn = fitted(df).sample(60, random_state=0, constraints=texts)
+        rows = drawn if isinstance(drawn, pd.DataFrame) else drawn.to_pandas()
+        assert (rows["start"] <= rows["end"]).all()
+        assert (rows["start"] >= "2020-01-10").all()
+        assert ((rows["n"] < 20) & (rows["n"] != 5) & (rows["c"] != "a")).all()
+        assert len(rows) == 60
+
+
+def test_only_known_combinations_are_drawn():
+    rng = np.random.default_rng(0)
+    city = rng.choice(["Oslo", "Lyon", "Nice"], 300)
+    df = pd.DataFrame({"city": city, "country": np.where(city == "Oslo", "NO", "FR")})
+    df["x"] = rng.normal(size=300)
+    density = fitted(df)
+    known = KnownCombinations(df, ["city", "country"])
+    drawn = density.sample(200, random_state=0, constraints=[known])
+    assert set(map(tuple, drawn[["city", "country"]].to_numpy())) <= {
+        ("Oslo", "NO"), ("Lyon", "FR"), ("Nice", "FR")
+    }  # fmt: skip
+
+
+def test_unique_rows_are_unique_also_over_many_draws():
+    drawn = closed_form().sample(60, random_state=0, constraints=[Unique(["age"])])
+    assert drawn["age"].is_unique
+    assert len(drawn) == 60
+    with pytest.raises(ValueError, match=r"draws were accepted.*Unique"):
+        closed_form().sample(600, random_state=0, constraints=[Unique(["sex"])])
+
+
+def test_constraints_hold_beside_conditions_and_in_mixtures():
+    density = closed_form()
+    given = pd.DataFrame({"sex": ["F", "M", "X"], "x": [0.0, 1.0, 2.0]})
+    drawn = density.sample(20, random_state=0, given=given, constraints=["y >= x", "age > 40"])
+    assert drawn["x"].tolist() == np.repeat([0.0, 1.0, 2.0], 20).tolist()
+    assert ((drawn["y"] >= drawn["x"]) & (drawn["age"] > 40)).all()
+    both = mixture([density, density])
+    found = sample_constrained(
+        both, 30, ["y >= x"], random_state=0, given={"age": (20, 40), "sex": "F"}
+    )
+    assert (found.table["y"] >= found.table["x"]).all()
+    assert found.table["age"].between(20, 40).all()
+
+
+def test_a_missing_side_keeps_a_comparison():
+    df = pd.DataFrame(np.random.default_rng(0).normal(size=(200, 2)), columns=["a", "b"])
+    df.loc[::2, "a"] = np.nan
+    drawn = fitted(df).sample(100, random_state=0, constraints=["a <= b"], with_missing=True)
+    assert 0.5 < drawn["a"].isna().mean() < 0.85
+    assert (drawn["a"].isna() | (drawn["a"] <= drawn["b"])).all()
+
+
+def test_few_that_are_kept_are_told():
+    with pytest.warns(UserWarning, match=r"\d% of the draws kept the constraints"):
+        closed_form().sample(20, random_state=0, constraints=["x > 2.5"])
+    with pytest.raises(ValueError, match=r"of \d+ draws were accepted: .*'x > 50'"):
+        closed_form().sample(20, random_state=0, constraints=["x > 50"])
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    density = fitted(X)
+    drawn = density.sample(20, random_state=0, constraints=[lambda X: X[:, 0] < X[:, 1]])
+    assert (drawn[:, 0] < drawn[:, 1]).all()
+
+
+def test_a_condition_whose_rows_are_all_refused_is_named():
+    conditions = np.array([[0.0], [9.0]])
+    with pytest.raises(ValueError, match="none of 20 draws for row 1 of given was accepted: why"):
+        accepted_for_each(
+            lambda at: conditions[at], lambda X: X[:, 0] < 1, 2, "why", most_rounds=20
+        )
+
+
+@pytest.mark.parametrize(
+    ("constraint", "message"),
+    [
+        ("z <= x", "names 'z', which is no column"),
+        ("x <= zebra", "'zebra', which is none of them"),
+        ("sex <= F", "no order|order, which they have none"),
+        ("x <= sex", "compares numbers with categories"),
+        ("x", "is no comparison"),
+        ("18 <= age <= 30", "is no comparison"),
+        (7, "7 is no constraint"),
+        (lambda X: X["x"], "returned float64"),
+        (lambda X: np.ones(1, dtype=bool), r"shape \(1,\)"),
+        (Unique(["zip"]), r"\['zip'\], which are no columns"),
+    ],
+)
+def test_what_is_no_constraint_is_refused(constraint, message):
+    with pytest.raises(ValueError, match=message):
+        closed_form().sample(9, random_state=0, constraints=[constraint])

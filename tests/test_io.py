@@ -1,0 +1,209 @@
+"""Files of skops: every fitted estimator is saved and loaded, with trusted types alone."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pickle
+from datetime import date
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+import torch
+from numpy.testing import assert_array_equal
+from test_restrictions import table
+
+from skbellman import (
+    BellmanDiffusionDensity,
+    BellmanImputer,
+    DistributionalValueEstimator,
+    MixtureOfReturns,
+    PaperDensity,
+    ShardedDensity,
+    TableEncoder,
+)
+from skbellman.io import TRUSTED
+from skbellman.packing import FORMAT
+
+skops = pytest.importorskip("skops.io")
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # of an agent that learned little
+
+QUICK = {"n_steps": 2, "width": 4, "depth": 1, "n_nodes": 2, "random_state": 0}
+
+
+def mixed(n_rows=200):
+    """Return a table with columns of all kinds, and with gaps."""
+    rng = np.random.default_rng(0)
+    df = table(n_rows)
+    df["day"] = pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 60, n_rows), unit="D")
+    later = pd.to_timedelta(rng.integers(0, 900, n_rows), unit="h")
+    df["utc"] = (pd.Timestamp("2021-01-01") + later).tz_localize("UTC").tz_convert("Europe/Berlin")
+    df["gain"] = np.where(rng.random(n_rows) < 0.5, 0.0, rng.lognormal(size=n_rows))
+    df["halves"] = rng.poisson(1.5, n_rows) / 2
+    df["hours"] = np.where(rng.random(n_rows) < 0.5, 40, rng.integers(1, 90, n_rows))
+    df["level"] = pd.Categorical(rng.choice([*"abc"], n_rows), list("cbad"), ordered=True)
+    df["flag"] = rng.random(n_rows) < 0.3
+    df["one"] = 7
+    df["id"] = [f"K{k:04d}" for k in range(n_rows)]
+    df["large"] = pd.array(2**60 + rng.integers(0, 99, n_rows), dtype="Int64")
+    df.loc[::5, ["y", "sex"]] = None
+    return df
+
+
+def steps(n_rows=200):
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        {
+            "state": rng.choice([*"abcd"], n_rows),
+            "reward": rng.normal(size=n_rows),
+            "next_state": rng.choice([*"abcd"], n_rows),
+            "terminated": rng.random(n_rows) < 0.2,
+        }
+    )
+
+
+def density_of(X, **parameters):
+    return BellmanDiffusionDensity(**{**QUICK, **parameters}).fit(X)
+
+
+def answers(estimator):
+    """Return what a fitted estimator says, as arrays."""
+    if hasattr(estimator, "predict"):
+        frame = pd.DataFrame({"state": [*"abcd"]})
+        states = (
+            frame["state"].tolist()
+            if getattr(estimator, "policy", None) != "greedy"
+            else np.zeros((2, 4))
+        )
+        return [estimator.predict(states)]
+    if hasattr(estimator, "transform"):
+        return [estimator.transform(mixed(30)).to_numpy(object).astype(str)]
+    if hasattr(estimator, "sample"):
+        drawn = estimator.sample(5, random_state=0)
+        score = [estimator.score_samples(drawn)]
+        return [*score, np.asarray(drawn).astype(str)]
+    return [np.array([str(column) for column in estimator.measure])]
+
+
+def lambdas():
+    ids = TableEncoder(identifiers=["id"])
+    return {
+        "density": lambda: density_of(mixed(), encoder=ids, dropout=0.1),
+        "polars": lambda: density_of(
+            pl.from_pandas(table(80)).with_columns(pl.col("sex").cast(pl.Categorical))
+        ),
+        "array": lambda: density_of(table(80)[["x", "age"]].to_numpy()),
+        "mixture": lambda: density_of(table(80)).partial_fit(table(60, seed=1)),
+        "paper": lambda: PaperDensity(n_steps=2, n_dynamics_steps=9, random_state=0).fit(
+            table(80)[["x", "y"]]
+        ),
+        "sharded": lambda: ShardedDensity(
+            BellmanDiffusionDensity(**QUICK), n_shards=2, random_state=0
+        ).fit(table(80)),
+        "imputer": lambda: BellmanImputer(
+            BellmanDiffusionDensity(**QUICK, encoder=ids), random_state=0
+        ).fit(mixed()),
+        "encoder": lambda: TableEncoder(identifiers=["id"]).fit(mixed()),
+        "labels": lambda: DistributionalValueEstimator(gamma=0.9, random_state=0).fit(steps()),
+        "two policies": lambda: MixtureOfReturns([fitted_estimator("labels")] * 2, [1, 2]),
+        "agent": lambda: DistributionalValueEstimator(
+            gamma=0.9, policy="greedy", random_state=0
+        ).fit("CartPole-v1", n_steps=300),
+    }
+
+
+@functools.cache
+def fitted_estimator(name):
+    return lambdas()[name]()
+
+
+SLOW = {"mixture", "sharded", "imputer", "two policies", "agent", "paper"}
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in lambdas()
+    ]
+)
+def estimator(request):
+    return fitted_estimator(request.param)
+
+
+def test_every_estimator_is_loaded_as_it_was_saved(estimator):
+    data = skops.dumps(estimator)
+    assert set(skops.get_untrusted_types(data=data)) <= set(TRUSTED)
+    loaded = skops.loads(data, trusted=TRUSTED)
+    for was, found in zip(answers(estimator), answers(loaded), strict=True):
+        assert_array_equal(was, found)
+    assert loaded.get_params().keys() == estimator.get_params().keys()
+    if hasattr(estimator, "sample") and not hasattr(estimator, "predict"):
+        drawn, again = (d.sample(3, random_state=0) for d in (estimator, loaded))
+        assert type(drawn) is type(again)
+        if isinstance(drawn, pd.DataFrame):
+            pd.testing.assert_frame_equal(drawn, again)
+
+
+def test_trusted_types_are_those_that_there_are():
+    for name in TRUSTED:
+        module, _, kind = name.rpartition(".")
+        assert isinstance(getattr(importlib.import_module(module), kind), type), name
+        assert module.startswith(
+            ("skbellman", "torch", "gymnasium", "numpy", "decimal", "datetime")
+        ), name
+    assert sorted(TRUSTED) == TRUSTED
+
+
+def test_without_trust_nothing_is_loaded():
+    with pytest.raises(Exception, match="Untrusted types"):
+        skops.loads(skops.dumps(fitted_estimator("encoder")))
+
+
+def test_a_loaded_density_can_be_fitted_on_and_pickled():
+    density = skops.loads(skops.dumps(fitted_estimator("array")), trusted=TRUSTED)
+    density.partial_fit(table(60, seed=2)[["x", "age"]].to_numpy())
+    again = pickle.loads(pickle.dumps(density))
+    X = table(5)[["x", "age"]].to_numpy()
+    assert_array_equal(again.score_samples(X), density.score_samples(X))
+
+
+def test_objects_are_saved_and_dtypes_that_cannot_be_are_named():
+    rng = np.random.default_rng(0)
+    prices = [Decimal(int(k)) / 10 for k in rng.integers(0, 999, 50)]
+    days = [date(2020, 1, 1 + int(k)) for k in rng.integers(0, 30, 50)]
+    df = pd.DataFrame({"price": prices, "day": days, "x": rng.normal(size=50)})
+    density = density_of(df)
+    loaded = skops.loads(skops.dumps(density), trusted=TRUSTED)
+    drawn, again = (d.sample(3, random_state=0) for d in (density, loaded))
+    pd.testing.assert_frame_equal(drawn, again)
+    dtype = pd.ArrowDtype(pa.decimal128(5, 2))
+    with pytest.raises(TypeError, match="Column 'price' has dtype decimal128"):
+        skops.dumps(density_of(df.assign(price=pd.array(prices, dtype=dtype))))
+
+
+def test_another_format_is_refused():
+    state = fitted_estimator("encoder").__getstate__()
+    assert state["skbellman_format"] == FORMAT
+    with pytest.raises(ValueError, match="has format 99, this version of skbellman reads format"):
+        TableEncoder().__setstate__({**state, "skbellman_format": 99})
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_a_file_of_a_gpu_is_loaded_where_there_is_none(device, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    state = fitted_estimator("array").__getstate__()
+    state["state"] |= {"device_": torch.device("cuda:0"), "device": device}
+    loaded = BellmanDiffusionDensity.__new__(BellmanDiffusionDensity)
+    loaded.__setstate__(state)
+    assert loaded.device_ == torch.device("cpu")
+    assert loaded.sample(2, random_state=0).shape == (2, 2)
+
+
+def test_types_of_others_are_not_made():
+    state = fitted_estimator("encoder").__getstate__()
+    state["state"]["container_"].kind = dict
+    with pytest.raises(ValueError, match="no part of a fitted estimator"):
+        TableEncoder().__setstate__(state)
