@@ -62,7 +62,7 @@ def accepted_rows(
     n_drawn = n_kept = 0
     while n_kept < n_rows:
         if n_drawn >= not_before and n_kept < least_share * n_drawn:
-            raise ValueError(f"{n_kept} of {n_drawn} draws were accepted: {reason}")
+            raise ValueError(f"{n_kept} of {n_drawn} samples were accepted: {reason}")
         # At first as many as are asked for: all may be accepted.
         rate = max(n_kept, 1) / max(n_drawn, 1)
         n_next = 1.2 * (n_rows - n_kept) / rate + 8 if n_drawn else n_rows

@@ -63,7 +63,7 @@ def test_unique_rows_are_unique_also_over_many_draws():
     drawn = closed_form().sample(60, random_state=0, constraints=[Unique(["age"])])
     assert drawn["age"].is_unique
     assert len(drawn) == 60
-    with pytest.raises(ValueError, match=r"draws were accepted.*Unique"):
+    with pytest.raises(ValueError, match=r"samples were accepted.*Unique"):
         closed_form().sample(600, random_state=0, constraints=[Unique(["sex"])])
 
 
@@ -92,7 +92,7 @@ def test_a_missing_side_keeps_a_comparison():
 def test_few_that_are_kept_are_told():
     with pytest.warns(UserWarning, match=r"\d% of the draws kept the constraints"):
         closed_form().sample(20, random_state=0, constraints=["x > 2.5"])
-    with pytest.raises(ValueError, match=r"of \d+ draws were accepted: .*'x > 50'"):
+    with pytest.raises(ValueError, match=r"of \d+ samples were accepted: .*'x > 50'"):
         closed_form().sample(20, random_state=0, constraints=["x > 50"])
     X = np.random.default_rng(0).normal(size=(60, 2))
     density = fitted(X)

@@ -40,7 +40,7 @@ class Thinning:
     def sample(self, n_samples: int, rng: np.random.RandomState, given: Any = None) -> Any:
         """Return accepted rows; ``given`` holds the conditions of all of them, a mapping."""
         reason = (
-            "the second density is at least as high as the first nearly everywhere. Lower the "
+            "the second density is at least as high as the first almost everywhere. Lower the "
             "weight, or exchange the two."
         )
         rows, _ = accepted_rows(
@@ -58,7 +58,7 @@ class Thinning:
             lambda at: self.p.sample(1, random_state=_seed(rng), given=take(given, at)),
             lambda drawn: rng.random_sample(len(drawn)) < self.acceptance(drawn),
             len(given),
-            "nearly nothing of the difference is there. Leave it out, or lower the weight.",
+            "the difference is nearly 0 there. Leave the row out, or lower the weight.",
             self.most_rounds,
         )
         return rows
