@@ -33,6 +33,9 @@ class Prepared(NamedTuple):
         Scale of the network's output for numbers.
     shapes : tensor of shape (..., n, P)
         Gradients of the columns' mixtures; P is 0 if there are none.
+    law : tensor of shape (..., n, P)
+        h - h_0 of a number that is seen alone, by its column's own mixture; 0 of others. Empty if
+        the table has one column, which the network learns.
     log_posteriors : tensor of shape (..., n, K)
         Log-posteriors of the levels of all categories, from the reference.
     evidence : tensor of shape (..., n, n_slots K)
@@ -46,6 +49,7 @@ class Prepared(NamedTuple):
     h0: Tensor
     scale: Tensor
     shapes: Tensor
+    law: Tensor
     log_posteriors: Tensor
     evidence: Tensor
     pull: Tensor
@@ -82,7 +86,7 @@ class NeuralField(DensityField):
     with the reference's posterior q. Part of F is the counted evidence of other categories
     (`PairwiseEvidence`), with weights given by the network. If one category follows from another,
     this is as sharp as the table; logits learned by regression are not. If all other columns are
-    missing, the reference's posterior is exact and is not changed. At low levels the softmax
+    missing, the reference's posterior is exact and is not changed; nor is the mixture of a number. At low levels the softmax
     saturates for any F, so each point is the centre of an exact Gaussian peak. For these
     coordinates, the input of the networks is the reference's :math:`E_0[e | x]`.
 
@@ -167,12 +171,21 @@ class NeuralField(DensityField):
         h0, log_posteriors = self.reference.gradient_and_posteriors(x, sigma)
         of_numbers, of_categories = self._split(sigma)
         alone = is_seen(sigma[..., self.pieces]).sum(-1, keepdim=True) == 1
-        none = x[..., :0]
+        none, scale = x[..., :0], _edm_scale(of_numbers)
+        shapes = law = none
+        if self.shapes is not None:
+            numbers = self._split(x)[0]
+            shapes = self.shapes(numbers, of_numbers)
+            if len(self.pieces) > 1:
+                gaussians = self.shapes.gaussian(numbers, of_numbers)
+                law = torch.where(alone, shapes + gaussians - self._split(h0)[0], 0.0)
+                shapes, scale = torch.where(alone, 0.0, shapes), torch.where(alone, 0.0, scale)
         return Prepared(
             features=self._features(x, sigma, h0),
             h0=h0,
-            scale=_edm_scale(of_numbers),
-            shapes=none if self.shapes is None else self.shapes(self._split(x)[0], of_numbers),
+            scale=scale,
+            shapes=shapes,
+            law=law,
             log_posteriors=torch.cat([none, *log_posteriors], -1),
             evidence=self.evidence(log_posteriors) if log_posteriors else none,
             pull=torch.where(alone, 0.0, of_categories.square().reciprocal()),
@@ -216,6 +229,8 @@ class NeuralField(DensityField):
         numbers = own * prepared.scale
         if self.shapes is not None:
             numbers = numbers + of_shapes * prepared.shapes
+        if prepared.law.shape[-1]:
+            numbers = numbers + prepared.law
         if not self.level_groups.n_levels:
             return numbers, of_levels
         return numbers, of_levels + self.evidence.weighted(prepared.evidence, of_sources)

@@ -71,6 +71,11 @@ class ColumnShapes(nn.Module):
             r = r + torch.where(inside, slope, 0.0) * (x - x.detach())
         return r.to(dtype)
 
+    def gaussian(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Return the log-gradients of the columns' Gaussians; 0 where a column is missing."""
+        total = self.variance.to(x.dtype) + sigma.square()
+        return (self.mean.to(x.dtype) - torch.where(is_seen(sigma), x, 0.0)) / total
+
     def _with_slope(self, place: Tensor, noise: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return r within the columns' reach, and dr/dx if x requires a gradient."""
         total, variance = self.variances + noise.unsqueeze(-1), self.variance + noise
