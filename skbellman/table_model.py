@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,10 @@ class TableModel:
             if isinstance(module, NeuralField):
                 module.single_precision()
         return TableModel(self.encoder, field, schedule, self.device)
+
+    def seen_through(self, noise: np.ndarray) -> TableModel:
+        """Return the model of rows with noise of these deviations on each coordinate, (n_dims,)."""
+        return replace(self, schedule=self.schedule.above(torch.as_tensor(noise)))
 
     def log_density(
         self,
