@@ -25,6 +25,7 @@ from skbellman.settings import with_own_settings
 from skbellman.state import renewed
 from skbellman.table_model import TableModel, Values
 from skbellman.tables import TableEncoder, is_missing
+from skbellman.tables.containers import like_table
 from skbellman.tables.measures import TableMeasure
 from skbellman.tables.parts import parts_of, rows_of
 from skbellman.training import Plan, Record
@@ -240,13 +241,9 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         if columns is not None or given is not None:
             self._check_learned_conditionals()
         X, asked, conditions = asked_columns(self, X, columns, given)
-        model, integral, scores = self._model.precise(), self._integral(approximate), []
-        levels = asked_noise(self, noise, asked)
-        if levels.any():
-            self._check_learned_levels()
-            model = model.seen_through(levels)
-        size = _SCORE_CHUNK if self.device_.type == "cpu" else _GPU_SCORE_CHUNK
-        for rows, part in parts_of(X, size):
+        model, integral = self._seen_through(noise, asked), self._integral(approximate)
+        scores = []
+        for rows, part in parts_of(X, self._score_chunk):
             values = self._read(X, part, asked)
             condition = self._read(X, part, conditions) if conditions else None
             if condition is not None:
@@ -270,6 +267,115 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         if any(is_missing(column).any() for column in values):
             self._check_learned_conditionals()
         return values
+
+    def gradient(self, X: Any, *, noise: Any = 0.1) -> Any:
+        """Return the gradient of the log-density of each row: which way it would be likelier.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            With the columns of the fitted table.
+        noise : float, mapping or array-like of shape (n_features,), default=0.1
+            Through which rows are seen, as in `score_samples`. The gradient is that of the gradient
+            field, whose errors grow as the noise falls: at 0 they may be as large as itself.
+
+        Returns
+        -------
+        gradient : DataFrame or ndarray of shape (n_samples, n_features)
+            In nats per unit of each numeric column (per day, for dates and times); a frame if X is
+            one. NaN in cells that have a probability and not a density (categories, atoms, numbers
+            of few values), and in those that are missing.
+
+        Raises
+        ------
+        ValueError
+            As `score_samples` does.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skbellman import BellmanDiffusionDensity
+        >>> X = load_iris().data[:, :2]
+        >>> density = BellmanDiffusionDensity(n_steps=5, random_state=0).fit(X)
+        >>> density.gradient([[20.0, 3.0], [-9.0, 3.0]])[:, 0] < 0
+        array([ True, False])
+        """
+        X, model, integral = self._asked_whole(X, noise)
+        parts = [
+            model.gradient(self._read(X, part, self.encoder_.names), integral)
+            for _, part in parts_of(X, self._score_chunk)
+        ]
+        return like_table(X, self.encoder_.names, np.concatenate(parts))
+
+    def explain(self, X: Any, *, reference: Any = None, random_state: Any = None) -> Any:
+        """Return how surprising each cell is, given the rest of its row.
+
+        The surprise of a cell is -log p(cell given the rest), less its mean over usual rows: so
+        many nats more than usual. Columns can be compared, whatever their units and spread.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            With the columns of the fitted table.
+        reference : DataFrame or array-like, optional
+            Usual rows, at least one; 200 draws of the density unless given.
+        random_state : int, RandomState instance or None, default=None
+            Seeds the draws.
+
+        Returns
+        -------
+        surprise : DataFrame or ndarray of shape (n_samples, n_features)
+            In nats; a frame if X is one. The largest of a row is its oddest cell. inf for a
+            category that was not in the table; NaN where a cell is missing.
+
+        Raises
+        ------
+        ValueError
+            As `score_samples` does.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skbellman import BellmanDiffusionDensity
+        >>> X = np.random.default_rng(0).normal(size=(200, 3))
+        >>> density = BellmanDiffusionDensity(n_steps=5, random_state=0).fit(X)
+        >>> density.explain([[0.1, -0.2, 9.0]], random_state=0).argmax()
+        np.int64(2)
+        """
+        X, model, integral = self._asked_whole(X, 0.0)
+        self._check_learned_conditionals()
+        if reference is None:
+            reference = self.sample(200, random_state)
+        usual = self._surprises(validate_table(self, reference, reset=False), model, integral)
+        found = self._surprises(X, model, integral)
+        return like_table(X, self.encoder_.names, found - _finite_means(usual))
+
+    def _surprises(self, X: Any, model: TableModel, integral: Integral) -> np.ndarray:
+        """Return -log p(cell given the rest of its row), (n, n_features)."""
+        names, size = self.encoder_.names, self._score_chunk
+        parts = [
+            model.surprises(self._read(X, part, names), integral) for _, part in parts_of(X, size)
+        ]
+        return np.concatenate(parts)
+
+    def _asked_whole(self, X: Any, noise: Any) -> tuple[Any, TableModel, Integral]:
+        """Return the table, and what is asked of all its columns and how."""
+        check_is_fitted(self, "field_")
+        X = validate_table(self, X, reset=False)
+        model = self._seen_through(noise, self.encoder_.names)
+        return X, model, self._integral(approximate=True)
+
+    def _seen_through(self, noise: Any, asked: Sequence[Any]) -> TableModel:
+        """Return the model to score with, of rows with noise on the columns that are asked."""
+        levels = asked_noise(self, noise, asked)
+        if not levels.any():
+            return self._model.precise()
+        self._check_learned_levels()
+        return self._model.precise().seen_through(levels)
+
+    @property
+    def _score_chunk(self) -> int:
+        return _SCORE_CHUNK if self.device_.type == "cpu" else _GPU_SCORE_CHUNK
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return the mean log-density of the rows.
@@ -400,6 +506,12 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
+
+
+def _finite_means(values: np.ndarray) -> np.ndarray:
+    """Return the means of columns over the numbers that they hold, 0 where they hold none."""
+    held = np.isfinite(values)
+    return np.where(held, values, 0.0).sum(0) / held.sum(0).clip(min=1)
 
 
 def _history(record: Record) -> dict[str, list[float]]:

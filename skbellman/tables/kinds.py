@@ -338,6 +338,11 @@ def is_missing(values: np.ndarray) -> np.ndarray:
     return np.isnan(values)
 
 
+def hide(values: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """Return numbers, or levels, of a column, missing where they are to be hidden."""
+    return np.where(hidden, None if values.dtype == object else np.nan, values)
+
+
 def is_number_type(kind: type) -> bool:
     """Return whether objects of a type are numbers, and not truth values or names of numbers."""
     return issubclass(kind, Real | Decimal) and not issubclass(kind, bool | np.bool_ | Enum)
