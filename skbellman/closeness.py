@@ -95,7 +95,7 @@ class Gaussians:
     ----------
     points : array of shape (n, n_dims)
     n_components : int
-        At most one for ten rows.
+        At most; one beside the first for each ten rows in a column.
     seed : int
     """
 
@@ -104,7 +104,7 @@ class Gaussians:
     ) -> None:
         from sklearn.mixture import GaussianMixture  # who fits no detector does not wait for it
 
-        n_components = min(n_components, max(len(points) // 10, 1))
+        n_components = min(n_components, 1 + len(points) // (10 * points.shape[1]))
         found = GaussianMixture(n_components, reg_covar=ridge, random_state=seed).fit(points)
         parts = (found.weights_, found.means_, found.covariances_)
         self.field = GaussianMixtureField(*map(torch.as_tensor, parts))

@@ -22,6 +22,8 @@ from skbellman.validation import check_count, validate_table
 
 # Rows that others are compared with: neighbours, those of the Gaussians, and usual scores.
 _NEIGHBOURS, _GAUSSIAN_ROWS, _USUAL = 20_000, 10_000, 512
+# Share of usual rows that are taken for outliers.
+_FALSE_ALARMS = 0.02
 
 
 @with_own_settings
@@ -32,8 +34,8 @@ class BellmanOutlierDetector(OutlierMixin, BaseEstimator):
     log-density under a `BellmanDiffusionDensity`, a mixture of Gaussians of the columns in
     deviations, and the distances to its nearest rows. (These are the law of the rows themselves,
     seen through noise of the level at which each row is likeliest.) Each view is put in quartile
-    ranges from the median of usual rows of the fit. Far values count by their logarithm, so that no
-    view outvotes the others.
+    ranges from the median of usual rows of the fit. What is below the median counts: rows that are
+    more usual than others in one view are not the less odd in another.
 
     Rows of the fit may hold anomalies (`fit_predict`) or none (novelty detection, `predict` of new
     rows): both are meant. A row of the fit is none of its own neighbours.
@@ -47,10 +49,11 @@ class BellmanOutlierDetector(OutlierMixin, BaseEstimator):
     n_neighbors : sequence of int, default=(5, 20)
         Numbers of nearest rows whose root mean square distance is taken: a view each.
     n_components : int, default=5
-        Of the mixture of Gaussians; 0 leaves this view out.
+        Of the mixture of Gaussians, at most: one beside the first for each ten rows in a column. 0
+        leaves this view out.
     contamination : "auto" or float, default="auto"
-        Share of the rows of the fit that is to be predicted as outliers, up to 0.5. "auto" predicts
-        scores as outliers that lie more than 1.5 quartile ranges below the lower quartile.
+        Share of the rows of the fit that is to be predicted as outliers, up to 0.5. "auto" takes
+        0.02, of 512 usual rows: about so many false alarms there are among rows that are normal.
     random_state : int, RandomState instance or None, default=None
         Seeds the fit, and that of a density that has no random_state of its own.
 
@@ -170,8 +173,9 @@ class BellmanOutlierDetector(OutlierMixin, BaseEstimator):
         Returns
         -------
         score : ndarray of shape (n_samples,)
-            The mean over views of z for z >= 0 and of -log(1 - z) below, z in quartile ranges above
-            the median of usual rows. Finite, also for a category that was not in the table.
+            The mean over views of z where it is negative, and of log(1 + z) / 10 elsewhere, z in
+            quartile ranges above the median of usual rows. Finite, also for a category that was not
+            in the table.
 
         Raises
         ------
@@ -350,8 +354,7 @@ class BellmanOutlierDetector(OutlierMixin, BaseEstimator):
         """Return the score below which rows are outliers."""
         if self.contamination != "auto":
             return float(np.percentile(self.score_samples(X), 100 * self.contamination))
-        lower, upper = np.percentile(_combined(self._usual, self._usual), [25, 75])
-        return float(lower - 1.5 * (upper - lower))
+        return float(np.percentile(_combined(self._usual, self._usual), 100 * _FALSE_ALARMS))
 
     def _patterns(self, X: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield rows that have the same gaps, by number, and the columns that they hold."""
@@ -390,11 +393,11 @@ class BellmanOutlierDetector(OutlierMixin, BaseEstimator):
 def _combined(views: np.ndarray, usual: np.ndarray, farthest: float = 1e12) -> np.ndarray:
     """Return the mean over views, (n_views, n), in quartile ranges above the median of usual rows.
 
-    Below the median they count by their logarithm.
+    What is above it counts for little.
     """
     lower, median, upper = np.percentile(usual, [25, 50, 75], axis=1)[..., None]
     spread = np.where(upper > lower, upper - lower, usual.std(1, keepdims=True))
     with np.errstate(over="ignore"):
         z = (views - median) / np.where(spread > 0, spread, 1.0)
     z = z.clip(-farthest, farthest)
-    return np.where(z < 0, -np.log1p(-z.clip(max=0)), z).mean(0)
+    return np.where(z < 0, z, np.log1p(z.clip(min=0)) / 10).mean(0)
