@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn import config_context
 from sklearn.neighbors import NearestNeighbors
 
 from skbellman.fields import GaussianMixtureField
@@ -105,7 +106,9 @@ class Gaussians:
         from sklearn.mixture import GaussianMixture  # who fits no detector does not wait for it
 
         n_components = min(n_components, 1 + len(points) // (10 * points.shape[1]))
-        found = GaussianMixture(n_components, reg_covar=ridge, random_state=seed).fit(points)
+        found = GaussianMixture(n_components, reg_covar=ridge, random_state=seed)
+        with config_context(array_api_dispatch=False):
+            found.fit(points)
         parts = (found.weights_, found.means_, found.covariances_)
         self.field = GaussianMixtureField(*map(torch.as_tensor, parts))
 

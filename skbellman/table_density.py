@@ -155,6 +155,10 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
     def _integral(self, approximate: bool) -> Integral:
         """Return what scores the fields, or does so approximately."""
 
+    def _cell_integral(self) -> Integral:
+        """Return what scores cells given the rest of their rows, however odd they are."""
+        return self._integral(approximate=False)
+
     @abstractmethod
     def _sampler(self) -> Sampler:
         """Return what draws from the fields."""
@@ -300,7 +304,8 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         >>> density.gradient([[20.0, 3.0], [-9.0, 3.0]])[:, 0] < 0
         array([ True, False])
         """
-        X, model, integral = self._asked_whole(X, noise)
+        X, model = self._asked_whole(X, noise)
+        integral = self._integral(approximate=True)
         parts = [
             model.gradient(self._read(X, part, self.encoder_.names), integral)
             for _, part in parts_of(X, self._score_chunk)
@@ -342,11 +347,13 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         >>> density.explain([[0.1, -0.2, 9.0]], random_state=0).argmax()
         np.int64(2)
         """
-        X, model, integral = self._asked_whole(X, 0.0)
+        X, model = self._asked_whole(X, 0.0)
         self._check_learned_conditionals()
         if reference is None:
             reference = self.sample(200, random_state)
-        usual = self._surprises(validate_table(self, reference, reset=False), model, integral)
+        reference = validate_table(self, reference, reset=False)
+        integral = self._cell_integral()
+        usual = self._surprises(reference, model, integral)
         found = self._surprises(X, model, integral)
         return like_table(X, self.encoder_.names, found - _finite_means(usual))
 
@@ -358,12 +365,11 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         ]
         return np.concatenate(parts)
 
-    def _asked_whole(self, X: Any, noise: Any) -> tuple[Any, TableModel, Integral]:
-        """Return the table, and what is asked of all its columns and how."""
+    def _asked_whole(self, X: Any, noise: Any) -> tuple[Any, TableModel]:
+        """Return the table, and the model that is asked of all its columns."""
         check_is_fitted(self, "field_")
         X = validate_table(self, X, reset=False)
-        model = self._seen_through(noise, self.encoder_.names)
-        return X, model, self._integral(approximate=True)
+        return X, self._seen_through(noise, self.encoder_.names)
 
     def _seen_through(self, noise: Any, asked: Sequence[Any]) -> TableModel:
         """Return the model to score with, of rows with noise on the columns that are asked."""
