@@ -12,6 +12,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from skbellman.fields import GaussianMixtureField
 from skbellman.tables import TableEncoder
+from skbellman.tables.columns.base import Column
 
 
 class StandardColumns:
@@ -51,14 +52,17 @@ class StandardColumns:
         return points.clip(-farthest, farthest)
 
     def _blocks(self, X: Any) -> list[np.ndarray]:
-        values = self.encoder.read(X)
-        codes = self.encoder.codes(values)
+        codes = self.encoder.codes(self.encoder.read(X))
         return [
-            code[:, None].astype(float)
-            if column.holds_numbers
-            else (code[:, None] == np.arange(len(column.only_levels))).astype(float)
-            for column, code in zip(self.encoder.columns_, codes, strict=True)
+            _block(code, column) for column, code in zip(self.encoder.columns_, codes, strict=True)
         ]
+
+
+def _block(codes: np.ndarray, column: Column) -> np.ndarray:
+    """Return a number's coordinate, or that of each level of a category, (n, d)."""
+    if column.holds_numbers or column.only_levels is None:
+        return codes[:, None].astype(np.float64)
+    return (codes[:, None] == np.arange(len(column.only_levels))).astype(np.float64)
 
 
 class Neighbours:

@@ -352,9 +352,9 @@ class BellmanOutlierDetector(OutlierMixin, BaseEstimator):
 
     def _threshold(self, X: Any) -> float:
         """Return the score below which rows are outliers."""
-        if self.contamination != "auto":
-            return float(np.percentile(self.score_samples(X), 100 * self.contamination))
-        return float(np.percentile(_combined(self._usual, self._usual), 100 * _FALSE_ALARMS))
+        if self.contamination == "auto":
+            return float(np.percentile(_combined(self._usual, self._usual), 100 * _FALSE_ALARMS))
+        return float(np.percentile(self.score_samples(X), 100 * float(self.contamination)))
 
     def _patterns(self, X: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield rows that have the same gaps, by number, and the columns that they hold."""

@@ -340,7 +340,8 @@ def is_missing(values: np.ndarray) -> np.ndarray:
 
 def hide(values: np.ndarray, hidden: np.ndarray) -> np.ndarray:
     """Return numbers, or levels, of a column, missing where they are to be hidden."""
-    return np.where(hidden, None if values.dtype == object else np.nan, values)
+    nothing: Any = None if values.dtype == object else np.nan
+    return np.where(hidden, nothing, values)
 
 
 def is_number_type(kind: type) -> bool:
