@@ -89,3 +89,43 @@ def test_a_row_beyond_all_rows_has_finite_surprises_elsewhere(density):
     surprise = density.explain(far, random_state=0)
     assert not surprise.isna().any(axis=None)
     assert surprise.idxmax(axis=1).item() == "x"
+
+
+def with_odd_cells(rows, table, rng):
+    """Return rows with one odd cell each, and its column.
+
+    A number is ten times as large; a category is one that less than half a percent of the rows
+    have.
+    """
+    odd, columns = rows.astype(dict.fromkeys(rows.select_dtypes("number"), float)), []
+    for place in range(len(rows)):
+        cells = {name: odd_cell(rows.iloc[place][name], table[name], rng) for name in rows}
+        name = rng.choice([name for name, cell in cells.items() if cell is not None])
+        odd.iloc[place, odd.columns.get_loc(name)] = cells[name]
+        columns.append(name)
+    return odd, columns
+
+
+def odd_cell(cell, column, rng):
+    if pd.isna(cell) or cell == 0:
+        return None
+    if pd.api.types.is_numeric_dtype(column):
+        return 10.0 * cell
+    shares = column.value_counts(normalize=True)
+    rare = [level for level in shares.index[shares < 0.005] if level != cell]
+    return rng.choice(rare) if rare else None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["abalone", "adult", "online_shoppers"])
+def test_a_corrupted_cell_of_a_real_row_is_found_first(tables, name):
+    if not (tables / f"{name}.csv").exists():
+        pytest.skip(f"needs {name}.csv")
+    table = pd.read_csv(tables / f"{name}.csv").sample(3000, random_state=0)
+    codes = ["OperatingSystems", "Browser", "Region", "TrafficType", "Weekend", "Revenue"]
+    found = {c: str for c in codes if c in table}
+    table = table.astype(found).astype(dict.fromkeys(found, "category"))
+    density = BellmanDiffusionDensity(n_steps=400, random_state=0).fit(table[:2800])
+    odd, columns = with_odd_cells(table[2800:2830], table, np.random.default_rng(0))
+    surprise = density.explain(odd, reference=table[2740:2800])
+    assert (surprise.idxmax(axis=1) == columns).mean() >= 0.9
