@@ -253,6 +253,8 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
             if condition is not None:
                 self.encoder_.check_known(condition)
             score = model.log_density(values, integral, condition, conditions)
+            if not conditions:  # where fields overflow there is no density that a float can hold
+                score = np.nan_to_num(score, nan=-np.inf, neginf=-np.inf, posinf=np.inf)
             if np.isnan(score).any():
                 row = rows.start + int(np.isnan(score).argmax())
                 raise ValueError(
