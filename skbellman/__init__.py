@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from skbellman.algebra import ShardedDensity
 from skbellman.density import BellmanDiffusionDensity
 from skbellman.imputer import BellmanImputer
+from skbellman.outliers import BellmanOutlierDetector
 from skbellman.paper_density import PaperDensity
 from skbellman.tables import TableEncoder
 from skbellman.training import TrainingDivergedError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BellmanDiffusionDensity",
     "BellmanImputer",
+    "BellmanOutlierDetector",
     "DistributionalValueEstimator",
     "MixtureOfReturns",
     "PaperDensity",

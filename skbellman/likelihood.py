@@ -154,7 +154,8 @@ class FlowIntegral:
 
     def _pieces(self, field: DensityField, x: Tensor, schedule: NoiseSchedule) -> Iterator[_Node]:
         """Yield the nodes from the floor to the ceiling."""
-        directions = _directions(x, self._n_probes(x), self.n_nodes)
+        moving = schedule.diffusivity(0.0) > 0
+        directions = _directions(x, moving, self._n_probes(x))
         transport: Transport = (
             Multistep(schedule) if self.multistep else RungeKutta(field, schedule)
         )
@@ -163,7 +164,7 @@ class FlowIntegral:
             x, doubt = transport.onward(x, t)
             diffusivity, each = schedule.diffusivity(t), directions(i).expand(-1, *x.shape)
             h0, r, products = field.gradient_products(x, schedule(t), each * diffusivity)
-            divergence = (products * each).sum((0, -1)) * (x.shape[-1] / len(each))
+            divergence = (products * each).sum((0, -1))
             transport.see(x, t, h0 + r)
             stein = divergence + (diffusivity * h0 * r).sum(-1)
             yield _Node(t, x, -weight * stein, doubt, h0, r)
@@ -220,20 +221,30 @@ def _gaussian_ratio(h0: Tensor, r: Tensor, path: NoiseSchedule, t: float) -> Ten
     return -(variance * r * (h0 + 0.5 * r)).sum(-1)
 
 
-def _directions(x: Tensor, n_probes: int | None, n_nodes: int) -> Callable[[int], Tensor]:
-    """Return a function from nodes to directions, (k, 1 or n, D)."""
-    n_columns = x.shape[1]
+def _directions(x: Tensor, moving: Tensor, n_probes: int | None) -> Callable[[int], Tensor]:
+    """Return a function from nodes to directions, (k, 1 or n, D).
+
+    They are 0 in columns that do not move, (D,) or (n, D), whose derivatives do not count.
+    """
     if n_probes is None:
-        basis = torch.eye(n_columns, dtype=x.dtype, device=x.device).unsqueeze(1)
+        basis = _axes(torch.atleast_2d(moving)).to(x)
         return lambda node: basis
+    n_columns = x.shape[1]
     # Signs of a Hadamard matrix are orthogonal within a node and between nodes. So errors from
     # off-diagonal elements of the Jacobian cancel between neighbours.
     hadamard = torch.ones(1, 1, dtype=x.dtype, device=x.device)
     while len(hadamard) < n_columns:
         hadamard = torch.cat([hadamard.repeat(1, 2), torch.cat([hadamard, -hadamard], 1)])
-    own = row_signs(x, 1, 0) * n_columns**-0.5
+    own = torch.where(moving, row_signs(x, 1, 0), 0.0) * n_probes**-0.5
     places = torch.arange(n_probes, device=x.device)
     return lambda node: hadamard[(node * n_probes + places) % len(hadamard), None, :n_columns] * own
+
+
+def _axes(moving: Tensor) -> Tensor:
+    """Return the axes of the columns that move in each row, (n, D): (k, n, D), 0 beyond a row's."""
+    place = torch.where(moving, moving.cumsum(-1), 0)
+    n_axes = max(int(place.max()), 1)
+    return place == torch.arange(1, n_axes + 1, device=moving.device).view(-1, 1, 1)
 
 
 def row_signs(x: Tensor, n_probes: int, seed: int) -> Tensor:

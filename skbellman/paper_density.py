@@ -205,6 +205,12 @@ class PaperDensity(TableDensity):
             "conditionals use BellmanDiffusionDensity."
         )
 
+    def _check_learned_levels(self) -> None:
+        raise ValueError(
+            "PaperDensity learns the fields at one level of noise: to see rows through others, use "
+            "BellmanDiffusionDensity."
+        )
+
     def __sklearn_tags__(self) -> Any:
         """Return scikit-learn's tags: missing values are refused."""
         tags = super().__sklearn_tags__()

@@ -1,4 +1,4 @@
-"""The parameters ``columns`` and ``given`` of a fitted density."""
+"""The parameters ``columns``, ``given`` and ``noise`` of a fitted density."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import narwhals.stable.v2 as nw
+import numpy as np
 from scipy.sparse import issparse
 
 from skbellman.tables import Cells
@@ -54,6 +55,45 @@ def asked_columns(
     if not len(X):
         raise ValueError("X holds no row.")
     return X, asked, conditions
+
+
+def asked_noise(density: Any, noise: Any, asked: Sequence[Any]) -> np.ndarray:
+    """Return the noise on each coordinate, (n_dims,): 0 on what is not asked, and on levels."""
+    encoder = density.encoder_
+    if isinstance(noise, Mapping):
+        check_names(density, list(noise), "noise")
+        levels = np.array([noise.get(name, 0.0) for name in encoder.names], dtype=np.float64)
+    elif np.ndim(noise) and np.shape(noise) != (len(encoder.names),):
+        raise ValueError(
+            f"noise has shape {np.shape(noise)}: give one number, a mapping of names of columns to "
+            f"numbers, or an array of {len(encoder.names)} numbers, one for each column."
+        )
+    else:
+        levels = np.full(len(encoder.names), noise, dtype=np.float64)
+    for name, level in zip(encoder.names, levels, strict=True):
+        if not 0 <= level < np.inf:
+            raise ValueError(f"noise must be finite and at least 0, got {level} for {name!r}.")
+    named = levels > 0 if isinstance(noise, Mapping) else np.zeros(len(levels), dtype=bool)
+    _check_noisy(density, named, asked)
+    return encoder.on_numbers(np.where([name in asked for name in encoder.names], levels, 0.0))
+
+
+def _check_noisy(density: Any, named: np.ndarray, asked: Sequence[Any]) -> None:
+    """Refuse noise that was named for columns that cannot have it, or are not asked."""
+    is_number = density.encoder_.on_numbers(np.ones(len(named)))
+    numbers = density.encoder_.layout_.column_of[is_number > 0]
+    for j in np.flatnonzero(named):
+        name = density.encoder_.names[j]
+        if j not in numbers:
+            raise ValueError(
+                f"noise names column {name!r}, whose values have probabilities: only a density can "
+                "be seen through noise. Leave the column out of noise."
+            )
+        if name not in asked:
+            raise ValueError(
+                f"noise names column {name!r}, which is not asked: conditions are exact. Leave it "
+                "out of noise, or ask for it in columns."
+            )
 
 
 def check_names(density: Any, names: Sequence[Any], parameter: str) -> None:

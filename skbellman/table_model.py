@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 from skbellman.fields import DensityField, NeuralField
 from skbellman.fields.base import Integral, Sampler
 from skbellman.schedule import NoiseSchedule, masked
-from skbellman.tables import TableEncoder
+from skbellman.tables import TableEncoder, hide, is_missing
 
 # Rows that are drawn at once.
 _CHUNK = 16384
@@ -58,6 +58,10 @@ class TableModel:
                 module.single_precision()
         return TableModel(self.encoder, field, schedule, self.device)
 
+    def seen_through(self, noise: np.ndarray) -> TableModel:
+        """Return the model of rows with noise of these deviations on each coordinate, (n_dims,)."""
+        return replace(self, schedule=self.schedule.above(torch.as_tensor(noise)))
+
     def log_density(
         self,
         values: Values,
@@ -84,6 +88,53 @@ class TableModel:
         cells = TableCells(self, values, condition, names)
         with torch.no_grad():
             return self.field.log_mass(cells, integral).cpu().numpy()
+
+    def gradient(self, values: Values, integral: Integral) -> np.ndarray:
+        """Return the gradient of the log-density of rows that were read, (n, n_features).
+
+        In the table's units; NaN in cells that have no density.
+        """
+        layout = self.encoder.layout_
+        matrix = torch.tensor(next(layout.encode(values, 1))[0], device=self.device)
+        path, x = masked(self.schedule, matrix)
+        with torch.no_grad():
+            h = self.field.density_gradient(x, path, integral).cpu().numpy()
+        slope, of_log = layout.slopes(values)
+        found = np.full((len(h), len(values)), np.nan)
+        numbers = slice(layout.n_numbers)
+        found[:, layout.column_of[numbers]] = h[:, numbers] * slope + of_log
+        return found
+
+    def surprises(self, values: Values, integral: Integral) -> np.ndarray:
+        """Return -log p(cell given the rest of its row), (n, n_features).
+
+        NaN where a cell is missing. Cells that the fitted table could not have are no condition;
+        nor is the rest of a row that lies where no row is.
+        """
+        found = np.full((len(values[0]), len(values)), np.nan)
+        known = [column.known(v) for column, v in zip(self.encoder.fitted_, values, strict=True)]
+        for j in range(len(values)):
+            seen = np.flatnonzero(~is_missing(values[j]))
+            if len(seen):
+                cells, rest = values[j][seen], [v[seen] for v in known]
+                found[seen, j] = -self._log_density_of(j, cells, rest, integral)
+        return found
+
+    def _log_density_of(
+        self, j: int, cells: np.ndarray, rest: Values, integral: Integral
+    ) -> np.ndarray:
+        """Return the log-density of the cells of a column given the rest of their rows, (n,)."""
+        nothing = [hide(v, np.ones(len(v), dtype=bool)) for v in rest]
+        alone = [*nothing[:j], cells, *nothing[j + 1 :]]
+        others = [name for k, name in enumerate(self.encoder.names) if k != j]
+        if not others:
+            return self.log_density(alone, integral)
+        condition = [*rest[:j], nothing[j], *rest[j + 1 :]]
+        found = self.log_density(alone, integral, condition, others)
+        far = np.flatnonzero(np.isnan(found))
+        if len(far):
+            found[far] = self.log_density([v[far] for v in alone], integral)
+        return found
 
     def draw(self, n_rows: int, sampler: Sampler, seed: int) -> Values:
         """Return numbers, or codes of categories, of the columns of new rows."""

@@ -40,7 +40,7 @@ def public_names():
             path = f"skbellman.{name}.{method}"
             if inspect.isfunction(value) and not method.startswith("_") and path not in INNER:
                 yield path
-    for method in ("fit", "score_samples", "score", "sample"):
+    for method in ("fit", "score_samples", "score", "sample", "explain", "gradient"):
         yield f"skbellman.table_density.TableDensity.{method}"
     yield "skbellman.privacy.copying_report"
     yield "skbellman.dynamics.bellman_dynamics"

@@ -77,6 +77,20 @@ def test_rows_do_not_see_each_other():
     assert_close(together, apart)
 
 
+@pytest.mark.parametrize("n_held", [2, 1])
+def test_directions_are_those_of_what_moves(n_held):
+    field, levels = mixture(3), schedule(3)
+    x, held = draw(field, 50), torch.arange(3) >= 3 - n_held
+    arguments = (field, x, levels, moments(field), held)
+    exact = FlowIntegral(8).log_density(*arguments)
+    each = held.expand(50, 3).clone()
+    each[0] = False  # rows of different patterns
+    mixed = FlowIntegral(8).log_density(field, x, levels, moments(field), each)
+    assert_close(mixed[1:], exact[1:])
+    if n_held == 2:
+        assert_close(FlowIntegral(8, n_probes=1).log_density(*arguments), exact)
+
+
 def test_steps_from_the_nodes_before_come_close_without_passes_of_their_own():
     """Several patterns of moving, held and unseen columns; floors differ from column to column."""
     field = mixture(6)

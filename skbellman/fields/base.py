@@ -148,6 +148,10 @@ class DensityField(nn.Module, ABC):
         self._check_reference()
         return integral.along(self, x, path)
 
+    def density_gradient(self, x: Tensor, path: NoiseSchedule, integral: Integral) -> Tensor:
+        """Return the gradient of the log-density at the floor of the path, (n, D)."""
+        return self.log_gradient(x, path(0.0))
+
     def log_mass(self, cells: Cells, integral: Integral) -> Tensor:
         """Return the log-probability of each row's cell given the held columns, (n,).
 

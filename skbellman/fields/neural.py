@@ -86,9 +86,10 @@ class NeuralField(DensityField):
     with the reference's posterior q. Part of F is the counted evidence of other categories
     (`PairwiseEvidence`), with weights given by the network. If one category follows from another,
     this is as sharp as the table; logits learned by regression are not. If all other columns are
-    missing, the reference's posterior is exact and is not changed; nor is the mixture of a number. At low levels the softmax
-    saturates for any F, so each point is the centre of an exact Gaussian peak. For these
-    coordinates, the input of the networks is the reference's :math:`E_0[e | x]`.
+    missing, the reference's posterior is exact and is not changed; a number has the gradient of its
+    column's mixture then. At low levels the softmax saturates for any F, so each point is the
+    centre of an exact Gaussian peak. For these coordinates, the input of the networks is the
+    reference's :math:`E_0[e | x]`.
 
     Parameters
     ----------

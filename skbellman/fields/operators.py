@@ -75,6 +75,12 @@ class Mixture(DensityField):
         parts = [field.log_density(x, path, integral) for field in self.fields]
         return (torch.stack(parts, -1) + log_weights).logsumexp(-1)
 
+    def density_gradient(self, x: Tensor, path: NoiseSchedule, integral: Integral) -> Tensor:
+        """Return the gradient of the log-density, (n, D): parts weigh by their scores."""
+        shares = self._log_weights_of(x, path, integral).exp().unsqueeze(-2)
+        parts = [field.density_gradient(x, path, integral) for field in self.fields]
+        return (shares * torch.stack(parts, -1)).sum(-1)
+
     def log_mass(self, cells: Cells, integral: Integral) -> Tensor:
         """Return the log-probability of each row's cell given the held columns, (n,)."""
         log_weights, condition = self.weights.log(), cells.condition

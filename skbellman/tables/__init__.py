@@ -5,7 +5,7 @@ This package uses numpy and narwhals. It does not know torch, fields or estimato
 
 from skbellman.tables.columns import CategoricalColumn
 from skbellman.tables.encoder import TableEncoder
-from skbellman.tables.kinds import Cells, is_missing
+from skbellman.tables.kinds import Cells, hide, is_missing
 from skbellman.tables.measures import same_measure
 from skbellman.tables.repeats import RepeatedRows
 
@@ -14,6 +14,7 @@ __all__ = [
     "Cells",
     "RepeatedRows",
     "TableEncoder",
+    "hide",
     "is_missing",
     "same_measure",
 ]

@@ -234,3 +234,11 @@ class FrameContainer(Container):
 def container_of(X: Any) -> type[ArrayContainer] | type[FrameContainer]:
     """Return the class of a validated table."""
     return ArrayContainer if isinstance(X, np.ndarray) else FrameContainer
+
+
+def like_table(X: Any, names: list[Any], numbers: np.ndarray) -> Any:
+    """Return numbers of each cell of a table: an array, or a frame with the index of X."""
+    table = container_of(X).of_numbers(X, dict(zip(names, numbers.T, strict=True)))
+    if hasattr(X, "index") and hasattr(table, "index"):  # pandas
+        table.index = X.index
+    return table

@@ -330,6 +330,12 @@ class TableEncoder(PackableMixin, BaseEstimator):
             [j for j, name in enumerate(self.names) if name in columns]
         )
 
+    def on_numbers(self, of_columns: np.ndarray) -> np.ndarray:
+        """Return what is known of each column for its coordinate of a number, 0 for others."""
+        layout = self.layout_
+        is_number = np.arange(layout.n_dims) < layout.n_numbers
+        return np.where(is_number, of_columns[layout.column_of], 0.0)
+
     def spread(
         self, values: list[Values], n_times: int, rng: np.random.Generator
     ) -> tuple[Coordinates, LogMeasure]:

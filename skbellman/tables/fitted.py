@@ -9,7 +9,7 @@ import numpy as np
 
 from skbellman.tables.columns.base import Codes, Column, Values
 from skbellman.tables.containers import Container
-from skbellman.tables.kinds import Cells, Kind, is_missing
+from skbellman.tables.kinds import Cells, Kind, hide, is_missing
 from skbellman.tables.levels import ExactLevels
 from skbellman.tables.measures import ColumnMeasure, Lebesgue
 from skbellman.tables.reading import too_fine
@@ -51,6 +51,12 @@ class FittedColumn:
         # Length does not depend on the origin.
         unit = self.kind.held if reference == Lebesgue() else self.kind.number_unit
         return ColumnMeasure(self.name, reference, unit, self.kind.held)
+
+    def known(self, values: Values) -> Values:
+        """Return the values, missing where they are none that the column can take."""
+        hidden = is_missing(values)
+        hidden[~hidden] = ~self.column.takes(values[~hidden])
+        return hide(values, hidden)
 
     def check_known(self, values: Values, remedy: str = "", n_shown: int = 8) -> None:
         """Refuse new values, if the column takes only the fitted ones."""

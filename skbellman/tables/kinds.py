@@ -338,6 +338,12 @@ def is_missing(values: np.ndarray) -> np.ndarray:
     return np.isnan(values)
 
 
+def hide(values: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """Return numbers, or levels, of a column, missing where they are to be hidden."""
+    nothing: Any = None if values.dtype == object else np.nan
+    return np.where(hidden, nothing, values)
+
+
 def is_number_type(kind: type) -> bool:
     """Return whether objects of a type are numbers, and not booleans or enum members."""
     return issubclass(kind, Real | Decimal) and not issubclass(kind, bool | np.bool_ | Enum)

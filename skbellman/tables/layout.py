@@ -110,6 +110,20 @@ class Layout:
                 ]
             )
 
+    def slopes(self, values: list[Values], step: float = 1e-4) -> tuple[np.ndarray, np.ndarray]:
+        """Return the slope of each number's coordinate and that of its logarithm, (n, n_numbers).
+
+        By differences over a small step of the coordinate; NaN where the number is not seen.
+        """
+        slopes, of_logs = [], []
+        for part, v in self._divided(values)[: self.n_numbers]:
+            width = step * np.exp(-part.encode(v)[1])
+            (z0, log0), (z1, log1) = (part.encode(v + side * width) for side in (-1, 1))
+            slopes.append((z1 - z0)[:, 0] / (2 * width))
+            of_logs.append((log1 - log0) / (2 * width) + 0 * slopes[-1])
+        empty = np.empty((0, len(values[0])))
+        return np.array(slopes or empty).T, np.array(of_logs or empty).T
+
     def nodes(
         self, values: list[Values], held: np.ndarray | None
     ) -> tuple[Coordinates, np.ndarray, LogMeasure]:
