@@ -23,7 +23,7 @@ from skbellman.returns.held_out import HeldOut
 from skbellman.returns.laws import TabulatedLaws
 from skbellman.returns.plan import Fitted, Learned, Plan
 from skbellman.returns.policies import policy_of
-from skbellman.returns.questions import Questions, checked_mask
+from skbellman.returns.questions import Questions
 from skbellman.returns.transitions import read_transitions
 from skbellman.settings import Seeded, with_own_settings
 from skbellman.state import renewed
@@ -169,6 +169,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         "exploration_fraction": [Interval(Real, 0, 1, closed="both")],
         "n_random_steps": [Interval(Integral, 0, None, closed="left")],
         "replay_size": [Interval(Integral, 1, None, closed="left")],
+        "risk": [StrOptions({"mean"}), tuple],
         "target_return": [Real, None],
         "device": [str],
         "verbose": ["verbose"],
@@ -193,6 +194,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         exploration_fraction: float = 0.2,
         n_random_steps: int = 1000,
         replay_size: int = 50_000,
+        risk: str | tuple[str, float] = "mean",
         target_return: float | None = None,
         device: str = "auto",
         verbose: int = 0,
@@ -213,6 +215,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         self.exploration_fraction = exploration_fraction
         self.n_random_steps = n_random_steps
         self.replay_size = replay_size
+        self.risk = risk
         self.target_return = target_return
         self.device = device
         self.verbose = verbose
@@ -319,7 +322,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     def act(
         self,
         observation: Any,
-        risk: str | tuple[str, float] = "mean",
+        risk: str | tuple[str, float] | None = None,
         action_mask: Any = None,
     ) -> Any:
         """Return the best action in one state.
@@ -356,12 +359,14 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         'b'
         """
         check_is_fitted(self)
-        if self.actions_ is None:
+        if self.actions_ is None and not self.field_.acts:
             raise ValueError("there is no choice of actions to act by.")
-        worth = self._questions().worth(observation, risk)
-        if action_mask is not None:
-            worth = np.where(checked_mask(action_mask, len(worth)), worth, -np.inf)
-        return self.actions_.tolist()[int(worth.argmax())]
+        if self.field_.acts and risk not in (None, self.risk):
+            raise ValueError(
+                f"the actor learned for risk={self.risk!r}, not {risk!r}: set risk and fit again, "
+                "or go on by partial_fit."
+            )
+        return self._questions().act(observation, risk or self.risk, action_mask)
 
     def score(self, states: Any, actions: Any = None, *, returns: Any = None) -> float:
         r"""Return how well the laws agree with transitions, or with observed returns.

@@ -486,15 +486,16 @@ def test_steps_of_vector_environments_are_those_of_the_environment(mode):
     from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
     from skbellman.returns.episodes import run_episodes
+    from skbellman.returns.spaces import environment_space
 
     environment = SyncVectorEnv([Corridor, Corridor], autoreset_mode=AutoresetMode[mode])
-    steps = run_episodes(
-        environment, lambda o: np.asarray(o)[:, None], lambda s, _: np.ones(len(s), int), seed=0
-    )
+    space = environment_space(environment)
+    steps = run_episodes(environment, space, lambda s, _: np.ones(len(s), int), seed=0)
     for copy in (0, 1) * 5:
         step = next(s for s in steps if s.copy == copy)
-        assert step.next_state[0] == step.state[0] + 1  # never the step that only resets
-        assert step.terminated == (step.next_state[0] == 3)
+        place, after = step.state.argmax(), step.next_state.argmax()
+        assert after == place + 1  # never the step that only resets
+        assert step.terminated == (after == 3)
         assert step.reward == float(step.terminated)
 
 
