@@ -66,7 +66,7 @@ def agent(**parameters):
     )  # fmt: skip
 
 
-def learned(risk, n_steps=600, n_rows=128):
+def learned(risk, n_steps=500, n_rows=128):
     """Return an actor and its critics, who have learned of the bandit from random actions."""
     rng = np.random.default_rng(0)
     with Seeded(0):
@@ -133,7 +133,7 @@ def test_what_is_truncated_goes_on():
             seen, _, *rest = super().step(action)
             return seen, 1.0, *rest
 
-    value = agent(gamma=0.5, n_steps=800).fit(gymnasium.wrappers.TimeLimit(Endless(), 2))
+    value = agent(gamma=0.5, n_steps=600).fit(gymnasium.wrappers.TimeLimit(Endless(), 10))
     assert value.predict(HERE)[0] == pytest.approx(2.0, abs=0.1)
 
 
@@ -244,6 +244,25 @@ def test_actions_are_those_of_the_space(space, wanted):
     assert value.predict([2], [wanted])[0] == pytest.approx(1.0, abs=0.06)
     with pytest.raises(ValueError, match="unknown action"):
         value.predict([2], [np.asarray(wanted) + 7])
+
+
+def test_a_risk_to_act_by_is_that_of_the_laws():
+    rng = np.random.default_rng(0)
+    state, action = rng.integers(3, size=600), rng.integers(2, size=600)
+    reward = 1.5 * action + (1 + 2 * action) * rng.standard_normal(600)
+    table = {"state": state, "action": action, "reward": reward, "next_state": state,
+             "terminated": np.ones(600, bool)}  # fmt: skip
+    numbers = table | {"state": state.astype(float), "next_state": state.astype(float)}
+    for few in (table, numbers):
+        value = estimator(policy="greedy", n_steps=300, n_basis=101).fit(few)
+        states = few["state"][:1].repeat(2)
+        for share in (0.1, 0.5):
+            found = value.field_.worst(value._questions()._inputs(states[:1], None), share)[0]
+            exact = value.cvar(states, [0, 1], alpha=share)
+            np.testing.assert_allclose(found, exact, atol=0.15)
+            assert value.act(states[0], risk=("cvar", share)) == exact.argmax() == 0
+        assert value.act(states, risk="mean").tolist() == [1, 1]
+        assert value.act(states, action_mask=[[1, 0], [0, 1]]).tolist() == [0, 1]
 
 
 def test_a_risk_of_the_fit_is_for_actors():

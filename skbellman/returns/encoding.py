@@ -194,7 +194,7 @@ class NumberFeatures(Features):
         self.name = name
         numbers = _as_numbers(values, name)
         self.width = self.n_values = numbers.shape[1]
-        self.n_axes = 1
+        self.n_axes = np.ndim(values) - 1
         # A power of two, so that squares are floats at any scale, and no digit is lost.
         largest = np.abs(numbers).max(0)
         self.unit = np.exp2(np.floor(np.log2(np.where(largest > 0, largest, 1.0))))

@@ -135,11 +135,8 @@ class ReturnField(nn.Module, ABC):
         """Return the means of the worst share of the returns of each action, (n, n_actions)."""
         each = torch.eye(self.n_actions).to(states).repeat(len(states), 1)
         rows = states.repeat_interleave(self.n_actions, 0)
-        return self.worst_of(rows, each, share).reshape(len(states), -1)
-
-    def worst_of(self, states: Tensor, policy: Tensor, share: float) -> np.ndarray:
-        """Return the means of the worst share under actions of a policy, (n,)."""
-        return self.tabulated(states, policy, with_noise=False).cvar(share)
+        laws = self.tabulated(rows, each, with_noise=False)
+        return laws.cvar(share).reshape(len(states), -1)
 
     @torch.no_grad()
     def tabulated(self, states: Tensor, policy: Tensor, with_noise: bool) -> TabulatedLaws:
@@ -277,21 +274,15 @@ class BasisReturnField(ReturnField):
         weights = (policy.unsqueeze(1) @ self.weights(states)).squeeze(1)
         return self.basis.density(weights, x)
 
-    def worst_of(self, states: Tensor, policy: Tensor, share: float) -> np.ndarray:
-        """Return the means of the worst share under actions of a policy, (n,).
+    @torch.no_grad()
+    def worst(self, states: Tensor, share: float) -> np.ndarray:
+        """Return the means of the worst share of the returns of each action, (n, n_actions).
 
         Of the nearest laws of atoms at the centres: no noise has to be taken out of these.
         """
-        weights = law_of_mean((policy.unsqueeze(1) @ self.weights(states)).squeeze(1)).double()
-        centres = self.basis.centres.to(weights)
-        own, worst = weights @ centres, worst_of_atoms(self.basis, weights, share)
-        mean, deviation = self.moments(states, policy)
-        if deviation is None:
-            scale = self.frame(states)[1]
-        else:
-            scale = deviation / (weights @ centres.square() - own.square()).sqrt().clamp(min=1e-300)
-        found = mean.double() + scale * (worst - own)
-        return found.cpu().numpy().clip(*self.bounds)
+        places = worst_of_atoms(self.basis, law_of_mean(self.weights(states)), share)
+        centre, scale = (part.unsqueeze(-1) for part in self.frame(states))
+        return (centre + scale * places).clamp(*self.bounds).cpu().numpy()
 
     def support(self) -> tuple[float, float, float]:
         """Return where there is density, and the noise level."""
@@ -401,6 +392,18 @@ class TabularReturnField(BasisReturnField):
         if self.solved is None:
             return super().means(states)
         return self.solved[0, states.argmax(-1)]
+
+    @torch.no_grad()
+    def worst(self, states: Tensor, share: float) -> np.ndarray:
+        """Return the means of the worst share of the returns of each action, (n, n_actions)."""
+        if self.solved is None:
+            return super().worst(states, share)
+        weights = law_of_mean(self.weights(states)).double()
+        centres = self.basis.centres.to(weights)
+        own, worst = weights @ centres, worst_of_atoms(self.basis, weights, share)
+        spread = (weights @ centres.square() - own.square()).clamp(min=1e-300).sqrt()
+        mean, deviation = self.solved[:, states.argmax(-1)]
+        return (mean + deviation * (worst - own) / spread).clamp(*self.bounds).cpu().numpy()
 
     def frame(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """Return the centre and the scale of each state's frame: 0, and the unit."""
