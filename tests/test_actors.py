@@ -204,6 +204,41 @@ def test_what_is_asked_of_an_actor_has_to_fit(few):
         few.partial_fit(wider)
 
 
+class Parts(gymnasium.Env):
+    """Seen by a label and numbers; acted in by a matrix of float64, and by one number."""
+
+    observation_space = spaces.Dict({"here": spaces.Discrete(2), "at": spaces.Box(-1, 1, (2,))})
+
+    def __init__(self, shape=(2, 1)):
+        self.action_space = spaces.Box(-1.0, 3.0, shape, np.float64)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.observation_space.sample(), {"action_mask": [1]}  # of no meaning here
+
+    def step(self, action):
+        assert np.shape(action) == self.action_space.shape
+        assert np.asarray(action) in self.action_space
+        return self.observation_space.sample(), float(np.sum(action)), False, False, {}
+
+
+@pytest.mark.parametrize("shape", [(2, 1), ()])
+@pytest.mark.parametrize("mode", ["NEXT_STEP", "SAME_STEP"])
+def test_actions_and_observations_of_any_shape(shape, mode):
+    copies = gymnasium.vector.SyncVectorEnv(
+        [lambda: gymnasium.wrappers.TimeLimit(Parts(shape), 5)] * 2,
+        autoreset_mode=gymnasium.vector.AutoresetMode[mode],
+    )
+    value = agent(n_random_steps=20, n_steps=40).fit(copies)
+    Parts.observation_space.seed(0)
+    states = [Parts.observation_space.sample() for _ in range(3)]
+    acted = value.act(states)
+    assert acted.shape == (3, *shape)
+    assert acted.dtype == np.float64
+    assert value.act(states[0]).shape == shape
+    np.testing.assert_allclose(value.predict(states, acted), value.predict(states), atol=1e-4)
+
+
 class Steps(gymnasium.Env):
     """Three steps, of which one is paid if the action is the one that is wanted."""
 
