@@ -10,7 +10,7 @@ import torch
 from known_returns import estimator
 from sklearn.base import clone
 
-from skbellman.returns.actor_learner import ActorLearner
+from skbellman.returns.actor_learner import ActorLearner, CautiousLaws
 from skbellman.returns.actors import Actor, ActorCriticField
 from skbellman.returns.basis import GaussianBasis
 from skbellman.returns.batch import Batch
@@ -372,6 +372,26 @@ def test_an_actor_comes_back_from_a_bound():
     assert actor.network[0].bias.grad.item() == pytest.approx(2.0)
     back(-torch.ones(1, 1))
     assert actor.network[0].bias.grad.item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_laws_go_from_the_lower_of_two_to_their_mixture():
+    with Seeded(0):
+        basis = GaussianBasis(-1.0, 1.0, 15)
+        critics = [BasisReturnField(3, 1, (8,), basis) for _ in range(2)]
+        field = ActorCriticField(Actor(2, (8,), 1), critics)
+        states = torch.randn(50, 2)
+    batch = Batch(states, states, states[:, :1], states[:, 0], states[:, 0] > 9)
+    after = CautiousLaws(mean)
+    with torch.no_grad():
+        twins = field.twins(field.with_own_actions(states))
+        means = basis.means(twins)
+        assert (means[0] < means[1]).any()
+        assert (means[0] > means[1]).any()
+        lower = basis.means(after(field, field, batch))
+        torch.testing.assert_close(lower, means.amin(0))
+        after.caution = 0.25
+        blended = basis.means(after(field, field, batch))
+        torch.testing.assert_close(blended, 0.25 * lower + 0.75 * means.mean(0))
 
 
 def test_slopes_by_inputs_without_hidden_layers():

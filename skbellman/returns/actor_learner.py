@@ -18,26 +18,33 @@ from skbellman.returns.simplex import law_of_mean
 from skbellman.returns.support import MovingSupport, Support
 
 
-@dataclass(frozen=True)
-class LowerTwin:
-    """The law after the slower actor's action, by the critic that has less hope of it.
+class CautiousLaws:
+    """The laws after the slower actor's action: at first of the critic that has less hope of it.
 
     An actor finds what critics believe by mistake. Of two, the lower one seldom errs upwards
-    (arXiv 1802.09477).
+    (arXiv 1802.09477), but it errs downwards. As the actor settles, the law goes over into the
+    mixture of both, which does neither. It is linear in them.
 
-    Attributes
+    Parameters
     ----------
     statistic : Statistic
         Of which the lower value is taken.
+
+    Attributes
+    ----------
+    caution : float
+        Share of the lower law, from 1 to 0; the rest is the mixture.
     """
 
-    statistic: Statistic
+    def __init__(self, statistic: Statistic) -> None:
+        self.statistic, self.caution = statistic, 1.0
 
     def __call__(self, field: Any, target: Any, batch: Batch) -> Tensor:
         """Return coordinates, (n, K)."""
         first, second = target.twins(target.with_own_actions(batch.next_state))
         values = [self.statistic(target.basis, twin)[0] for twin in (first, second)]
-        return torch.where((values[0] <= values[1]).unsqueeze(-1), first, second)
+        lower = torch.where((values[0] <= values[1]).unsqueeze(-1), first, second)
+        return torch.lerp((first + second) / 2, lower, self.caution)
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,8 @@ class ActorLearner(Learner):
 
     Attributes
     ----------
+    after : CautiousLaws
+        Which laws are backed up.
     cumulative_weight : float
         Of matching distribution functions beside densities, as for `GreedyLearner`.
     """
@@ -106,8 +115,14 @@ class ActorLearner(Learner):
         target_rate: float,
     ) -> None:
         self.support = MovingSupport(support, self)
-        next_laws = NextLaws(LowerTwin(statistic), law_of_mean)
+        self.after = CautiousLaws(statistic)
+        next_laws = NextLaws(self.after, law_of_mean)
         backup = Backup(discount, next_laws, pushed_at_once, self.support)
         objective = TwinsAndActor(Regression(backup, self.cumulative_weight), statistic)
         optimiser = BlockwiseAdam(field.parameters(), learning_rate)
         super().__init__(field, objective, optimiser, target_rate)
+
+    def anneal(self, share_of_steps: float) -> None:
+        """Lower the rate after a share of the steps, and the caution."""
+        super().anneal(share_of_steps)
+        self.after.caution = 1 - share_of_steps
