@@ -74,7 +74,8 @@ def learned(risk, n_steps=300, n_rows=64):
         basis = support.first(torch.zeros(1))
         critics = [BasisReturnField(2, 1, (32, 32), basis) for _ in range(2)]
         field = ActorCriticField(Actor(1, (32, 32), 1), critics)
-    learner = ActorLearner(field, support, statistic_of(risk), 1.0, 4e-3, 0.05)
+    chance = torch.Generator().manual_seed(0)
+    learner = ActorLearner(field, support, statistic_of(risk), 1.0, 4e-3, 0.05, chance)
     state, ends = torch.zeros(n_rows, 1), torch.zeros(n_rows, dtype=torch.bool)
     for step in range(n_steps):
         u = rng.uniform(-1, 1, n_rows // 2).repeat(2)
