@@ -99,8 +99,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     exploration_fraction : float, default=0.2
         Share of the steps over which it falls. Less is enough where random steps soon show what
         there is, as in CartPole.
-    n_random_steps : int or "auto", default="auto"
-        Steps in an environment before learning begins; "auto" 1000, or 100 where actions are a Box.
+    n_random_steps : int, default=1000
+        Steps in an environment before learning begins.
     replay_size : int, default=50000
         Transitions that are remembered; distinct ones where laws are a table.
     risk : "mean" or ("cvar", alpha), default="mean"
@@ -178,7 +178,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         "multi_step": [Interval(Integral, 1, None, closed="left")],
         "exploration": [Interval(Real, 0, 1, closed="both")],
         "exploration_fraction": [Interval(Real, 0, 1, closed="both")],
-        "n_random_steps": [StrOptions({"auto"}), Interval(Integral, 0, None, closed="left")],
+        "n_random_steps": [Interval(Integral, 0, None, closed="left")],
         "replay_size": [Interval(Integral, 1, None, closed="left")],
         "risk": [StrOptions({"mean"}), tuple],
         "target_return": [Real, None],
@@ -203,7 +203,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         multi_step: int = 1,
         exploration: float = 0.05,
         exploration_fraction: float = 0.2,
-        n_random_steps: int | str = "auto",
+        n_random_steps: int = 1000,
         replay_size: int = 50_000,
         risk: str | tuple[str, float] = "mean",
         target_return: float | None = None,

@@ -63,12 +63,9 @@ class Agent(ABC):
     space : DecisionSpace
     controller : type of Controller
         How it acts.
-    usual_random_steps : int
-        Before learning begins, where none are asked for.
     """
 
     controller: ClassVar[type[Controller]] = Controller
-    usual_random_steps: ClassVar[int] = 1000
 
     plan: Plan
     space: DecisionSpace
@@ -106,12 +103,6 @@ class Agent(ABC):
         """Of the law at the end of a backup."""
         return float(self.plan.parameters.gamma**self.plan.parameters.multi_step)
 
-    @property
-    def n_random_steps(self) -> int:
-        """Steps before learning begins, where nothing was learned before."""
-        asked = self.plan.parameters.n_random_steps
-        return self.usual_random_steps if asked == "auto" else int(asked)
-
     def _field(self, support: Support) -> ReturnField:
         """Return the field that learns: that of before, or a new one."""
         basis, before = support.first(torch.zeros(1)), self.plan.before
@@ -126,7 +117,7 @@ class Agent(ABC):
         n_explored = 0 if goes_on else round(parameters.exploration_fraction * n_steps)
         return ControlSettings(
             n_steps=n_steps,
-            n_random_steps=0 if goes_on else self.n_random_steps,
+            n_random_steps=0 if goes_on else parameters.n_random_steps,
             batch_size=self.plan.batch_size or 64,
             multi_step=parameters.multi_step,
             gamma=parameters.gamma,
@@ -205,7 +196,6 @@ class ActorAgent(Agent):
     """Actions are numbers, which an actor chooses by the laws of twin critics."""
 
     controller = ActorController
-    usual_random_steps = 100
 
     def new_field(self, basis: GaussianBasis) -> ReturnField:
         """Return an actor and its critics."""
