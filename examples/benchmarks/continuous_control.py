@@ -83,7 +83,7 @@ def ours(name: str, n_steps: int, evaluation: Evaluation, seed: int) -> Act:
     ActorAgent.controller = Evaluated
     agent = DistributionalValueEstimator(
         policy="greedy", risk=RISKS[name], gamma=GAMMA, hidden_layer_sizes=HIDDEN, device="cpu",
-        batch_size=BATCH, exploration=0.1, random_state=seed,
+        batch_size=BATCH, exploration=0.1, exploration_fraction=0.0, random_state=seed,
     )  # fmt: skip
     return agent.fit(evaluation.name, n_steps=n_steps).act
 

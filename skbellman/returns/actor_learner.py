@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,23 +51,15 @@ class CautiousLaws:
 class TwinsAndActor:
     """The distance of both critics to one backup, and the statistic that the actor climbs.
 
-    It climbs the mean slope of both critics near its actions: critics have peaks of their own,
-    narrower than what they have learned.
-
     Attributes
     ----------
     regression : Regression
     statistic : Statistic
-    generator : torch.Generator
-        Of the places near an action.
-    nearness : float
-        Their deviation, in halves of the range.
+        Of the first critic's laws. The other one has learned of other mistakes.
     """
 
     regression: Regression
     statistic: Statistic
-    generator: torch.Generator
-    nearness: ClassVar[float] = 0.2
 
     @torch.no_grad()
     def set_gradients(self, field: Any, target: Any, batch: Batch) -> Tensor:
@@ -82,11 +74,9 @@ class TwinsAndActor:
     def _climb(self, field: Any, states: Tensor) -> None:
         """Set the gradients of the actor: minus the slopes of the statistic."""
         actions, back = field.actor.actions_and_back(states)
-        noise = torch.randn(actions.shape, generator=self.generator, device=actions.device)
-        near = actions.add(noise, alpha=self.nearness).clamp_(-1, 1)
-        inputs = torch.cat([states, near], -1)
-        each = [critic.slopes_by_inputs(inputs, self.statistic) for critic in field.critics]
-        back(torch.stack(each).mean(0)[:, states.shape[1] :] / -len(states))
+        inputs = torch.cat([states, actions], -1)
+        slopes = field.critics[0].slopes_by_inputs(inputs, self.statistic)
+        back(slopes[:, states.shape[1] :] / -len(states))
 
 
 class ActorLearner(Learner):
@@ -103,8 +93,6 @@ class ActorLearner(Learner):
         Of the law at the next state.
     learning_rate, target_rate : float
         As for `Learner`.
-    generator : torch.Generator
-        As for `TwinsAndActor`.
 
     Attributes
     ----------
@@ -125,18 +113,16 @@ class ActorLearner(Learner):
         discount: float,
         learning_rate: float,
         target_rate: float,
-        generator: torch.Generator,
     ) -> None:
         self.support = MovingSupport(support, self)
         self.after = CautiousLaws(statistic)
         next_laws = NextLaws(self.after, law_of_mean)
         backup = Backup(discount, next_laws, pushed_at_once, self.support)
-        regression = Regression(backup, self.cumulative_weight)
-        objective = TwinsAndActor(regression, statistic, generator)
+        objective = TwinsAndActor(Regression(backup, self.cumulative_weight), statistic)
         optimiser = BlockwiseAdam(field.parameters(), learning_rate)
         super().__init__(field, objective, optimiser, target_rate)
 
     def anneal(self, share_of_steps: float) -> None:
-        """Lower the rate after a share of the steps, and the caution."""
+        """Lower the rate after a share of the steps, and in their second half the caution."""
         super().anneal(share_of_steps)
-        self.after.caution = 1 - share_of_steps
+        self.after.caution = min(1.0, 2 * (1 - share_of_steps))

@@ -35,17 +35,12 @@ class Actor(nn.Module):
         return self.network(states).tanh()
 
     def actions_and_back(self, states: Tensor) -> tuple[Tensor, Callable[[Tensor], None]]:
-        """Return the same, and what takes slopes of a loss by them to gradients of the network.
-
-        The slope of tanh, (1 - a) (1 + a), holds an action at a bound for ever once it is there.
-        Its factor 1 - a holds what moves up, and 1 + a what moves down: only the one towards which
-        the action moves is taken (arXiv 1511.04143, section 4).
-        """
+        """Return the same, and what takes slopes by them to gradients of the network."""
         taken = Pass(self.network, states)
         actions = taken.outputs.tanh()
 
         def back(slopes: Tensor) -> None:
-            taken.set_gradients(slopes * (1 + actions * slopes.sign()))
+            taken.set_gradients(slopes * (1 - actions.square()))
 
         return actions, back
 

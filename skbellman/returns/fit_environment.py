@@ -209,8 +209,7 @@ class ActorAgent(Agent):
         """Return what learns actor and critics."""
         statistic = statistic_of(self.plan.parameters.risk)
         rates = self.plan.rates(ActorLearner, 0.02)
-        chance = self.plan.generator()
-        return ActorLearner(field, support, statistic, self.discount, *rates, chance)
+        return ActorLearner(field, support, statistic, self.discount, *rates)
 
     def replay(self) -> Replay:
         """Return what remembers the last transitions."""
