@@ -50,8 +50,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     good.
 
     Actions of a Box are chosen by an actor, a second network, that climbs the mean of the laws, or
-    the mean of their worst share (``risk``). Two critics learn the laws, and the lower is backed
-    up (arXiv 1802.09477).
+    the mean of their worst share (``risk``). Two critics learn the laws: at first the lower law is
+    backed up (arXiv 1802.09477), at last their mixture.
 
     Elsewhere a network gives the laws. From a table, each state has a frame: a centre and a scale
     from linear equations for the mean and the variance. The network learns the law in that frame.

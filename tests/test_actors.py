@@ -388,6 +388,6 @@ def test_slopes_by_inputs_without_hidden_layers():
 def test_pendulum_is_swung_up():
     value = agent(
         gamma=0.99, n_basis=101, hidden_layer_sizes=(128, 128), batch_size=128,
-        n_random_steps=1000, exploration=0.1,
-    ).fit("Pendulum-v1", n_steps=5000)  # fmt: skip
+        n_random_steps=1000, exploration=0.1, exploration_fraction=0.0,
+    ).fit("Pendulum-v1", n_steps=10_000)  # fmt: skip
     assert np.mean(value.history_["return"][-10:]) > -250
