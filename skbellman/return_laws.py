@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state
 
 from skbellman.returns.encoding import check_rows
 from skbellman.returns.laws import TabulatedLaws
-from skbellman.returns.questions import checked_share
+from skbellman.returns.risk import checked_share
 from skbellman.settings import with_own_settings
 from skbellman.validation import check_count
 

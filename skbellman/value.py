@@ -23,7 +23,7 @@ from skbellman.returns.held_out import HeldOut
 from skbellman.returns.laws import TabulatedLaws
 from skbellman.returns.plan import Fitted, Learned, Plan
 from skbellman.returns.policies import policy_of
-from skbellman.returns.questions import Questions, checked_mask
+from skbellman.returns.questions import Questions
 from skbellman.returns.transitions import read_transitions
 from skbellman.settings import Seeded, with_own_settings
 from skbellman.state import renewed
@@ -48,6 +48,10 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     exact for what the rows say, and the backup of all steps is repeated until the shapes settle.
     In an environment, actions are then taken by laws in which what was seldom tried is hoped to be
     good.
+
+    Actions of a Box are chosen by an actor, a second network, that climbs the mean of the laws, or
+    the mean of their worst share (``risk``). Two critics learn the laws: at first the lower law is
+    backed up (arXiv 1802.09477), at last their mixture.
 
     Elsewhere a network gives the laws. From a table, each state has a frame: a centre and a scale
     from linear equations for the mean and the variance. The network learns the law in that frame.
@@ -90,7 +94,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         Steps in an environment that a backup spans. 3 learns faster where rewards are dense and
         chance is small, as in CartPole; 1 where they are rare and it is large.
     exploration : float, default=0.05
-        Share of random actions in an environment, once it has fallen from 1.
+        Share of random actions in an environment, once it has fallen from 1. Where actions are a
+        Box: deviation of the noise on actions, in halves of their range.
     exploration_fraction : float, default=0.2
         Share of the steps over which it falls. Less is enough where random steps soon show what
         there is, as in CartPole.
@@ -98,6 +103,10 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         Steps in an environment before learning begins.
     replay_size : int, default=50000
         Transitions that are remembered; distinct ones where laws are a table.
+    risk : "mean" or ("cvar", alpha), default="mean"
+        What the actor of a Box of actions makes large: the expected return, or the mean of its
+        worst share. With alpha near 1 that is a mean without the best returns. For labels of
+        actions ``act`` has a risk of its own.
     target_return : float or None, default=None
         Stop once the mean return of the last 20 episodes is this high.
     device : str, default="auto"
@@ -114,7 +123,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     space_ : DecisionSpace
         How states and actions are read.
     actions_ : ndarray of shape (n_actions,) or None
-        The actions, if there is a choice among labels.
+        The actions, if there is a choice among labels; (n_actions, ...) where an action is an array
+        of labels (MultiDiscrete, MultiBinary).
     support_ : tuple of float
         Least and largest return that the laws of the seen states reach.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -133,7 +143,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
 
     References
     ----------
-    arXiv 2410.01796, section 3; for the projection of laws, arXiv 1707.06887.
+    arXiv 2410.01796, section 3; for the projection of laws, arXiv 1707.06887; for actors and twin
+    critics, arXiv 1802.09477.
 
     Examples
     --------
@@ -169,6 +180,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         "exploration_fraction": [Interval(Real, 0, 1, closed="both")],
         "n_random_steps": [Interval(Integral, 0, None, closed="left")],
         "replay_size": [Interval(Integral, 1, None, closed="left")],
+        "risk": [StrOptions({"mean"}), tuple],
         "target_return": [Real, None],
         "device": [str],
         "verbose": ["verbose"],
@@ -193,6 +205,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         exploration_fraction: float = 0.2,
         n_random_steps: int = 1000,
         replay_size: int = 50_000,
+        risk: str | tuple[str, float] = "mean",
         target_return: float | None = None,
         device: str = "auto",
         verbose: int = 0,
@@ -213,6 +226,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         self.exploration_fraction = exploration_fraction
         self.n_random_steps = n_random_steps
         self.replay_size = replay_size
+        self.risk = risk
         self.target_return = target_return
         self.device = device
         self.verbose = verbose
@@ -247,8 +261,9 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
             For transitions that lack a part or a value, of different lengths, with next states of
             other columns than states, or with rewards that are not finite or beyond 1e300; for
             gamma = 1 where no episode ends, or labelled states have an infinite expected return;
-            for a policy that does not fit; for an environment whose actions are not labels, or
-            whose observations or masks cannot be read.
+            for a policy that does not fit; for an environment whose actions have no finite bounds,
+            are more than 1000 labels of several parts, or of another space; for observations or
+            masks that cannot be read; for a risk without a Box of actions.
         TypeError
             If X is neither transitions nor an environment.
         ImportError
@@ -319,32 +334,34 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     def act(
         self,
         observation: Any,
-        risk: str | tuple[str, float] = "mean",
+        risk: str | tuple[str, float] | None = None,
         action_mask: Any = None,
     ) -> Any:
-        """Return the best action in one state.
+        """Return the best action in one state, or in each of several.
 
         Parameters
         ----------
         observation : object
             One state, as the environment or the table has it. A row with names, or a mapping, is
-            matched by name, where the table had names.
-        risk : "mean" or ("cvar", alpha), default="mean"
-            What is best: the largest expected return, or the largest mean of its worst share.
-        action_mask : array-like of shape (n_actions,), optional
+            matched by name, where the table had names. An array with one more axis, a frame, or a
+            list of observations of several parts holds several states.
+        risk : "mean" or ("cvar", alpha), optional
+            What is best: the largest expected return, or the largest mean of its worst share. By
+            default the ``risk`` of fit, "mean". Actors of a Box have no other.
+        action_mask : array-like of shape (n_actions,) or (n_states, n_actions), optional
             Which actions there are, 1 or True; all of them by default. In fit it is taken from the
             environment's ``info["action_mask"]``.
 
         Returns
         -------
-        int or object
-            As in fit.
+        int or object, or ndarray of shape (n_states, ...)
+            As in fit. Actions of a Box are within its bounds.
 
         Raises
         ------
         ValueError
             If there is no choice of actions, the mask leaves none or is of another length, the risk
-            is none of these, or the state is of another shape.
+            is none of these or not that of an actor, or the state is of another shape.
 
         Examples
         --------
@@ -356,12 +373,14 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         'b'
         """
         check_is_fitted(self)
-        if self.actions_ is None:
+        if self.actions_ is None and not self.field_.acts:
             raise ValueError("there is no choice of actions to act by.")
-        worth = self._questions().worth(observation, risk)
-        if action_mask is not None:
-            worth = np.where(checked_mask(action_mask, len(worth)), worth, -np.inf)
-        return self.actions_.tolist()[int(worth.argmax())]
+        if self.field_.acts and risk not in (None, self.risk):
+            raise ValueError(
+                f"the actor learned for risk={self.risk!r}, not {risk!r}: set risk and fit again, "
+                "or go on by partial_fit."
+            )
+        return self._questions().act(observation, risk or self.risk, action_mask)
 
     def score(self, states: Any, actions: Any = None, *, returns: Any = None) -> float:
         r"""Return how well the laws agree with transitions, or with observed returns.

@@ -154,8 +154,9 @@ def test_one_state_may_be_a_row_of_a_frame():
         assert value.act(one, risk=("cvar", 0.5)) == 1
     with pytest.warns(UserWarning, match="does not have valid feature names"):
         assert value.act([-1.0, 1.0]) == 0
+    assert value.act(pd.concat([STATE, -STATE])).tolist() == [1, 0]
     with pytest.raises(ValueError, match="one state is asked for, but there are 2 rows"):
-        value.act(pd.concat([STATE, STATE]))
+        value.law(pd.concat([STATE, STATE]), 1)
 
 
 def test_actions_of_several_columns_are_matched_by_name():

@@ -230,7 +230,7 @@ def run(task: Task, method: str, preset: Preset, seed: int) -> tuple[list[float]
         learner, memory(50_000, space.n_inputs, rng, _CPU), settings, rng,
         task=task, evaluate=evaluator(task, learner, space, seed),
     )  # fmt: skip
-    controller.run(environment, space.features, int(rng.integers(2**31)), lambda line: None)
+    controller.run(environment, space, int(rng.integers(2**31)), lambda line: None)
     return controller.scores, controller.seconds_a_step()
 
 

@@ -68,7 +68,7 @@ def in_environment(name: str, n_filled: int = 3000) -> dict[str, Step]:
         rng = np.random.default_rng(0)
         replay = Replay(50_000, space.n_inputs, rng, torch.device("cpu"))
         controller = Controller(learner, replay, settings, rng)
-        controller.run(as_vector(name), space.features, 0, lambda line: None)
+        controller.run(as_vector(name), space, 0, lambda line: None)
         controller.settings = replace(settings, n_random_steps=0, n_steps=20_000)
         return controller.learn
 

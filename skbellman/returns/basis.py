@@ -153,6 +153,10 @@ class GaussianBasis:
         """Return the means of the laws, (...)."""
         return coordinates @ self._like(coordinates, "_mean")
 
+    def slopes_of_means(self, coordinates: Tensor) -> Tensor:
+        """Return the slopes of the means of laws by their coordinates, (..., K)."""
+        return self._like(coordinates, "_mean").expand_as(coordinates)
+
     def gaps_of_means(self, coordinates: Tensor) -> Tensor:
         """Return the means of the laws of unit mass that are nearest, but for a constant, (...)."""
         return coordinates @ self._like(coordinates, "_gap_of_mean")

@@ -16,7 +16,7 @@ class Batch:
     Attributes
     ----------
     state, next_state : tensor of shape (n, d)
-    action : tensor of int, shape (n,)
+    action : tensor of int, shape (n,), or of numbers, (n, n_numbers)
     reward : tensor of shape (n,)
         The sum of discounted rewards until the next state.
     follows : tensor of bool, shape (n,)

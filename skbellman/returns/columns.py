@@ -114,16 +114,25 @@ def asked(question: Any, part: str, known: Names) -> np.ndarray:
     return in_order(values, tuple(found), known, part)
 
 
+def is_frame(candidate: Any) -> bool:
+    """Return whether something is a frame."""
+    return bool(nw.dependencies.is_into_dataframe(candidate))
+
+
+def is_row(candidate: Any) -> bool:
+    """Return whether something is a row with names: a mapping, a pandas Series."""
+    keys = list(candidate.keys()) if hasattr(candidate, "keys") else []
+    return not is_frame(candidate) and bool(keys) and all(isinstance(key, str) for key in keys)
+
+
 def named_cells(row: Any) -> Any:
-    """Return a row with names (a mapping, a pandas Series) as columns of one; None if it has none.
+    """Return a row with names as columns of one; None if it has none.
 
     A frame is returned as it is.
     """
-    if nw.dependencies.is_into_dataframe(row):
+    if is_frame(row):
         return row
-    keys = list(row.keys()) if hasattr(row, "keys") else []
-    named = keys and all(isinstance(key, str) for key in keys)
-    return {key: _objects([row[key]]) for key in keys} if named else None
+    return {key: _objects([row[key]]) for key in list(row.keys())} if is_row(row) else None
 
 
 def side_by_side(columns: Mapping[Any, Any], names: list[Any], part: str) -> np.ndarray:

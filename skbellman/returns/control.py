@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from skbellman.returns.batch import Batch
+from skbellman.returns.encoding import DecisionSpace
 from skbellman.returns.episodes import Step, run_episodes
 from skbellman.returns.learning import Curves, kept_if_interrupted
 from skbellman.returns.replay import MultiStep, Replay
@@ -113,7 +114,7 @@ class Controller:
     def run(
         self,
         environment: Any,
-        features: Callable[[Any], np.ndarray],
+        space: DecisionSpace,
         seed: int,
         report: Callable[[str], None],
     ) -> None:
@@ -124,7 +125,7 @@ class Controller:
         n_copies, settings = environment.num_envs, self.settings
         pending = [MultiStep(settings.multi_step, settings.gamma) for _ in range(n_copies)]
         episode_returns = np.zeros(n_copies)
-        steps = islice(run_episodes(environment, features, self._act, seed), settings.n_steps)
+        steps = islice(run_episodes(environment, space, self._act, seed), settings.n_steps)
         with kept_if_interrupted():
             for step in steps:
                 self._remember(pending[step.copy], step)
@@ -191,3 +192,21 @@ class Controller:
             return None
         self.learner.anneal(self.n_steps / self.settings.n_steps)
         return self.learner.step(self.replay.sample(self.settings.batch_size))
+
+
+class ActorController(Controller):
+    """Takes the actions of an actor, with noise.
+
+    The first actions are drawn uniformly. Exploration is then the deviation of the noise, where
+    actions are numbers from -1 to 1.
+    """
+
+    def _act(self, states: np.ndarray, masks: np.ndarray | None) -> np.ndarray:
+        shape = len(states), self.replay.n_numbers
+        if self.n_steps < self.settings.n_random_steps:
+            return self.rng.uniform(-1, 1, shape)
+        inputs = torch.as_tensor(states, dtype=torch.float32, device=self.replay.device)
+        with torch.no_grad():
+            chosen = self.learner.actor.actions(inputs).cpu().numpy()
+        noise = self.settings.exploration(self.n_steps) * self.rng.standard_normal(shape)
+        return (chosen + noise).clip(-1, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from skbellman.returns.columns import Names, asked
+from skbellman.returns.columns import Names, asked, is_frame, is_row
 
 # Of states that are one label, up to which their laws are held in a table.
 MAX_LABELS = 1000
@@ -49,11 +50,54 @@ class LabelEncoder:
             shown = ", ".join(map(repr, self.labels[: self.n_shown].tolist()))
             more = ", ..." if len(self) > self.n_shown else ""
             raise ValueError(f"unknown {self.name} {unknown[0]!r}: known are {shown}{more}.")
-        return np.array([self._position[v] for v in values.tolist()], dtype=np.int64)
+        return np.array([self._position[key] for key in self._keys(values)], dtype=np.int64)
 
     def knows(self, values: np.ndarray) -> np.ndarray:
         """Return which values are known labels, (n,)."""
-        return np.array([v in self._position for v in values.tolist()], dtype=bool)
+        return np.array([key in self._position for key in self._keys(values)], dtype=bool)
+
+    def taken(self, codes: np.ndarray) -> np.ndarray:
+        """Return the labels at positions, (n, ...)."""
+        return self.labels[codes]
+
+    def one(self, codes: np.ndarray) -> Any:
+        """Return the label at the first of the positions, of Python's types."""
+        return self.labels.tolist()[int(codes[0])]
+
+    def agrees_with(self, other: Any) -> bool:
+        """Return whether there are the same labels."""
+        labels: Any = getattr(other, "labels", None)
+        return np.array_equal(self.labels, labels)
+
+    def _keys(self, values: np.ndarray) -> list[Any]:
+        if values.size != len(values):
+            raise ValueError(f"{self.name}s are single labels here, got shape {values.shape}.")
+        return values.reshape(-1).tolist()
+
+
+class JointLabelEncoder(LabelEncoder):
+    """Arrays of labels, each of which is one label.
+
+    Parameters
+    ----------
+    name : str
+        What they label, for messages.
+    labels : array of shape (n_labels, ...)
+    """
+
+    def __init__(self, name: str, labels: np.ndarray) -> None:
+        self.name, self.labels = name, labels
+        self._position = {key: k for k, key in enumerate(self._keys(labels))}
+
+    def one(self, codes: np.ndarray) -> Any:
+        """Return the labels at the first of the positions, as an array."""
+        return self.labels[codes[0]]
+
+    def _keys(self, values: np.ndarray) -> list[Any]:
+        rows, shape = values.reshape(len(values), -1), self.labels.shape[1:]
+        if rows.shape[1] != math.prod(shape):
+            raise ValueError(f"{self.name}s have the shape {shape}, got {values.shape[1:]}.")
+        return list(map(tuple, rows.tolist()))
 
 
 class Features(ABC):
@@ -65,6 +109,8 @@ class Features(ABC):
     ----------
     width : int
         Numbers of a state.
+    n_axes : int
+        Of one state as an array.
     one_hot : bool
         Whether they are flags of labels, nearly all of them 0.
     one_label : bool
@@ -78,6 +124,7 @@ class Features(ABC):
     """
 
     width: int
+    n_axes: int = 0
     one_hot: bool = False
     one_label: bool = False
     of_parts: bool = False
@@ -91,6 +138,12 @@ class Features(ABC):
     def knows(self, states: np.ndarray) -> np.ndarray:
         """Return which states are such as were there in fit, (n,)."""
         return np.ones(len(states), dtype=bool)
+
+    def is_one(self, states: Any) -> bool:
+        """Return whether something is one state, and not a sequence or a frame of them."""
+        if self.of_parts:
+            return not isinstance(states, list | np.ndarray)
+        return is_row(states) or (not is_frame(states) and np.ndim(states) <= self.n_axes)
 
     def asked(self, states: Any, names: Names) -> Any:
         """Return the states of a question, in the order of fit; names are those of the columns."""
@@ -113,13 +166,11 @@ class LabelFeatures(Features):
 
     def __call__(self, states: np.ndarray) -> np.ndarray:
         """Return (n, width) for states of shape (n,) or (n, 1)."""
-        if states.size != len(states):
-            raise ValueError(f"states are single labels here, got shape {states.shape}.")
-        return np.eye(self.width)[self.encoder.codes(states.reshape(-1))]
+        return np.eye(self.width)[self.encoder.codes(states)]
 
     def knows(self, states: np.ndarray) -> np.ndarray:
         """Return which states are labels that were there in fit, (n,)."""
-        return self.encoder.knows(states.reshape(-1))
+        return self.encoder.knows(states)
 
 
 class NumberFeatures(Features):
@@ -143,6 +194,7 @@ class NumberFeatures(Features):
         self.name = name
         numbers = _as_numbers(values, name)
         self.width = self.n_values = numbers.shape[1]
+        self.n_axes = np.ndim(values) - 1
         # A power of two, so that squares are floats at any scale, and no digit is lost.
         largest = np.abs(numbers).max(0)
         self.unit = np.exp2(np.floor(np.log2(np.where(largest > 0, largest, 1.0))))
@@ -228,7 +280,7 @@ class DecisionSpace:
         Of a state.
     actions : LabelEncoder or None
         None where there is no choice of action, or where actions are numbers.
-    action_features : NumberFeatures or None
+    action_features : Features or None
         Of actions that are numbers, which a network takes beside the state.
     state_names, action_names : tuple or None
         Columns of a table, in their order, if they had names.
@@ -236,7 +288,7 @@ class DecisionSpace:
 
     features: Features
     actions: LabelEncoder | None = None
-    action_features: NumberFeatures | None = None
+    action_features: Features | None = None
     state_names: Names = None
     action_names: Names = None
 
@@ -256,6 +308,11 @@ class DecisionSpace:
         return self.n_actions > 1 or self.action_features is not None
 
     @property
+    def choices(self) -> Any:
+        """What reads actions: labels or numbers; None where there is no choice."""
+        return self.action_features if self.actions is None else self.actions
+
+    @property
     def is_tabular(self) -> bool:
         """Whether states and actions are few labels."""
         few = self.features.one_label and self.features.width <= MAX_LABELS
@@ -272,8 +329,8 @@ class DecisionSpace:
 
     def agrees_with(self, other: DecisionSpace) -> bool:
         """Return whether states and actions become the same numbers."""
-        same = type(self.features) is type(other.features)
-        return same and (self.n_inputs, self.n_actions) == (other.n_inputs, other.n_actions)
+        same = type(self.features) is type(other.features) and self.n_inputs == other.n_inputs
+        return same and (self.choices is None or self.choices.agrees_with(other.choices))
 
     def inputs(self, states: Any, actions: np.ndarray | None) -> np.ndarray:
         """Return what a network takes, (n, n_inputs)."""
@@ -290,17 +347,11 @@ class DecisionSpace:
             return np.zeros(n_rows, dtype=np.int64)
         if actions is None:
             raise ValueError("there is a choice of actions: pass actions.")
-        return self.actions.codes(_single_labels(actions))
+        return self.actions.codes(actions)
 
     def knows(self, states: np.ndarray, actions: np.ndarray | None) -> np.ndarray:
         """Return which states and actions are such as were there in fit, (n,)."""
         known = self.features.knows(states)
         if self.actions is not None and actions is not None:
-            known &= self.actions.knows(_single_labels(actions))
+            known &= self.actions.knows(actions)
         return known
-
-
-def _single_labels(actions: np.ndarray) -> np.ndarray:
-    if actions.size != len(actions):
-        raise ValueError(f"actions are single labels here, got shape {actions.shape}.")
-    return actions.reshape(-1)

@@ -8,6 +8,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from skbellman.returns.encoding import DecisionSpace
+
 
 class Step(NamedTuple):
     """A step of one copy of an environment.
@@ -17,7 +19,7 @@ class Step(NamedTuple):
 
     copy: int
     state: np.ndarray
-    action: int
+    action: Any
     reward: float
     next_state: np.ndarray
     terminated: bool
@@ -27,31 +29,36 @@ class Step(NamedTuple):
 
 def run_episodes(
     environment: Any,
-    features: Callable[[Any], np.ndarray],
+    space: DecisionSpace,
     act: Callable[[np.ndarray, np.ndarray | None], np.ndarray],
     seed: int,
 ) -> Iterator[Step]:
     """Yield the steps of the copies in a vector environment, without end.
 
     The next state is the one reached, also where an episode ends. The steps in which a copy only
-    resets itself are left out. Actions are chosen for states and masks, of shape (n, n_actions).
+    resets itself are left out. Actions are chosen for states and masks, of shape (n, n_actions), as
+    positions of labels or as numbers from -1 to 1.
     """
     from gymnasium.vector.utils import iterate
 
     same_step, n_copies = _resets_at_once(environment), environment.num_envs
-    n_actions = int(environment.single_action_space.n)
+    n_actions, features, choices = space.n_actions, space.features, space.choices
 
     def read(observations: Any, infos: Any, goes_on: np.ndarray) -> tuple[Any, ...]:
         seen = list(iterate(environment.observation_space, observations))
         copies = _by_copies(infos, n_copies)
-        return features(seen), _masks(copies, n_actions, seen, goes_on), copies
+        has_masks = space.actions is not None
+        masks = _masks(copies, n_actions, seen, goes_on) if has_masks else None
+        return features(seen), masks, copies
 
     observations, infos = environment.reset(seed=seed)
     states, masks, _ = read(observations, infos, np.ones(n_copies, dtype=bool))
     resetting = np.zeros(n_copies, dtype=bool)
     while True:
         actions = act(states, masks)
-        observations, rewards, terminated, truncated, infos = environment.step(actions)
+        observations, rewards, terminated, truncated, infos = environment.step(
+            choices.taken(actions)
+        )
         after, masks, copies = read(observations, infos, ~terminated | same_step)
         ended = terminated | truncated
         for k in np.flatnonzero(~resetting):
@@ -59,9 +66,13 @@ def run_episodes(
             if ended[k] and same_step:
                 last, said = copies[k]["final_obs"], copies[k].get("final_info", {})
                 reached, mask = features([last])[0], said.get("action_mask")
-                mask = None if mask is None else _mask(mask, n_actions, last, not terminated[k])
+                mask = (
+                    None
+                    if mask is None or masks is None
+                    else _mask(mask, n_actions, last, not terminated[k])
+                )
             yield Step(
-                int(k), states[k], int(actions[k]), float(rewards[k]), reached,
+                int(k), states[k], actions[k], float(rewards[k]), reached,
                 bool(terminated[k]), bool(truncated[k]), mask,
             )  # fmt: skip
         states, resetting = after, ended & (not same_step)

@@ -20,6 +20,8 @@ from skbellman.returns.batch import Batch
 from skbellman.returns.bellman import mass_beyond
 from skbellman.returns.laws import BasisLaw, TabulatedLaws
 from skbellman.returns.perceptron import Pass, perceptron
+from skbellman.returns.risk import Statistic, worst_of_atoms
+from skbellman.returns.simplex import law_of_mean
 
 
 class ReturnField(nn.Module, ABC):
@@ -34,6 +36,8 @@ class ReturnField(nn.Module, ABC):
         Whether there is a law for each of finitely many states.
     goes_on : bool
         Whether other steps than those of its fit can be learned by the same field.
+    acts : bool
+        Whether it has an actor, which chooses numbers as actions.
     tail : float
         Noise levels beyond the outermost places at which the density is taken to end.
     n_cells : int
@@ -44,6 +48,7 @@ class ReturnField(nn.Module, ABC):
     bounds: tuple[float, float] = (-math.inf, math.inf)
     is_table: ClassVar[bool] = False
     goes_on: ClassVar[bool] = True
+    acts: ClassVar[bool] = False
     tail: ClassVar[float] = 4.0
     n_cells: ClassVar[int] = 4
 
@@ -90,6 +95,14 @@ class ReturnField(nn.Module, ABC):
         """
         return 0.0
 
+    def actions(self, states: Tensor) -> Tensor:
+        """Return the actions of the actor, (n, n_numbers), if there is one."""
+        raise NotImplementedError
+
+    def with_own_actions(self, states: Tensor) -> Tensor:
+        """Return states with the actions of the actor, as inputs of its critics."""
+        return torch.cat([states, self.actions(states)], -1)
+
     def frame(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """Return the centre and the scale of each state's frame, (n,) each, in float64."""
         centre = states.new_zeros(len(states), dtype=torch.float64)
@@ -116,6 +129,14 @@ class ReturnField(nn.Module, ABC):
         centre, scale = self.frame(states)
         least, most = (centre + scale * low).amin(), (centre + scale * high).amax()
         return float(least), float(most), level * float(scale.mean())
+
+    @torch.no_grad()
+    def worst(self, states: Tensor, share: float) -> np.ndarray:
+        """Return the means of the worst share of the returns of each action, (n, n_actions)."""
+        each = torch.eye(self.n_actions).to(states).repeat(len(states), 1)
+        rows = states.repeat_interleave(self.n_actions, 0)
+        laws = self.tabulated(rows, each, with_noise=False)
+        return laws.cvar(share).reshape(len(states), -1)
 
     @torch.no_grad()
     def tabulated(self, states: Tensor, policy: Tensor, with_noise: bool) -> TabulatedLaws:
@@ -218,6 +239,13 @@ class BasisReturnField(ReturnField):
         found = taken.outputs.view(shape).index_select(0, rows)
         return self.basis.with_unit_mass(found), back
 
+    def slopes_by_inputs(self, states: Tensor, statistic: Statistic) -> Tensor:
+        """Return the slopes, (n, n_inputs), of a statistic of the first action's laws."""
+        taken = Pass(self.network, states)
+        coordinates = self.basis.with_unit_mass(taken.outputs)
+        _, slopes = statistic(self.basis, coordinates)
+        return taken.slopes_by_inputs(self.basis.without_mass(slopes))
+
     def best_coordinates(self, states: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the coordinates u of the best action in each state, (n, K)."""
         raw = self._raw(states)
@@ -245,6 +273,16 @@ class BasisReturnField(ReturnField):
         """Return the density at x under actions of a policy, (n, m)."""
         weights = (policy.unsqueeze(1) @ self.weights(states)).squeeze(1)
         return self.basis.density(weights, x)
+
+    @torch.no_grad()
+    def worst(self, states: Tensor, share: float) -> np.ndarray:
+        """Return the means of the worst share of the returns of each action, (n, n_actions).
+
+        Of the nearest laws of atoms at the centres: no noise has to be taken out of these.
+        """
+        places = worst_of_atoms(self.basis, law_of_mean(self.weights(states)), share)
+        centre, scale = (part.unsqueeze(-1) for part in self.frame(states))
+        return (centre + scale * places).clamp(*self.bounds).cpu().numpy()
 
     def support(self) -> tuple[float, float, float]:
         """Return where there is density, and the noise level."""
@@ -354,6 +392,18 @@ class TabularReturnField(BasisReturnField):
         if self.solved is None:
             return super().means(states)
         return self.solved[0, states.argmax(-1)]
+
+    @torch.no_grad()
+    def worst(self, states: Tensor, share: float) -> np.ndarray:
+        """Return the means of the worst share of the returns of each action, (n, n_actions)."""
+        if self.solved is None:
+            return super().worst(states, share)
+        weights = law_of_mean(self.weights(states)).double()
+        centres = self.basis.centres.to(weights)
+        own, worst = weights @ centres, worst_of_atoms(self.basis, weights, share)
+        spread = (weights @ centres.square() - own.square()).clamp(min=1e-300).sqrt()
+        mean, deviation = self.solved[:, states.argmax(-1)]
+        return (mean + deviation * (worst - own) / spread).clamp(*self.bounds).cpu().numpy()
 
     def frame(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """Return the centre and the scale of each state's frame: 0, and the unit."""

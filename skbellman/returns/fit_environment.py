@@ -9,9 +9,11 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 
+from skbellman.returns.actor_learner import ActorLearner
+from skbellman.returns.actors import Actor, ActorCriticField
 from skbellman.returns.basis import GaussianBasis
 from skbellman.returns.batch import Batch
-from skbellman.returns.control import Controller, ControlSettings, Exploration
+from skbellman.returns.control import ActorController, Controller, ControlSettings, Exploration
 from skbellman.returns.counted import CountedReplay
 from skbellman.returns.encoding import DecisionSpace
 from skbellman.returns.episodes import opened
@@ -21,6 +23,7 @@ from skbellman.returns.from_table import warn_of_mass_beyond
 from skbellman.returns.learners import GreedyLearner, greedy_kind
 from skbellman.returns.plan import Fitted, Learned, Plan, StepsSeen
 from skbellman.returns.replay import Replay
+from skbellman.returns.risk import statistic_of
 from skbellman.returns.spaces import environment_space
 from skbellman.returns.support import Support
 from skbellman.returns.sweeps import GreedyTableLearner
@@ -44,7 +47,9 @@ def fit_environment(plan: Plan, environment: Any) -> Learned:
                 "the estimator was fitted to other states or actions than the environment's: "
                 "use fit."
             )
-        kind = TableAgent if space.is_tabular else NetworkAgent
+        kind = _kind_of(space)
+        if kind is not ActorAgent:
+            plan.check_no_actor()
         return kind(plan, space).run(copies)
 
 
@@ -56,7 +61,11 @@ class Agent(ABC):
     ----------
     plan : Plan
     space : DecisionSpace
+    controller : type of Controller
+        How it acts.
     """
+
+    controller: ClassVar[type[Controller]] = Controller
 
     plan: Plan
     space: DecisionSpace
@@ -66,9 +75,9 @@ class Agent(ABC):
         parameters, rng = self.plan.parameters, self.plan.rng
         support = Support(parameters.gamma, parameters.n_basis, parameters.gradient_weight)
         learner, replay = self.learner(self._field(support), support), self.replay()
-        controller = Controller(learner, replay, self._settings(), rng)
+        controller = self.controller(learner, replay, self._settings(), rng)
         seed = int(rng.integers(2**31))
-        controller.run(environment, self.space.features, seed, self.plan.report)
+        controller.run(environment, self.space, seed, self.plan.report)
         seen = replay.everything()
         field, steps = self.kept(learner, seen)
         return Learned(Fitted(field, self.space, steps), controller.curves, seen.state)
@@ -181,6 +190,49 @@ class TableAgent(Agent):
         found = fit.with_labels(seen, MOST_SWEEPS, self.space.pair_name)
         field = learner.field if found is None else found[0]
         return field, self.plan.steps_seen(seen, self.plan.parameters.multi_step)
+
+
+class ActorAgent(Agent):
+    """Actions are numbers, which an actor chooses by the laws of twin critics."""
+
+    controller = ActorController
+
+    def new_field(self, basis: GaussianBasis) -> ReturnField:
+        """Return an actor and its critics."""
+        width, n_inputs, hidden = self.space.features.width, self.space.n_inputs, self.plan.hidden
+        actor = Actor(width, hidden, n_inputs - width)
+        return ActorCriticField(
+            actor, [BasisReturnField(n_inputs, 1, hidden, basis) for _ in range(2)]
+        )
+
+    def learner(self, field: ActorCriticField, support: Support) -> ActorLearner:
+        """Return what learns actor and critics."""
+        statistic = statistic_of(self.plan.parameters.risk)
+        rates = self.plan.rates(ActorLearner, 0.02)
+        return ActorLearner(field, support, statistic, self.discount, *rates)
+
+    def replay(self) -> Replay:
+        """Return what remembers the last transitions."""
+        parameters, width = self.plan.parameters, self.space.features.width
+        return Replay(
+            parameters.replay_size, width, self.plan.rng, self.plan.device,
+            n_numbers=self.space.n_inputs - width,
+        )  # fmt: skip
+
+    def kept(self, learner: ActorLearner, seen: Batch) -> tuple[ReturnField, None]:
+        """Return the slower networks."""
+        target = learner.target
+        if learner.n_steps >= NetworkAgent.placed_after:
+            with_actions = replace(seen, next_state=target.with_own_actions(seen.next_state))
+            warn_of_mass_beyond(target, with_actions, self.discount)
+        return target, None
+
+
+def _kind_of(space: DecisionSpace) -> type[Agent]:
+    """Return what acts in a space."""
+    if space.action_features is not None:
+        return ActorAgent
+    return TableAgent if space.is_tabular else NetworkAgent
 
 
 def _silent(line: str) -> None:

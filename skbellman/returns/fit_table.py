@@ -30,6 +30,7 @@ def fit_table(plan: Plan, table: Transitions) -> Learned:
         raise ValueError("gamma=1 needs episodes that end, but no step of X is terminated.")
     with plan.seeded:  # a policy may be a function that draws
         table = policy.told_by(table)
+    plan.check_no_actor()
     space = space_of(table) if plan.before is None else plan.before.space
     if policy.is_greedy and space.actions is None:
         raise ValueError('policy="greedy" needs labels as actions, of which one is the best.')

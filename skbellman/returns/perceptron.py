@@ -58,3 +58,10 @@ class Pass:
                 slopes = slopes @ layer.weight
                 # Four times as fast as the product with a mask, which is made a number first.
                 slopes = torch.ops.aten.threshold_backward(slopes, inputs, 0.0)
+
+    @torch.no_grad()
+    def slopes_by_inputs(self, slopes: Tensor) -> Tensor:
+        """Return slopes by the inputs, (n, n_inputs), from slopes by the outputs."""
+        for layer, inputs in list(zip(self._layers, self._inputs, strict=True))[:0:-1]:
+            slopes = torch.ops.aten.threshold_backward(slopes @ layer.weight, inputs, 0.0)
+        return slopes @ self._layers[0].weight

@@ -15,6 +15,7 @@ from skbellman.returns.from_table import TableFit
 from skbellman.returns.learners import GreedyKind
 from skbellman.returns.learning import Curves, Learner
 from skbellman.returns.policies import Policy, policy_of
+from skbellman.returns.risk import share_of
 from skbellman.settings import Seeded
 
 
@@ -77,6 +78,14 @@ class Plan:
     def policy(self) -> Policy:
         """Whose returns."""
         return policy_of(self.parameters.policy)
+
+    def check_no_actor(self) -> None:
+        """Raise an error if a risk is set that only an actor could learn for."""
+        if share_of(self.parameters.risk) < 1:
+            raise ValueError(
+                f"risk={self.parameters.risk!r} in fit needs a Box of actions, among which an "
+                "actor chooses; elsewhere laws are of the best expected return: pass risk to act."
+            )
 
     def steps(self, usual: int) -> int:
         """Return how many steps are taken, where "auto" is the usual number."""

@@ -15,6 +15,7 @@ from skbellman.returns.encoding import DecisionSpace, check_rows
 from skbellman.returns.fields import ReturnField
 from skbellman.returns.laws import TabulatedLaws
 from skbellman.returns.policies import Policy
+from skbellman.returns.risk import share_of
 
 
 @dataclass(frozen=True)
@@ -58,28 +59,41 @@ class Questions:
         return self.field.law(inputs[0], int(self.space.codes(actions, 1)[0]))
 
     @torch.no_grad()
-    def worth(self, observation: Any, risk: str | tuple[str, float]) -> np.ndarray:
-        """Return how good each action is in one state, (n_actions,).
+    def act(self, observation: Any, risk: str | tuple[str, float], mask: Any) -> Any:
+        """Return the best action in one state, or in each of several, (n, ...).
 
         Raises
         ------
         ValueError
-            For a risk that is none.
+            For a risk that is none, or a mask that does not fit.
         """
-        inputs = self._inputs(self._one_state(observation), None)
-        match risk:
-            case "mean":
-                return self.field.means(inputs).cpu().numpy()[0]
-            case tuple(("cvar", alpha)):
-                each = torch.eye(self.space.n_actions).to(inputs)
-                repeated = inputs.repeat(len(each), 1)
-                return self.field.tabulated(repeated, each, with_noise=False).cvar(
-                    checked_share(alpha)
-                )
-        raise ValueError(f'risk must be "mean" or ("cvar", alpha), got {risk!r}.')
+        features, share = self.space.features, share_of(risk)
+        single = features.is_one(observation)
+        rows = self._one_state if single else self._states
+        states = self._tensor(features(rows(observation)))
+        chosen = self._numbers(states, mask) if self.field.acts else self._best(states, share, mask)
+        return self.space.choices.one(chosen) if single else self.space.choices.taken(chosen)
+
+    def _numbers(self, states: Tensor, mask: Any) -> np.ndarray:
+        """Return the actor's actions, (n, n_numbers)."""
+        if mask is not None:
+            raise ValueError(
+                "action_mask is of actions that are labels, and they are numbers here."
+            )
+        return self.field.actions(states).double().cpu().numpy()
+
+    def _best(self, states: Tensor, share: float, mask: Any) -> np.ndarray:
+        """Return the best actions, (n,), by the mean of the worst share of returns."""
+        if share == 1:
+            worth = self.field.means(states).cpu().numpy()
+        else:
+            worth = self.field.worst(states, share)
+        if mask is not None:
+            worth = np.where(checked_mask(mask, worth.shape), worth, -np.inf)
+        return worth.argmax(1)
 
     def _asked(self, states: Any, actions: Any) -> tuple[Tensor, Tensor]:
-        rows = self.space.features.asked(states, self.space.state_names)
+        rows = self._states(states)
         if actions is not None:
             actions = check_rows("actions", actions, len(rows), self.space.action_names)
         return self._in_order(rows, actions)
@@ -95,13 +109,20 @@ class Questions:
         return inputs, torch.as_tensor(first).to(inputs)
 
     def _inputs(self, states: Any, actions: np.ndarray | None) -> Tensor:
-        encoded = self.space.inputs(states, actions)
+        if actions is None and self.field.acts:
+            return self.field.with_own_actions(self._tensor(self.space.features(states)))
+        return self._tensor(self.space.inputs(states, actions))
+
+    def _tensor(self, encoded: np.ndarray) -> Tensor:
         return torch.as_tensor(encoded, dtype=torch.float32, device=self.device)
+
+    def _states(self, states: Any) -> Any:
+        """Return states in the order of fit."""
+        return self.space.features.asked(states, self.space.state_names)
 
     def _one_state(self, observation: Any) -> Any:
         """Return one state, which may be a row of a frame, as rows in the order of fit."""
-        names = self.space.state_names
-        rows = self.space.features.asked(_as_rows(observation, names), names)
+        rows = self._states(_as_rows(observation, self.space.state_names))
         if len(rows) != 1:
             raise ValueError(f"one state is asked for, but there are {len(rows)} rows.")
         return rows
@@ -112,21 +133,8 @@ class Questions:
         return check_rows("actions", _as_rows(action, names), 1, names)
 
 
-def checked_share(alpha: float) -> float:
-    """Return a share of the worst returns.
-
-    Raises
-    ------
-    ValueError
-        If it is none.
-    """
-    if not 0 < alpha <= 1:
-        raise ValueError(f"alpha must be above 0 and at most 1, got {alpha!r}.")
-    return alpha
-
-
-def checked_mask(mask: Any, n_actions: int) -> np.ndarray:
-    """Return which actions there are, (n_actions,).
+def checked_mask(mask: Any, shape: tuple[int, int]) -> np.ndarray:
+    """Return which actions there are, of shape (n, n_actions), or (n_actions,) for all states.
 
     Raises
     ------
@@ -134,8 +142,8 @@ def checked_mask(mask: Any, n_actions: int) -> np.ndarray:
         If there is none, or they are of another number.
     """
     flags = np.asarray(mask).astype(bool)
-    if flags.shape != (n_actions,) or not flags.any():
-        raise ValueError(f"action_mask must hold {n_actions} flags, one at least true, got {mask}.")
+    if flags.shape not in (shape[1:], shape) or not flags.any(-1).all():
+        raise ValueError(f"action_mask must hold {shape[1]} flags, one at least true, got {mask}.")
     return flags
 
 

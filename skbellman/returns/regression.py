@@ -128,7 +128,11 @@ class Regression:
     @torch.no_grad()
     def set_gradients(self, field: Any, target: Any, batch: Batch) -> Tensor:
         """Set the gradients of the field's parameters, in place; return the loss of a batch."""
-        goal = self.backup(field, target, batch)
+        return self.towards(field, self.backup(field, target, batch), batch)
+
+    @torch.no_grad()
+    def towards(self, field: Any, goal: Tensor, batch: Batch) -> Tensor:
+        """Set the gradients of the distance to coordinates, (n, K); return the distance."""
         found, back = field.coordinates_and_back(batch.state, batch.action)
         gap = found - goal
         slopes = gap

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ class Transition(NamedTuple):
     """What is learned from: one step, or several whose rewards are summed."""
 
     state: np.ndarray
-    action: int
+    action: Any
     reward: float
     next_state: np.ndarray
     follows: bool
@@ -69,15 +69,24 @@ class Replay:
     capacity, n_inputs : int
     rng : numpy Generator
     device : torch.device
+    n_numbers : int
+        Of an action; 0 where actions are labels.
     """
 
     def __init__(
-        self, capacity: int, n_inputs: int, rng: np.random.Generator, device: torch.device
+        self,
+        capacity: int,
+        n_inputs: int,
+        rng: np.random.Generator,
+        device: torch.device,
+        n_numbers: int = 0,
     ) -> None:
         self.capacity, self.rng, self.device = capacity, rng, device
+        self.n_numbers = n_numbers
         self.n_seen = 0
         self._states = np.zeros((2, capacity, n_inputs), dtype=np.float32)
-        self._actions = np.zeros(capacity, dtype=np.int64)
+        numbers = np.zeros((capacity, n_numbers), dtype=np.float32)
+        self._actions = numbers if n_numbers else np.zeros(capacity, dtype=np.int64)
         self._rewards = np.zeros(capacity, dtype=np.float32)
         self._follows = np.zeros(capacity, dtype=bool)
         self._masks: np.ndarray | None = None

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from skbellman.returns.encoding import MAX_LABELS, DecisionSpace, Features, LabelEncoder
+from skbellman.returns.choices import choices_of
+from skbellman.returns.encoding import MAX_LABELS, DecisionSpace, Features
 
 
 class BoxFeatures(Features):
@@ -42,7 +43,7 @@ class BoxFeatures(Features):
         self.space, self.width = space, len(low)
         self.observed = observed(space)
         self.one_hot, self.of_parts = self.observed.holds_labels, space.shape is None
-        self.n_values = self.observed.n_values
+        self.n_values, self.n_axes = self.observed.n_values, len(space.shape or ())
         self.middle, self.scale = (low + high) / 2, np.maximum((high - low) / 2, 1e-12)
 
     def __call__(self, states: Any) -> np.ndarray:
@@ -108,20 +109,11 @@ def environment_space(environment: Any) -> DecisionSpace:
     Raises
     ------
     ValueError
-        If its actions are not labels, or its observations have no fixed length.
+        If its actions cannot be read, or its observations have no fixed length.
     """
-    from gymnasium.spaces import Discrete
-
-    actions = environment.single_action_space
-    if not isinstance(actions, Discrete):
-        raise ValueError(
-            f'policy="greedy" needs a Discrete action space, but the environment has {actions}: '
-            "discretise it, or evaluate a policy from a table of its transitions."
-        )
-    if actions.start != 0:
-        raise ValueError(f"actions must be numbered from 0, but the environment has {actions}.")
-    labels = LabelEncoder("action", np.arange(actions.n))
-    return DecisionSpace(features_of_space(environment.single_observation_space), labels)
+    labels, numbers = choices_of(environment.single_action_space)
+    features = features_of_space(environment.single_observation_space)
+    return DecisionSpace(features, labels, numbers)
 
 
 class Observed:
