@@ -163,8 +163,9 @@ def test_steps_since_the_last_evaluation_are_kept(monkeypatch):
 
     monkeypatch.setattr(Batches, "loss", interrupt_at_call(Batches.loss, 150))
     estimator = density(n_steps=2000)
+    bent = FRAME.assign(x=np.abs(FRAME["n"] - 20) / 5 + 0.3 * FRAME["x"])  # there is much to learn
     with pytest.warns(RuntimeWarning, match="interrupted in the training of the network"):
-        estimator.fit(FRAME)
+        estimator.fit(bent)
     assert estimator.stopped_ == "interrupted"
     assert 140 < estimator.history_["step"][-1] < 151  # of evaluations at 200, 400, ...
     assert estimator.n_iter_ == estimator.history_["step"][-1]

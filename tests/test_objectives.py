@@ -53,16 +53,19 @@ def test_the_denoising_loss_of_a_gaussian_is_known():
     assert float(found) == pytest.approx(expected, rel=0.01)
 
 
-def test_shared_levels_are_stratified_and_weighted_as_the_log_density_is():
-    levels = shared_levels(schedule(2), 4000, generator())
-    assert levels.shape == (4000, 1, 2)
-    sigma = levels[:, 0, 0]
-    assert (sigma.diff() > 0).all()
-    # Density of log sigma proportional to 1 / (1 + sigma^2): equal counts against that measure.
+def test_shared_levels_are_stratified_in_two_ways():
+    levels = shared_levels(schedule(2), 8000, generator())
+    assert levels.shape == (8000, 1, 2)
     edges = torch.tensor([0.02, 0.1, 0.5, 1.0, 2.0, 20.0]).double()
-    counts = torch.histogram(sigma, edges).hist
-    measure = (edges.log() - 0.5 * edges.square().log1p()).diff()
-    assert_close(counts, 4000 * measure / measure.sum(), atol=1.5, rtol=0)
+    # Log-uniform sigma, and a density of log sigma proportional to 1 / (1 + sigma^2).
+    for first, measure in [
+        (0, edges.log().diff()),
+        (1, (edges.log() - 0.5 * edges.square().log1p()).diff()),
+    ]:
+        sigma = levels[first::2, 0, 0]
+        assert (sigma.diff() > 0).all()
+        counts = torch.histogram(sigma, edges).hist
+        assert_close(counts, 4000 * measure / measure.sum(), atol=1.5, rtol=0)
 
 
 def test_antithetic_noise_cancels_where_the_field_is_linear():
