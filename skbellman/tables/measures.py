@@ -35,8 +35,11 @@ class Reference:
 
     def snapped(self, values: np.ndarray) -> np.ndarray:
         """Return numbers, moved onto points of the measure if they differ by rounding only."""
-        for point in (*self.atoms, *(self.levels or ())):
-            values = np.where(np.isclose(values, point, rtol=1e-9, atol=0.0), point, values)
+        points = np.sort(np.array([*self.atoms, *(self.levels or ())], dtype=np.float64))
+        for side in (0, 1):
+            place = np.searchsorted(points, values) - side
+            near = points[place.clip(0, len(points) - 1)] if len(points) else values
+            values = np.where(np.isclose(values, near, rtol=1e-9, atol=0.0), near, values)
         return values
 
     def rescaled(self, scale: float, shift: float) -> Reference:

@@ -14,23 +14,23 @@ _FARTHEST = 37.0
 
 
 class RankedColumn(Column):
-    r"""A number on the normal line, with as much room for each value as it holds of the column.
+    r"""A number whose repeated values have probabilities, beside a density of the others.
 
-    The coordinate is :math:`\Phi^{-1}(F(x))`, F the distribution function of the column. A value
-    that repeats has a probability, a jump of F: its room is a cell of the line, over which it is
-    spread evenly. The rest has a density, that of the smooth shape (`NumericColumn`) corrected by
-    counts. So what the networks learn has no peaks, and samples repeat such values exactly.
+    The coordinate is :math:`\Phi^{-1}(F(x))`, with the distribution function F of the column. A
+    repeated value is a jump of F. It has a cell on the coordinate, over which it is spread
+    uniformly. The other values have the density of a smooth shape (`NumericColumn`), corrected by
+    counts. So the networks learn no peaks, and samples are repeated values exactly.
 
-    Of a value that n_v of n rows hold, the probability is (n_v - d) / n. What the discount d takes
-    is the rest's, the estimate of Pitman and Yor (1997) with the d under which each row is
-    likeliest by the others. On a grid a value has the share of its step in the rest besides.
+    A value of n_v among n rows has the probability (n_v - d) / n. The discounts d go to the other
+    values. This is the estimate of Pitman and Yor (1997), with the d of the largest leave-one-out
+    likelihood. On a grid, a repeated value also has the share of its step in the density.
 
     Parameters
     ----------
     values : array of shape (n,)
         Finite, not all equal.
     repeated : array of shape (m,)
-        Those of them that have a probability, ascending.
+        The values with a probability, ascending.
     precision : float
         Relative rounding error of the values.
     bounds : tuple of float, default=(-inf, inf)
@@ -74,7 +74,7 @@ class RankedColumn(Column):
         line = smooth[:, 0].clip(-_FARTHEST, _FARTHEST)
         code = codes_of(values, self.repeated)
         z, log_mass, log_ratio = self._rooms.of(line, code, place)
-        # Of a value that repeats, a probability, per unit on a grid.
+        # A repeated value has a probability, per unit on a grid.
         of_repeated = log_mass - np.log(self.smooth.step or 1.0)
         of_rest = log_ratio + log_slope - 0.5 * line**2 - 0.5 * np.log(2 * np.pi)
         log_room = np.where(code >= 0, of_repeated, of_rest)
@@ -86,34 +86,31 @@ class RankedColumn(Column):
         return np.where(code < 0, of_rest, np.append(self.repeated, 0.0)[code])
 
     def log_likelihood(self, values: Values) -> float:
-        """Return the mean log-likelihood of rows of the fit under the law of the column alone.
-
-        Of each row by the others, as far as values repeat.
-        """
+        """Return the mean log-likelihood of the fitted rows, each left out of its own count."""
         z, log_measure = self.encode(values)
         code = codes_of(values, self.repeated)
         alone = np.log1p(-1 / np.append(self._held, np.inf))[code]
         return float((log_measure - 0.5 * z[:, 0] ** 2 + alone).mean() - 0.5 * np.log(2 * np.pi))
 
     def _on_smooth(self, values: Values) -> np.ndarray:
-        """Return where values lie on the line of the smooth shape, those beyond its ends there."""
+        """Return coordinates of values by the smooth shape, clipped at its ends."""
         line = self.smooth.line(values)
         return line.clip(-_FARTHEST, _FARTHEST)
 
 
 class _Rooms:
-    """The cells of repeated values on the normal line, and the stretches between them.
+    """The cells of repeated values on the coordinate, and the stretches between them.
 
     Parameters
     ----------
     edges : array of shape (k + 1,)
-        Of the stretches, on the line of the smooth shape.
+        Bounds of the stretches, as coordinates of the smooth shape.
     rest : array of shape (k,)
-        Rows that each stretch holds of the rest.
+        Number of rows without a repeated value in each stretch.
     low, high : array of shape (m,)
-        Ends of the cells on that line: two edges that are neighbours, or equal.
+        Bounds of the cells: neighbouring edges, or equal ones without a grid.
     held : array of shape (m,)
-        Rows of each cell.
+        Number of rows in each cell.
     """
 
     def __init__(
@@ -148,7 +145,7 @@ class _Rooms:
     def of(
         self, line: np.ndarray, code: np.ndarray, place: np.ndarray | float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return coordinates, the log-mass of their room, and its ratio to the smooth shape's."""
+        """Return coordinates, the log-mass of their room, and its log-ratio to the smooth shape."""
         between = np.searchsorted(self.low[self.stretches], line, "right") - 1
         room = self.stretches[between.clip(min=0)]
         from_low, from_high = self._fractions(line, room)
@@ -164,7 +161,7 @@ class _Rooms:
             return z, self.log_mass[room], self.log_mass[room] - np.log(self.shape[room])
 
     def at(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the line of the smooth shape at coordinates, and the code of the value, or -1."""
+        """Return smooth coordinates, and codes of repeated values, -1 for others."""
         below, above = ndtr(z), ndtr(-z)
         low = np.searchsorted(self.below, below, "right") - 1
         high = len(self.code) - np.searchsorted(self.above[::-1], above, "left")
@@ -179,27 +176,27 @@ class _Rooms:
         return np.clip(line, start, end), self.code[room]
 
     def _fractions(self, line: np.ndarray, room: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return how much of a stretch lies below and above places in it, by the smooth shape."""
+        """Return the shares of a stretch below and above places in it, by the smooth shape."""
         low = _normal_between(self.low[room], line) / self.shape[room]
         high = _normal_between(line, self.high[room]) / self.shape[room]
         return low.clip(0, 1), high.clip(0, 1)
 
 
 def _shaped(values: Values, rest: Values, least: int = 50) -> Values:
-    """Return the values whose smooth shape is taken: those of the rest, if they are enough."""
+    """Return the values that determine the smooth shape: the rest, if it has enough values."""
     return rest if len(np.unique(rest)) >= least else values
 
 
 def _normal_between(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Return normal probabilities of intervals, of small ones in either tail too."""
+    """Return normal probabilities of intervals, exact in both tails."""
     return np.where(low > 0, ndtr(-low) - ndtr(-high), ndtr(high) - ndtr(low)).clip(1e-300)
 
 
 def _edges(
     lines: np.ndarray, low: np.ndarray, high: np.ndarray, rows_in_one: int = 50
 ) -> np.ndarray:
-    """Return the ends of cells and, between them, of stretches that hold some rows each."""
-    # Of different values: a bin is no wider by rows of one value.
+    """Return the bounds of cells and, between cells, of stretches with some rows each."""
+    # Quantiles of different values: a frequent value does not narrow its bin.
     lines = np.unique(lines)
     n_bins = min(len(lines) // rows_in_one, 400)
     inner = np.quantile(lines, np.arange(1, n_bins) / n_bins) if n_bins > 1 else lines[:0]
@@ -209,7 +206,7 @@ def _edges(
 
 
 def _shares(lines: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Return the share of the rest in each stretch: counts, and beside them the smooth shape."""
+    """Return the share of the rest in each stretch, from counts and the smooth shape."""
     shape = _normal_between(edges[:-1], edges[1:])
     shape = shape / shape.sum()
     counts = np.histogram(lines, edges)[0].astype(float)
@@ -218,10 +215,7 @@ def _shares(lines: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 
 def _best_shape_rows(counts: np.ndarray, shape: np.ndarray) -> float:
-    """Return the weight of the shape that gives each row the best probability by the others.
-
-    In rows that it counts as much as.
-    """
+    """Return the weight of the shape, in rows, with the largest leave-one-out likelihood."""
     weights, held = np.geomspace(1.0, 1e5, 11), counts > 0
     n, q = counts[held], shape[held]
     scores = [
@@ -231,7 +225,7 @@ def _best_shape_rows(counts: np.ndarray, shape: np.ndarray) -> float:
 
 
 def _best_discount(held: np.ndarray, n_rest: int) -> float:
-    """Return what is taken from the count of each repeated value for the rest."""
+    """Return the discount of the counts with the largest leave-one-out likelihood."""
     discounts = np.linspace(0.05, 0.95, 19)
     left = n_rest - 1 + discounts * len(held)
     of_rest = n_rest * np.log(left.clip(1e-9))
