@@ -329,14 +329,14 @@ class BellmanDiffusionDensity(TableDensity):
         like: BellmanDiffusionDensity = clone(self)
         return like.set_params(encoder=self.encoder_, categorical_features="from_dtype")
 
-    def _fitted_encoder(self, X: Any) -> TableEncoder:
+    def _fitted_encoder(self, X: Any, origin: np.ndarray | None = None) -> TableEncoder:
         if self.encoder is None:
-            return TableEncoder(self.categorical_features).fit(X)
+            return TableEncoder(self.categorical_features).fitted_to(X, origin)
         if self.categorical_features is None or np.ndim(self.categorical_features):
             raise ValueError(
                 "categorical_features is a parameter of the encoder that is given: set it there."
             )
-        return self.encoder.fitted_to(X)
+        return self.encoder.fitted_to(X, origin)
 
     def _fit_fields(self, rows: Rows, schedule: NoiseSchedule, seed: int) -> Fit:
         settings, plan = self._settings(rows), self._plan(rows)

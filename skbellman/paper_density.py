@@ -169,7 +169,7 @@ class PaperDensity(TableDensity):
         self.verbose = verbose
         self.random_state = random_state
 
-    def _fitted_encoder(self, X: Any) -> TableEncoder:
+    def _fitted_encoder(self, X: Any, origin: np.ndarray | None = None) -> TableEncoder:
         encoder = TableEncoder(dequantize=self.dequantize, atom_share=1.0).fit(X)
         _check_whole_numbers(encoder)
         if self.objective == "pairwise" and len(encoder.blocks_) > _MAX_PAIRWISE_COLUMNS:

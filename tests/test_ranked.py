@@ -8,6 +8,8 @@ import pytest
 from scipy.stats import norm
 
 from skbellman import BellmanDiffusionDensity
+from skbellman.algebra import rescale
+from skbellman.inspection.laws import law_of
 from skbellman.tables import TableEncoder
 from skbellman.tables.columns import (
     CountedColumn,
@@ -230,3 +232,78 @@ def test_numbers_that_were_not_there_score_little():
         density.sample(5, given={"quality": 8.5})
     with pytest.raises(ValueError, match=r"'half' holds 3.25, which was not in the fitted table"):
         density.sample(5, given={"half": 3.25})
+
+
+def part_normal(n=400, atom=1.5, share=0.4):
+    """Return a normal column with an atom, a normal column, and which rows are at the atom."""
+    rng = np.random.default_rng(0)
+    at = rng.random(n) < share
+    x, y = rng.normal(size=(2, n))
+    return pd.DataFrame({"x": np.where(at, atom, x), "y": y}), at
+
+
+def quick(table):
+    return BellmanDiffusionDensity(n_steps=10, width=8, random_state=0).fit(table)
+
+
+@pytest.mark.parametrize("sentinel", [1e14, 1e20, 1e300, -1e300])
+def test_a_sentinel_far_away_leaves_the_rest_as_it_is(sentinel):
+    table, at = part_normal(atom=sentinel, share=0.1)
+    column = ranked(table["x"].to_numpy())
+    drawn = column.decode(RNG.standard_normal((4000, 1)))
+    assert (drawn == sentinel).mean() == pytest.approx(at.mean(), abs=0.02)
+    rest = drawn[drawn != sentinel]
+    assert rest.std() == pytest.approx(table["x"][~at].std(), rel=0.1)
+    assert len(np.unique(rest)) > 0.9 * len(rest)
+    log_measure = column.encode(table["x"][~at].to_numpy())[1]
+    assert np.isfinite(log_measure).all()
+
+
+@pytest.mark.parametrize("weights", [np.full(400, 3.0), np.random.default_rng(1).poisson(1, 400)])
+def test_weights_make_no_atoms(weights):
+    table, _ = part_normal()
+    density = BellmanDiffusionDensity(n_steps=5, width=8, random_state=0)
+    density.fit(table[["y"]], sample_weight=weights)
+    assert type(density.encoder_.columns_[0]) is NumericColumn
+
+
+def test_new_identifiers_do_not_hide_copies():
+    table, _ = part_normal()
+    copies = table.sample(400, replace=True, random_state=0)
+    named = copies.assign(id=np.arange(400))
+    column = TableEncoder(identifiers=["id"]).fit(named).columns_[1]
+    assert type(column) is NumericColumn
+
+
+def test_a_number_that_a_user_types_is_that_of_single_precision():
+    table, at = part_normal(atom=0.1)
+    single = table.astype(np.float32)
+    density = quick(single)
+    typed = single.astype(str).astype(float)
+    np.testing.assert_array_equal(density.score_samples(typed), density.score_samples(single))
+    below = density.sample(400, given={"x": (None, 0.1)}, random_state=0)["x"]
+    expected = at.mean() / (single["x"] <= np.float32(0.1)).mean()
+    assert (below == np.float32(0.1)).mean() == pytest.approx(expected, abs=0.12)
+
+
+def test_there_is_no_gradient_at_an_atom():
+    table, at = part_normal()
+    gradient = quick(table).gradient(table)
+    np.testing.assert_array_equal(gradient["x"].isna(), at)
+    assert gradient["y"].notna().all()
+
+
+def test_other_units_move_no_value_onto_an_atom():
+    t = np.where(np.arange(400) % 3 == 0, 1.7e9, 1.7e9 + 1e3 * RNG.normal(size=400))
+    density = quick(pd.DataFrame({"t": t, "y": RNG.normal(size=400)}))
+    near = pd.DataFrame({"t": [1.7e9 + 0.5, 1.7e9], "y": 0.0})
+    same = rescale(density, {"t": (1.0, 0.0)})
+    np.testing.assert_allclose(same.score_samples(near), density.score_samples(near), atol=1e-6)
+
+
+def test_an_atom_of_a_long_grid_is_drawn_as_a_bar():
+    w = np.where(np.arange(400) % 5 < 2, 0, RNG.integers(1, 9000, 400))
+    law = law_of(quick(pd.DataFrame({"w": w, "y": RNG.normal(size=400)})), "w", 0, 9000)
+    assert law.points.tolist() == [0.0]
+    assert law.probabilities[0] == pytest.approx(0.4, abs=0.03)
+    assert np.trapezoid(law.density, law.places) == pytest.approx(0.6, abs=0.1)

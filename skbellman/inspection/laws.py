@@ -126,15 +126,19 @@ def law_of(
             order = np.argsort(found.values)
             at, mass = found.values[order], mass[order]
             return Law(name, points=at, probabilities=mass, holds_dates=dates)
+    atoms = np.empty(0) if column.drawn_exactly is None else column.drawn_exactly
     places = _places(column, low, high, n_points)
-    atoms = column.atoms[(column.atoms >= low) & (column.atoms <= high)]
-    return Law(name, places, score(places), atoms, score(atoms), holds_dates=dates)
+    places = places[~np.isin(places, atoms)]
+    atoms = atoms[(atoms >= low) & (atoms <= high)]
+    # On a grid, scores are per unit.
+    mass = score(atoms) * (reference.step or 1.0)
+    return Law(name, places, score(places), atoms, mass, holds_dates=dates)
 
 
 def _places(column: Column, low: float, high: float, n_points: int) -> Values:
-    """Return places evenly between two numbers, on the grid if there is one, beside atoms."""
+    """Return places evenly between two numbers, on the grid if there is one."""
     places = np.linspace(low, high, n_points)
     if column.measure.step:
         origin, step = column.parts[0].measure.origin, column.measure.step  # type: ignore[attr-defined]
         places = np.unique(origin + step * np.rint((places - origin) / step))
-    return places[~np.isin(places, column.atoms)]
+    return places

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -13,17 +14,27 @@ from skbellman.tables.kinds import Cells
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
-def are_first(container: Container, X: Any) -> np.ndarray:
-    """Return which rows of X are no copy of a row before them, (n,).
+def are_first(
+    container: Container,
+    X: Any,
+    origin: np.ndarray | None = None,
+    left_out: Collection[int] = (),
+) -> np.ndarray:
+    """Return whether each row of X differs from all rows before it, (n,).
 
-    A table of one column has no copies: there a value that repeats cannot be told from a row that
-    does.
+    Rows of one ``origin``, (n,), are copies. In a table of one column, copies are known by their
+    origin only: a repeated value may be a repeated row. Identifiers are left out, as copies may
+    have new ones.
     """
-    if len(container.names) == 1:
-        return np.ones(len(X), dtype=bool)
     hashes = np.zeros(len(X), dtype=np.uint64)
-    for j in range(len(container.names)):
-        hashes = hashes * _MULTIPLIER + _codes(container.cells(X, j, False))
+    compared = [j for j in range(len(container.names)) if j not in left_out]
+    if len(compared) > 1:
+        for j in compared:
+            hashes = hashes * _MULTIPLIER + _codes(container.cells(X, j, False))
+    elif origin is None:
+        return np.ones(len(X), dtype=bool)
+    if origin is not None:
+        hashes = hashes * _MULTIPLIER + origin.astype(np.uint64)
     _, first = np.unique(hashes, return_index=True)
     is_first = np.zeros(len(X), dtype=bool)
     is_first[first] = True
@@ -43,5 +54,4 @@ def _places(values: np.ndarray) -> np.ndarray:
     if values.dtype != object:
         return np.unique(values, return_inverse=True)[1].astype(np.uint64)
     place: dict[Any, int] = {}
-    found = (place.setdefault(value, len(place)) for value in values.tolist())
-    return np.fromiter(found, dtype=np.uint64, count=len(values))
+    return np.array([place.setdefault(v, len(place)) for v in values.tolist()], dtype=np.uint64)

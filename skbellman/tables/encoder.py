@@ -139,21 +139,24 @@ class TableEncoder(PackableMixin, BaseEstimator):
         >>> TableEncoder().fit([[0.1, 1.0], [0.4, 2.0], [0.2, 2.0]]).is_categorical_
         array([False, False])
         """
+        return self._fit(X)
+
+    def _fit(self, X: Any, origin: np.ndarray | None = None) -> TableEncoder:
         with renewed(self) as draft:
             X = validate_table(draft, X, reset=True)
-            draft._learn(X)
+            draft._learn(X, origin)
         return self
 
-    def _learn(self, X: Any) -> None:
+    def _learn(self, X: Any, origin: np.ndarray | None) -> None:
         self.container_: Container = container_of(X)(X)
+        named = declared_columns(self.identifiers, self.names, "identifiers")
         learner = ColumnLearner(
             self.container_,
             self.max_categories,
             self.dequantize,
             self.atom_share,
-            are_first(self.container_, X),
+            are_first(self.container_, X, origin, [j for j, n in enumerate(named) if n]),
         )
-        named = declared_columns(self.identifiers, self.names, "identifiers")
         # Beside those that are declared, others may be found.
         is_name = [False if self.identifiers is None else (bool(n) or None) for n in named]
         fitted, values, missing = [], [], []
@@ -181,8 +184,10 @@ class TableEncoder(PackableMixin, BaseEstimator):
                 "Every column of X is constant or names rows: there is no density to fit."
             )
 
-    def fitted_to(self, X: Any) -> TableEncoder:
+    def fitted_to(self, X: Any, origin: np.ndarray | None = None) -> TableEncoder:
         """Return a copy fitted to X. If it is fitted, return itself and check that X matches.
+
+        Rows of one ``origin``, (n,), are copies of one row.
 
         Raises
         ------
@@ -191,7 +196,7 @@ class TableEncoder(PackableMixin, BaseEstimator):
         """
         if not hasattr(self, "layout_"):
             self._validate_params()
-            return copy.deepcopy(self).fit(X)
+            return copy.deepcopy(self)._fit(X, origin)
         if (names := container_of(X).names_of(X)) != self.names:
             raise ValueError(
                 f"The columns of X are {names}, those of the encoder {self.names}: fit the encoder "

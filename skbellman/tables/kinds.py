@@ -191,7 +191,11 @@ class Floats(Kind):
         return cells, np.isnan(cells)
 
     def numbers(self, plain: np.ndarray) -> np.ndarray:
-        return as_floats(plain)
+        """Return float64, rounded as the dtype does: 0.1 is the 0.1 of the fitted table."""
+        numbers = as_floats(plain)
+        with np.errstate(over="ignore"):
+            rounded = numbers.astype(self.dtype).astype(np.float64)
+        return np.where(np.isfinite(rounded), rounded, numbers)
 
     def drawn(self, numbers: np.ndarray) -> np.ndarray:
         return numbers.clip(*self.bounds).astype(self.dtype)

@@ -113,10 +113,13 @@ class Layout:
     def slopes(self, values: list[Values], step: float = 1e-4) -> tuple[np.ndarray, np.ndarray]:
         """Return the slope of each number's coordinate and that of its logarithm, (n, n_numbers).
 
-        By differences over a small step of the coordinate; NaN where the number is not seen.
+        By differences over a small step of the coordinate. NaN where the number is missing, or has
+        a probability.
         """
         slopes, of_logs = [], []
         for part, v in self._divided(values)[: self.n_numbers]:
+            if part.drawn_exactly is not None:
+                v = np.where(np.isin(v, part.drawn_exactly), np.nan, v)
             width = step * np.exp(-part.encode(v)[1])
             (z0, log0), (z1, log1) = (part.encode(v + side * width) for side in (-1, 1))
             slopes.append((z1 - z0)[:, 0] / (2 * width))

@@ -39,7 +39,7 @@ class Reference:
         for side in (0, 1):
             place = np.searchsorted(points, values) - side
             near = points[place.clip(0, len(points) - 1)] if len(points) else values
-            values = np.where(np.isclose(values, near, rtol=1e-9, atol=0.0), near, values)
+            values = np.where(np.isclose(values, near, rtol=1e-12, atol=0.0), near, values)
         return values
 
     def rescaled(self, scale: float, shift: float) -> Reference:

@@ -49,7 +49,8 @@ class RankedColumn(Column):
         code = codes_of(values, repeated)
         held, rest = np.bincount(code[code >= 0], minlength=len(repeated)), values[code < 0]
         self.repeated = repeated
-        self.smooth = NumericColumn(values, True, precision, bounds, _shaped(values, rest))
+        near = _near(values, rest)
+        self.smooth = NumericColumn(near, True, precision, bounds, _shaped(near, rest))
         half, lines = self.smooth.step / 2, self._on_smooth(rest)
         low, high = self._on_smooth(repeated - half), self._on_smooth(repeated + half)
         discount = _best_discount(held, len(rest))
@@ -180,6 +181,15 @@ class _Rooms:
         low = _normal_between(self.low[room], line) / self.shape[room]
         high = _normal_between(line, self.high[room]) / self.shape[room]
         return low.clip(0, 1), high.clip(0, 1)
+
+
+def _near(values: Values, rest: Values, ranges: float = 1e3) -> Values:
+    """Return the values that are not far from the rest: sentinels do not stretch its ends."""
+    if not len(rest) or rest.min() == rest.max():
+        return values
+    with np.errstate(over="ignore"):
+        reach = ranges * np.ptp(rest)
+        return values[(values >= rest.min() - reach) & (values <= rest.max() + reach)]
 
 
 def _shaped(values: Values, rest: Values, least: int = 50) -> Values:
