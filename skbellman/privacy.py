@@ -187,34 +187,38 @@ def membership_report(
         density = BellmanDiffusionDensity(
             random_state=check_random_state(random_state).randint(2**31)
         )
-    attackers = _fitted_alike(density, {name: tables[name] for name in ("sampled", "reference")})
+    density = _with_one_encoder(clone(density), tables)
+    attackers = []
+    for name in ("sampled", "reference"):
+        with naming(name):
+            attackers.append(clone(density).fit(tables[name]))
+    if hasattr(attackers[0], "measure_"):
+        same_measure(*(attacker.measure_ for attacker in attackers))
     members, others = (_log_ratio(attackers, name, tables[name]) for name in ("train", "held_out"))
     auc, error = auc_and_error(members, others)
     low, high = np.clip([auc - 1.96 * error, auc + 1.96 * error], 0, 1).tolist()
     return MembershipReport(auc, (low, high), (len(members), len(others)))
 
 
-def _fitted_alike(density: Any, tables: dict[str, Any]) -> list[Any]:
-    """Return a fit of a density to each table, all with one encoder."""
-    density = clone(density)
+def _with_one_encoder(density: Any, tables: dict[str, Any]) -> Any:
+    """Return a density with an encoder of what the attacker has, if it takes one.
+
+    Tables that the encoder cannot read are refused before any fit.
+    """
     if "encoder" in density.get_params(deep=False):
-        with naming(" and ".join(tables)):
-            encoder = density._fitted_encoder(_stacked(tables))
+        with naming("sampled and reference"):
+            encoder = density._fitted_encoder(_stacked(tables["sampled"], tables["reference"]))
         density.set_params(encoder=encoder, categorical_features="from_dtype")
-    fits = []
-    for name, table in tables.items():
-        with naming(name):
-            fits.append(clone(density).fit(table))
-    if hasattr(fits[0], "measure_"):
-        same_measure(fits[0].measure_, fits[1].measure_)
-    return fits
+        for name, table in tables.items():
+            with naming(name):
+                encoder.read(table)
+    return density
 
 
-def _stacked(tables: dict[str, Any]) -> Any:
-    """Return the rows of tables in one."""
-    first = next(iter(tables.values()))
+def _stacked(sampled: Any, reference: Any) -> Any:
+    """Return the rows of two tables in one."""
     try:
-        return container_of(first).stacked(list(tables.values()))
+        return container_of(reference).stacked([sampled, reference])
     except Exception as error:  # every library has its own
         raise ValueError("columns have other dtypes than in the other: cast them alike.") from error
 
