@@ -113,18 +113,29 @@ class TrueDensity(BaseEstimator):
         return norm.logpdf(X).sum(1)
 
 
-class NoMass(TrueDensity):
-    """What gives no row any mass."""
+def test_who_knows_the_density_guesses():
+    tables = np.random.default_rng(0).normal(size=(4, 50, 2))
+    report = membership_report(*tables, density=TrueDensity())
+    assert (report.auc, report.interval) == (0.5, (0.5, 0.5))
+
+
+class UniformDensity(BaseEstimator):
+    """What gives rows beyond those of the fit no mass."""
+
+    def fit(self, X):
+        self.largest_ = X.max()
+        return self
 
     def score_samples(self, X):
-        return np.full(len(X), -np.inf)
+        return np.where(X[:, 0] <= self.largest_, -np.log(self.largest_), -np.inf)
 
 
-@pytest.mark.parametrize("density", [TrueDensity(), NoMass()])
-def test_who_learns_nothing_from_samples_guesses(density):
-    tables = np.random.default_rng(0).normal(size=(4, 50, 2))
-    report = membership_report(*tables, density=density)
-    assert (report.auc, report.interval) == (0.5, (0.5, 0.5))
+@pytest.mark.parametrize(("held_out", "auc"), [(0.5, 0.0), (9.0, 0.5), (1.5, 1.0)])
+def test_a_row_without_mass_in_either_density_is_a_guess(held_out, auc):
+    places = np.linspace(0, 1, 20)[:, None]
+    rows = [np.full((20, 1), place) for place in (5.0, held_out)]
+    report = membership_report(places, 2 * places, *rows, density=UniformDensity())
+    assert report.auc == auc
 
 
 def test_the_attacker_has_one_encoder_for_both_tables():
