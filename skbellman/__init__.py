@@ -28,6 +28,7 @@ __all__ = [
     "algebra",
     "constraints",
     "dynamics",
+    "fidelity",
     "fields",
     "inspection",
     "io",

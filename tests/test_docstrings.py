@@ -9,6 +9,7 @@ from numpydoc.validate import validate
 
 import skbellman
 import skbellman.dynamics
+import skbellman.fidelity
 import skbellman.privacy
 import skbellman.solvers
 import skbellman.table_density
@@ -42,7 +43,9 @@ def public_names():
                 yield path
     for method in ("fit", "score_samples", "score", "sample", "explain", "gradient"):
         yield f"skbellman.table_density.TableDensity.{method}"
+    yield "skbellman.fidelity.fidelity_report"
     yield "skbellman.privacy.copying_report"
+    yield "skbellman.privacy.membership_report"
     yield "skbellman.dynamics.bellman_dynamics"
     yield "skbellman.solvers.annealed_dynamics"
 

@@ -117,7 +117,14 @@ def test_the_guide():
     df_partial = df[:4].astype({"age": "Int64"})
     df_partial.iloc[0, 0] = df_partial.iloc[1, 2] = None
     df.iloc[:5, 2] = np.nan
-    names = run("doc/guide.md", {"df": df, "df_new": people(20, 1), "df_partial": df_partial})
+    names = {
+        "df": df,
+        "df_new": people(20, 1),
+        "df_partial": df_partial,
+        "df_test": people(60, 2),
+        "df_reference": people(20, 3),
+    }
+    run("doc/guide.md", names)
     assert len(calls_of("doc/guide.md")) > 8
     for call in calls_of("doc/guide.md"):
         exec(call, names)
