@@ -21,6 +21,7 @@ import narwhals.stable.v2 as nw
 import numpy as np
 from sklearn.utils import check_random_state
 
+from skbellman.identifiers import NewIdentifiers
 from skbellman.rejection import accepted_for_each, accepted_rows
 from skbellman.restrictions import fitted_part
 from skbellman.tables import TableEncoder
@@ -166,9 +167,13 @@ def sample_constrained(
         "given, with ranges and lists."
     )
 
+    # Before rows are looked at: a constraint may be on identifiers.
+    renamed = NewIdentifiers([density], rng)
+
     def draw(n_rows: int, given: Any) -> Any:
         seed = int(rng.randint(2**31))
-        return density.sample(n_rows, random_state=seed, **{**settings, "given": given})
+        drawn = density.sample(n_rows, random_state=seed, **{**settings, "given": given})
+        return renamed(drawn, given)
 
     given = settings.get("given")
     if given is None or (hasattr(given, "keys") and not nw.dependencies.is_into_dataframe(given)):
