@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ import narwhals.stable.v2 as nw
 import numpy as np
 from sklearn.utils import check_random_state
 
+from skbellman.identifiers import NewIdentifiers
 from skbellman.rejection import accepted_for_each, accepted_rows
 from skbellman.restrictions import fitted_part
 from skbellman.tables import TableEncoder
@@ -165,9 +167,13 @@ def sample_constrained(
         "given, with ranges and lists."
     )
 
+    # Before rows are looked at: a constraint may be on identifiers.
+    renamed = NewIdentifiers([density], rng)
+
     def draw(n_rows: int, given: Any) -> Any:
         seed = int(rng.randint(2**31))
-        return density.sample(n_rows, random_state=seed, **{**settings, "given": given})
+        drawn = density.sample(n_rows, random_state=seed, **{**settings, "given": given})
+        return renamed(drawn, given)
 
     given = settings.get("given")
     if given is None or (hasattr(given, "keys") and not nw.dependencies.is_into_dataframe(given)):
@@ -269,17 +275,29 @@ def _check_comparable(text: str, sign: str, left: FittedColumn, right: FittedCol
 
 
 def _literal(text: str, column: FittedColumn, side: str) -> Callable[[Any], Cells]:
-    """Return the value that a text compares a column with, whatever the table."""
-    value: Any = side
-    with suppress(ValueError, SyntaxError):
-        value = ast.literal_eval(side)
-    cells = column.kind.parse(value)
+    """Return the value that a text compares a column with, whatever the table.
+
+    It is of the type of the column's cells, where they can hold it: a float is hardly ever a
+    decimal.
+    """
+    cells = column.kind.parse(_value_of(side, column.kind.is_categorical))
     if cells is None:
         raise ValueError(
             f"the constraint {text!r} compares column {column.name!r}, which holds "
             f"{column.kind.held}, with {side!r}, which is none of them, and no column either."
         )
-    return lambda X: cells
+    own, fits = column.kind.adopt(cells.values, cells.kind)
+    held = cells._replace(values=own) if fits.all() else cells
+    return lambda X: held
+
+
+def _value_of(side: str, is_category: bool) -> Any:
+    """Return what a text stands for: itself, or a value of Python."""
+    value: Any = side
+    with suppress(ValueError, SyntaxError):
+        value = ast.literal_eval(side)
+    is_fraction = type(value) is float and not is_category
+    return Decimal(side.replace(" ", "")) if is_fraction else value
 
 
 def _cells(X: Any, column: FittedColumn) -> Cells:

@@ -274,6 +274,7 @@ class BellmanDiffusionDensity(TableDensity):
             n_rows = torch.tensor([self.n_samples_seen_, new.n_samples_seen_], dtype=torch.float64)
             parts = [self.field_, new.field_.to(self.device_)]
             draft.field_ = Mixture(parts, n_rows.to(self.schedule_.floor))
+            draft.encoder_ = new.encoder_  # which knows the identifiers of all rows
             draft.n_samples_seen_ = self.n_samples_seen_ + new.n_samples_seen_
             for name in ("history_", "n_iter_", "stopped_"):
                 setattr(draft, name, getattr(new, name))

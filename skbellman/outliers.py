@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skbellman.closeness import Gaussians, Neighbours, StandardColumns
 from skbellman.density import BellmanDiffusionDensity
+from skbellman.packing import PackableMixin
 from skbellman.settings import with_own_settings
 from skbellman.state import renewed
 from skbellman.tables import is_missing
@@ -27,7 +28,7 @@ _FALSE_ALARMS = 0.02
 
 
 @with_own_settings
-class BellmanOutlierDetector(OutlierMixin, BaseEstimator):
+class BellmanOutlierDetector(PackableMixin, OutlierMixin, BaseEstimator):
     """Find rows that are unlike those of a table, at several levels of detail.
 
     No level of detail finds the anomalies of every table. A row is looked at in several views: its

@@ -72,6 +72,13 @@ class PackedTuple:
         self.kind, self.items = kind, items
 
 
+class PackedMapping:
+    """A mapping whose keys are tuples, as two lists."""
+
+    def __init__(self, keys: list[Any], items: list[Any]) -> None:
+        self.keys, self.items = keys, items
+
+
 class PackedSlice:
     """A slice as its three numbers."""
 
@@ -136,6 +143,8 @@ class Packer:
         return value  # which skops knows, or refuses by name
 
     def _packed_items(self, value: Any) -> Any:
+        if type(value) is dict and tuple in set(map(type, value)):
+            return PackedMapping(*(self.packed(list(part)) for part in (value, value.values())))
         if type(value) is dict:
             return {key: self.packed(item) for key, item in value.items()}
         return type(value)(map(self.packed, value))
@@ -171,6 +180,8 @@ class Unpacker:
         if kind is PackedTuple:
             _check_known(value.kind)
             return value.kind(*map(self.unpacked, value.items))
+        if kind is PackedMapping:
+            return dict(zip(self.unpacked(value.keys), self.unpacked(value.items), strict=True))
         if kind is PackedSlice:
             return slice(*value.numbers)
         if kind is PackedTensor:

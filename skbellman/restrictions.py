@@ -11,6 +11,7 @@ import numpy as np
 from scipy.sparse import issparse
 from scipy.special import softmax
 
+from skbellman.identifiers import NewIdentifiers
 from skbellman.questions import check_names, given_cells
 from skbellman.rejection import accepted_rows
 from skbellman.tables import Cells, TableEncoder
@@ -215,7 +216,8 @@ class WithinRestrictions:
             f"hardly any row of the density is within {self._shown()}. Widen a range, or leave "
             "one out."
         )
-        return accepted_rows(lambda n: source.draw(n, rng), self._are_within, n_samples, reason)[0]
+        drawn, _ = accepted_rows(lambda n: source.draw(n, rng), self._are_within, n_samples, reason)
+        return NewIdentifiers([self.density], rng)(drawn, self.single)
 
     def _source(self, most: int, with_cells: bool) -> Source:
         """Return what draws rows: lists at their values, and ranges at so many places in all."""

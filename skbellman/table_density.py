@@ -491,7 +491,7 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
             return found
         if (restricted := within(self, given)) is not None:
             drawn = restricted.sample(n_samples, rng)
-            return self._renewed(drawn, given, rng, with_missing)
+            return self._with_gaps(drawn, given, rng) if with_missing else drawn
         seed = int(rng.randint(2**31))
         cells = None if given is None else given_cells(self, given)
         values = None if cells is None else [np.repeat(c.numbers(), n_samples) for c in cells]
@@ -505,29 +505,15 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
             gaps = self.encoder_.draw_gaps(len(drawn[0]), kept, np.random.default_rng(seed))
         return self.encoder_.restore(drawn, kept, gaps, seed)
 
-    def _renewed(
-        self,
-        drawn: Any,
-        kept: Mapping[Any, Any],
-        rng: np.random.RandomState,
-        with_missing: bool,
-    ) -> Any:
-        """Return rows that were drawn a part at a time, with new names and gaps if asked."""
+    def _with_gaps(self, drawn: Any, kept: Mapping[Any, Any], rng: np.random.RandomState) -> Any:
+        """Return rows that were drawn a part at a time, with gaps where nothing was given."""
         encoder, cells = self.encoder_, self.encoder_.read_given(drawn)
         free = [
             c._replace(missing=np.full(len(c.missing), name not in kept))
             for name, c in zip(encoder.names, cells, strict=True)
         ]
-        seed = int(rng.randint(2**31))
-        gaps = None
-        if with_missing:
-            gaps = encoder.draw_gaps(len(drawn), free, np.random.default_rng(seed))
-        codes = encoder.codes([c.numbers() for c in cells])
-        named = [
-            unset if column.is_fresh else c
-            for column, unset, c in zip(encoder.columns_, free, cells, strict=True)
-        ]
-        return encoder.restore(codes, named, gaps, seed)
+        gaps = encoder.draw_gaps(len(drawn), free, np.random.default_rng(rng.randint(2**31)))
+        return encoder.restore(encoder.codes([c.numbers() for c in cells]), cells, gaps)
 
     def _fill(self, values: Values, seed: int) -> Values:
         """Return numbers or codes of the columns of rows that were read, the gaps drawn."""

@@ -18,6 +18,7 @@ from skbellman.returns.choices import choices_of
 from skbellman.returns.fields import BasisReturnField
 from skbellman.returns.perceptron import Pass, perceptron
 from skbellman.returns.risk import WorstShare, mean, statistic_of, worst_of_atoms
+from skbellman.returns.spaces import features_of_space
 from skbellman.returns.support import Support
 from skbellman.settings import Seeded
 
@@ -181,6 +182,7 @@ def test_actions_never_leave_their_bounds():
     [
         (spaces.Box(-np.inf, np.inf, (2,)), "no finite bounds.*TransformAction"),
         (spaces.Box(-3.4e38, 3.4e38, (2,)), "no finite bounds"),
+        (spaces.Box(-1, 1, (0,)), "hold no number, so there is nothing to choose"),
         (spaces.Box(0, 255, (2,), np.uint8), "whole numbers.*MultiDiscrete"),
         (spaces.MultiDiscrete([11, 10, 10]), "has 1100 actions.*at most 1000"),
         (spaces.MultiBinary(70), "at most 1000"),
@@ -203,6 +205,27 @@ def test_what_is_asked_of_an_actor_has_to_fit(few):
     wider.action_space = spaces.Box(-9, 9, (1,))
     with pytest.raises(ValueError, match="other states or actions"):
         few.partial_fit(wider)
+
+
+@pytest.mark.parametrize("risk", ["mean", ("cvar", 0.5)])
+def test_no_state_has_no_action(few, risk):
+    assert few.act(np.zeros((0, 1))).shape == (0, 1)
+    choice = {
+        "state": np.arange(8.0).reshape(4, 2), "action": [*"abab"], "reward": [1.0, 2.0] * 2,
+        "next_state": np.arange(8.0).reshape(4, 2), "terminated": [True] * 4,
+    }  # fmt: skip
+    value = estimator(n_steps=2).fit(choice)
+    assert value.act(np.zeros((0, 2)), risk=risk).shape == (0,)
+    with pytest.raises(ValueError, match="states have 3 numbers"):
+        value.act(np.zeros((0, 3)), risk=risk)
+
+
+def test_no_state_of_labels_has_no_action():
+    space = spaces.MultiDiscrete([2, 3])
+    features = features_of_space(space)
+    assert features(np.zeros((0, 2), dtype=int)).shape == (0, 6)
+    labels, _ = choices_of(space)
+    assert labels.taken(labels.codes(np.zeros((0, 2), dtype=int))).shape == (0, 2)
 
 
 class Parts(gymnasium.Env):
@@ -237,6 +260,8 @@ def test_actions_and_observations_of_any_shape(shape, mode):
     assert acted.shape == (3, *shape)
     assert acted.dtype == np.float64
     assert value.act(states[0]).shape == shape
+    assert value.act([]).shape == (0, *shape)
+    assert value.predict([]).shape == (0,)
     np.testing.assert_allclose(value.predict(states, acted), value.predict(states), atol=1e-4)
 
 

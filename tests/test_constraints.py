@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -44,6 +46,32 @@ def test_text_compares_columns_and_values_of_any_kind():
         assert (rows["start"] >= "2020-01-10").all()
         assert ((rows["n"] < 20) & (rows["n"] != 5) & (rows["c"] != "a")).all()
         assert len(rows) == 60
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_decimals_are_compared_as_decimals(library):
+    """A float is not the decimal that it is written as: 9.99 as a float is above it."""
+    rng = np.random.default_rng(0)
+    cents = np.where(rng.random(300) < 0.4, 999, rng.integers(0, 2000, 300))
+    df = pd.DataFrame({"m": [Decimal(int(k)) / 100 for k in cents], "x": rng.normal(size=300)})
+    density = fitted(df if library == "pandas" else pl.from_pandas(df))
+
+    def drawn(text):
+        return list(density.sample(60, random_state=0, constraints=[text])["m"])
+
+    price = Decimal("9.99")
+    assert set(drawn("m == 9.99")) == {price}
+    assert price not in drawn("m != 9.99")
+    assert price in drawn("m >= 9.99")
+    assert price in drawn("m <= 9.99")
+    assert min(drawn("m > 9.985")) == price
+
+
+def test_float32_is_compared_as_float32():
+    x = np.random.default_rng(0).choice(np.float32([0.1, 0.7]), 200)
+    df = pd.DataFrame({"x": x, "y": np.random.default_rng(1).normal(size=200)})
+    density = fitted(df)
+    assert set(density.sample(20, random_state=0, constraints=["x == 0.1"])["x"]) == {x.min()}
 
 
 def test_only_known_combinations_are_drawn():

@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from sklearn.base import clone
 from test_restrictions import fitted
 
-from skbellman import BellmanDiffusionDensity, BellmanImputer, TableEncoder
-from skbellman.constraints import Unique
+from skbellman import BellmanDiffusionDensity, BellmanImputer, ShardedDensity, TableEncoder
+from skbellman.algebra import difference, mixture, rescale, reweight
+from skbellman.constraints import Unique, sample_constrained
 from skbellman.tables.columns import IdentifierColumn
 
 N = 240
@@ -109,6 +111,141 @@ def test_whole_numbers_that_are_declared_go_on_from_the_largest():
     small = pl.DataFrame({"id": np.arange(100, dtype=np.int8), "x": RNG.normal(size=100)})
     with pytest.raises(ValueError, match="'id' names rows, but its dtype holds -128 to 127"):
         fitted(small, encoder=ENCODER).sample(50, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def numbered():
+    """Return a density of a table whose rows are numbered."""
+    return numbered_density(pd.DataFrame)
+
+
+def numbered_density(library, start=1, n_rows=N, dtype=np.int64):
+    return fitted(numbered_rows(library, start, n_rows, dtype), encoder=ENCODER)
+
+
+def numbered_rows(library=pd.DataFrame, start=1, n_rows=N, dtype=np.int64):
+    rng = np.random.default_rng(start % 97)
+    ids = np.arange(start, start + n_rows, dtype=dtype)
+    return library({"id": ids, "x": rng.normal(size=n_rows), "c": rng.choice([*"ab"], n_rows)})
+
+
+def like(density, X):
+    return clone(density).set_params(encoder=density.encoder_).fit(X)
+
+
+def are_new(drawn, *tables):
+    """Say whether no identifier is there twice, or in a table."""
+    ids = list(drawn["id"])
+    return len(set(ids)) == len(ids) and not set(ids) & {k for t in tables for k in t["id"]}
+
+
+@pytest.mark.parametrize("library", [pd.DataFrame, pl.DataFrame])
+def test_rows_that_keep_constraints_have_identifiers_of_their_own(library):
+    density, table = numbered_density(library), numbered_rows(library)
+    drawn = density.sample(100, random_state=0, constraints=["x > 0"])
+    assert type(drawn) is library
+    assert drawn["id"].dtype == table["id"].dtype
+    assert are_new(drawn, table)
+    assert (np.asarray(drawn["x"]) > 0).all()
+    of_numbers = sample_constrained(density, 20, [lambda X: np.asarray(X["id"]) % 2 == 0])
+    assert all(k % 2 == 0 for k in of_numbers.table["id"])
+    drawn = density.sample(40, random_state=0, constraints=["x > 0", Unique(["id"])])
+    assert are_new(drawn, table)
+    given = library({"x": [0.1, 0.2, 0.3]})
+    filled = density.sample(20, random_state=0, given=given, constraints=["c == a"])
+    assert are_new(filled, table)
+    within = density.sample(60, random_state=0, given={"c": ["a", "b"], "x": (0, 1)})
+    assert are_new(within, table)
+
+
+def test_text_of_rows_that_keep_constraints_is_new():
+    df = frame()
+    drawn = fitted(df, encoder=ENCODER).sample(300, random_state=0, constraints=["x > 0"])
+    assert are_new(drawn, df)
+
+
+def test_an_array_of_numbered_rows_has_new_numbers():
+    X = numbered_rows()[["id", "x"]].to_numpy()
+    density = fitted(X, encoder=TableEncoder(identifiers=[0]))
+    drawn = density.sample(90, random_state=0, constraints=[lambda X: X[:, 1] > 0])
+    assert len(set(drawn[:, 0])) == 90
+    assert drawn[:, 0].min() > N
+
+
+def test_gaps_of_identifiers_stay():
+    df = numbered_rows(pl.DataFrame).with_columns(pl.when(pl.col("id") % 2 == 0).then(pl.col("id")))
+    density = fitted(df, encoder=ENCODER)
+    drawn = density.sample(60, random_state=0, with_missing=True, constraints=["x > 0"])["id"]
+    assert 15 < drawn.null_count() < 45
+    assert drawn.drop_nulls().is_unique().all()
+    assert drawn.dtype == df["id"].dtype
+
+
+def test_parts_of_a_mixture_have_no_identifier_in_common(numbered):
+    one, two = numbered_rows(), numbered_rows(start=2000)
+    both = mixture([numbered, like(numbered, two)])
+    assert are_new(both.sample(300, random_state=0), one, two)
+    given = pd.DataFrame({"id": [9000, None, None], "c": ["a", "b", "a"]}).astype({"id": "Int64"})
+    drawn = both.sample(2, random_state=0, given=given)
+    assert drawn["id"][:2].tolist() == [9000, 9000]
+    assert are_new(drawn[2:], one, two, given[:1])
+    assert set(both.sample(9, random_state=0, given={"id": 7})["id"]) == {7}
+    assert are_new(both.sample(60, random_state=0, given={"x": (0, 2), "c": ["a"]}), one, two)
+    nested = mixture([both, reweight(numbered, "c", {"a": 0.5, "b": 0.5})])
+    assert are_new(nested.sample(90, random_state=0), one, two)
+    found = sample_constrained(nested, 50, ["x > 0"], random_state=0)
+    assert are_new(found.table, one, two)
+    with pytest.raises(ValueError, match="'id' names rows, which have no unit"):
+        rescale(numbered, {"id": (2, 0)})
+    rest = difference(numbered, like(numbered, two), 0.5, n_samples=50, random_state=0)
+    assert are_new(rest.sample(60, random_state=0), one, two)
+    assert are_new(rest.sample(60, random_state=0, given={"c": "a"}), one, two)
+
+
+def test_shards_have_no_identifier_in_common(numbered):
+    df, more = numbered_rows(), numbered_rows(start=2000, n_rows=20)
+    sharded = ShardedDensity(clone(numbered), n_shards=4, random_state=0).fit(df)
+    assert are_new(sharded.sample(100, random_state=0), df)
+    parts = ShardedDensity(clone(numbered), random_state=0).fit([df[:60], df[60:]])
+    assert are_new(parts.sample(100, random_state=0), df)
+    assert are_new(parts.add(more).sample(100, random_state=0), df, more)
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_rows_that_are_added_are_known(as_text):
+    """Half of all texts of two digits are in the second table."""
+    first, second = numbered_rows(start=10, n_rows=40), numbered_rows(start=50, n_rows=40)
+    if as_text:
+        first, second = (df.assign(id=df["id"].astype(str)) for df in (first, second))
+    density = fitted(first, encoder=ENCODER).partial_fit(second)
+    assert are_new(density.sample(60, random_state=0), first, second)
+    again = clone(density).set_params(encoder=density.encoder_).fit(first)
+    assert again.encoder_ is density.encoder_
+
+
+@pytest.mark.parametrize(
+    ("dtype", "start"),
+    [(np.int64, 2**60 - N), (np.uint64, 2**64 - 2 * N), (np.int64, 2**63 - 1 - 2 * N)],
+)
+def test_large_numbers_are_whole_numbers_and_no_floats(dtype, start):
+    drawn = numbered_density(pd.DataFrame, start, dtype=dtype).sample(200, random_state=0)
+    assert drawn["id"].dtype == dtype
+    assert drawn["id"].tolist() == list(range(start + N, start + N + 200))
+    with pytest.raises(ValueError, match="no 300 new whole numbers"):
+        numbered_density(pl.DataFrame, 2**63 - 1 - 2 * N).sample(300)
+
+
+def test_floats_that_name_rows_are_told_apart():
+    with pytest.raises(ValueError, match="new whole numbers: use a wider dtype"):
+        numbered_density(pd.DataFrame, 2**53 - N - 2, dtype=np.float64).sample(9)
+    df = numbered_rows().assign(id=lambda X: X["id"].astype(float).replace(5.0, np.inf))
+    with pytest.raises(ValueError, match="'id' holds the infinite value"):
+        fitted(df, encoder=ENCODER)
+
+
+def test_new_identifiers_are_none_of_those_given(numbered):
+    given = pd.DataFrame({"id": [N + 1, None, None], "c": "a"}).astype({"id": "Int64"})
+    assert numbered.sample(random_state=0, given=given)["id"].tolist() == [N + 1, N + 2, N + 3]
 
 
 def test_an_encoder_of_the_last_release_is_loaded():

@@ -99,6 +99,10 @@ class Density(ABC):
         """Return a density that was fitted, whose columns are those of this one."""
         return fitted_part(self._operand)
 
+    def _parts_drawn_from(self) -> list[Any]:
+        """Return the densities whose tables no new identifier is to be in."""
+        return [self._operand]
+
     def _row_given(self, given: Mapping[Any, Any]) -> Any:
         """Return a table of one row with these values."""
         return row_given(self._operand, given)

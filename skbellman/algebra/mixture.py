@@ -12,6 +12,7 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from skbellman.algebra.base import Density, names_of
 from skbellman.algebra.rows import as_table, held_names, holds_rows, stack, take
+from skbellman.identifiers import NewIdentifiers
 from skbellman.restrictions import within
 from skbellman.settings import with_own_settings
 from skbellman.tables.kinds import is_gap
@@ -141,11 +142,16 @@ class MixtureDensity(Density):
         if (restricted := within(self, given)) is not None:
             return restricted.sample(n_samples, rng)
         if holds_rows(given):
-            return self._fill(as_table(given), n_samples, rng)
+            filled = self._fill(as_table(given), n_samples, rng)
+            return NewIdentifiers([self], rng)(filled, given)
         shares = self.weights_ if given is None else self._shares_given(given)
         counts = rng.multinomial(n_samples, shares / shares.sum())
         drawn = self._draw([(n, given) for n in counts], rng)
-        return take(drawn, rng.permutation(n_samples))
+        drawn = take(drawn, rng.permutation(n_samples))
+        return NewIdentifiers([self], rng)(drawn, given)
+
+    def _parts_drawn_from(self) -> list[Any]:
+        return self.densities
 
     def _fill(self, given: Any, n_samples: int, rng: np.random.RandomState) -> Any:
         """Sample rows for each row of a table of conditions."""

@@ -21,7 +21,7 @@ from skbellman.algebra.rows import (
 )
 from skbellman.settings import with_own_settings
 from skbellman.tables.kinds import NUMBERS, is_gap
-from skbellman.tables.measures import ColumnMeasure
+from skbellman.tables.measures import ColumnMeasure, Names
 
 
 @dataclass(frozen=True)
@@ -246,6 +246,8 @@ def rescale(density: Any, units: Mapping[Any, tuple[float, float]]) -> RescaledD
 
 
 def _checked_unit(measure: ColumnMeasure, scale: float, shift: float) -> Unit:
+    if measure.reference == Names():
+        raise ValueError(f"Column {measure.name!r} names rows, which have no unit: leave it out.")
     if measure.held != NUMBERS:
         raise ValueError(
             f"Column {measure.name!r} holds {measure.held}, which have no unit: leave it out."

@@ -318,6 +318,9 @@ class ShardedDensity(PackableMixin, Density, DensityMixin, BaseEstimator):
         check_is_fitted(self, "parts_")
         return self.parts_[0].measure_
 
+    def _parts_drawn_from(self) -> list[Any]:
+        return self.parts_
+
     def _row_given(self, given: Mapping[Any, Any]) -> Any:
         return self._mixture()._row_given(given)
 

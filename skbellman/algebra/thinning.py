@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from skbellman.algebra.rows import take
+from skbellman.identifiers import NewIdentifiers
 from skbellman.rejection import accepted_for_each, accepted_rows
 
 
@@ -50,7 +51,7 @@ class Thinning:
             reason,
             self.most_at_once,
         )
-        return rows
+        return self._renamed(rows, given, rng)
 
     def fill(self, given: Any, rng: np.random.RandomState) -> Any:
         """Return an accepted row for each row of a table of conditions."""
@@ -61,7 +62,10 @@ class Thinning:
             "the difference is nearly 0 there. Leave the row out, or lower the weight.",
             self.most_rounds,
         )
-        return rows
+        return self._renamed(rows, given, rng)
+
+    def _renamed(self, rows: Any, given: Any, rng: np.random.RandomState) -> Any:
+        return NewIdentifiers([self.p, self.q], rng)(rows, given)
 
 
 def _seed(rng: np.random.RandomState) -> int:

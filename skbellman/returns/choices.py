@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from skbellman.returns.encoding import Features, JointLabelEncoder, LabelEncoder
+from skbellman.returns.encoding import Features, JointLabelEncoder, LabelEncoder, as_rows
 
 # Of several labels together: a network has a law for each.
 MAX_JOINT_ACTIONS = 1000
@@ -29,7 +29,7 @@ class BoxActions(Features):
     Raises
     ------
     ValueError
-        If a bound is infinite, or the space is of whole numbers.
+        If a bound is infinite, or the space is of whole numbers or of no number at all.
     """
 
     widest = 1e30
@@ -39,6 +39,11 @@ class BoxActions(Features):
             raise ValueError(
                 f"actions of {space} are whole numbers: wrap the environment so that it has "
                 "MultiDiscrete actions, or a Box of floats (gymnasium.wrappers.TransformAction)."
+            )
+        if not math.prod(space.shape):
+            raise ValueError(
+                f"actions of {space} hold no number, so there is nothing to choose: give the "
+                "environment an action space with at least one."
             )
         self.space, self.shape = space, space.shape
         self.low, self.high = (np.ravel(end).astype(np.float64) for end in (space.low, space.high))
@@ -53,7 +58,7 @@ class BoxActions(Features):
 
     def __call__(self, actions: np.ndarray) -> np.ndarray:
         """Return (n, width), from -1 to 1, for n actions."""
-        rows = np.asarray(actions, dtype=np.float64).reshape(len(actions), -1)
+        rows = as_rows(np.asarray(actions, dtype=np.float64))
         if rows.shape[1] != self.width:
             raise ValueError(
                 f"actions have {rows.shape[1]} numbers, but {self.space} {self.width}."
@@ -67,7 +72,7 @@ class BoxActions(Features):
     def taken(self, numbers: np.ndarray) -> np.ndarray:
         """Return actions, (n, ...), for numbers from -1 to 1: never beyond the bounds."""
         wide = self.middle + self.scale * numbers
-        actions = wide.reshape(-1, *self.shape).astype(self.space.dtype)
+        actions = wide.reshape(len(numbers), *self.shape).astype(self.space.dtype)
         return actions.clip(self.space.low, self.space.high)
 
     def one(self, numbers: np.ndarray) -> np.ndarray:

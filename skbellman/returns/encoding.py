@@ -94,7 +94,7 @@ class JointLabelEncoder(LabelEncoder):
         return self.labels[codes[0]]
 
     def _keys(self, values: np.ndarray) -> list[Any]:
-        rows, shape = values.reshape(len(values), -1), self.labels.shape[1:]
+        rows, shape = as_rows(values), self.labels.shape[1:]
         if rows.shape[1] != math.prod(shape):
             raise ValueError(f"{self.name}s have the shape {shape}, got {values.shape[1:]}.")
         return list(map(tuple, rows.tolist()))
@@ -258,12 +258,17 @@ def check_rows(name: str, values: Any, n_rows: int, known: Names = None) -> np.n
     return array
 
 
+def as_rows(values: np.ndarray) -> np.ndarray:
+    """Return values of shape (n, ...) as (n, width), where n may be 0."""
+    return values.reshape(len(values), math.prod(values.shape[1:]))
+
+
 def _as_numbers(values: np.ndarray, name: str) -> np.ndarray:
     try:
         numbers = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}s of several columns must be numbers: {error}.") from error
-    numbers = numbers.reshape(len(numbers), -1)
+    numbers = as_rows(numbers)
     if not np.isfinite(numbers).all():
         row = int((~np.isfinite(numbers)).any(1).argmax())
         raise ValueError(f"the {name} of row {row} holds {values[row]}, which is not finite.")

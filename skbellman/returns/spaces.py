@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from skbellman.returns.choices import choices_of
-from skbellman.returns.encoding import MAX_LABELS, DecisionSpace, Features
+from skbellman.returns.encoding import MAX_LABELS, DecisionSpace, Features, as_rows
 
 
 class BoxFeatures(Features):
@@ -49,7 +49,9 @@ class BoxFeatures(Features):
     def __call__(self, states: Any) -> np.ndarray:
         """Return (n, width) for a sequence of n observations."""
         rows = [self._flat(observation) for observation in states]
-        flat = np.asarray(rows, dtype=np.float64).reshape(len(rows), -1)
+        if not rows:
+            return np.empty((0, self.width))
+        flat = as_rows(np.asarray(rows, dtype=np.float64))
         if flat.shape[1] != self.width:
             raise ValueError(
                 f"observations have {flat.shape[1]} numbers, but the environment's {self.width}."
@@ -89,8 +91,9 @@ class JointLabelFeatures(BoxFeatures):
 
     def __call__(self, states: Any) -> np.ndarray:
         """Return (n, width) for a sequence of n observations."""
-        flags = np.asarray([self._flat(observation) for observation in states])
-        parts = np.split(flags.reshape(len(flags), -1), np.cumsum(self.sizes)[:-1], axis=1)
+        rows = [self._flat(observation) for observation in states]
+        flags = np.asarray(rows).reshape(len(rows), sum(self.sizes))
+        parts = np.split(flags, np.cumsum(self.sizes)[:-1], axis=1)
         labels = np.ravel_multi_index([part.argmax(1) for part in parts], self.sizes)
         return np.eye(self.width)[labels]
 

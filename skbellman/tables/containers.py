@@ -65,6 +65,11 @@ class Container(ABC):
 
     @staticmethod
     @abstractmethod
+    def with_column(X: Any, position: int, column: Any) -> Any:
+        """Return X with another column, made by `column` or `with_gaps`, at a position."""
+
+    @staticmethod
+    @abstractmethod
     def of_numbers(X: Any, columns: dict[Any, np.ndarray]) -> Any:
         """Return a table of the library of X with these columns of numbers."""
 
@@ -137,6 +142,12 @@ class ArrayContainer(Container):
         return changed
 
     @staticmethod
+    def with_column(X: np.ndarray, position: int, column: np.ndarray) -> np.ndarray:
+        changed = X.copy()
+        changed[:, position] = column
+        return changed
+
+    @staticmethod
     def of_numbers(X: np.ndarray, columns: dict[Any, np.ndarray]) -> np.ndarray:
         return np.column_stack(list(columns.values()))
 
@@ -196,6 +207,12 @@ class FrameContainer(Container):
         # Frames without an index simply get the new column at the end.
         column = nw.new_series(label, values.tolist(), backend=frame.implementation)
         return frame.with_columns(column).to_native()
+
+    @staticmethod
+    def with_column(X: Any, position: int, column: Any) -> Any:
+        frame = nw.from_native(X, eager_only=True)
+        named = nw.from_native(column, series_only=True).alias(frame.columns[position])
+        return frame.with_columns(named).to_native()
 
     @staticmethod
     def of_numbers(X: Any, columns: dict[Any, np.ndarray]) -> Any:

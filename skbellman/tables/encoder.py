@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
+from operator import is_
 from typing import Any, ClassVar
 
 import numpy as np
@@ -187,12 +188,16 @@ class TableEncoder(PackableMixin, BaseEstimator):
     def fitted_to(self, X: Any, origin: np.ndarray | None = None) -> TableEncoder:
         """Return a copy fitted to X. If it is fitted, return itself and check that X matches.
 
-        Rows of one ``origin``, (n,), are copies of one row.
+        <<<<<<< HEAD
+                Rows of one ``origin``, (n,), are copies of one row.
+        =======
+                If X has identifiers that are new to it, return a copy whose own are none of them.
+        >>>>>>> fixes
 
-        Raises
-        ------
-        ValueError
-            If X has other columns than the fitted table, or other categories.
+                Raises
+                ------
+                ValueError
+                    If X has other columns than the fitted table, or other categories.
         """
         if not hasattr(self, "layout_"):
             self._validate_params()
@@ -204,7 +209,17 @@ class TableEncoder(PackableMixin, BaseEstimator):
             )
         for _, part in parts_of(X, 2**16):
             self.check_known(self.read(part), " Fit the encoder to a table that holds it.")
-        return self
+        return self._avoiding_identifiers_of(X)
+
+    def _avoiding_identifiers_of(self, X: Any) -> TableEncoder:
+        names = [column.name for column in self.fitted_ if column.column.is_fresh]
+        cells = self.reader_.read(X, names)
+        fitted = [column.avoiding(c) for column, c in zip(self.fitted_, cells, strict=True)]
+        if all(map(is_, fitted, self.fitted_)):
+            return self
+        other = copy.copy(self)
+        other.fitted_, other.layout_ = fitted, Layout([column.column for column in fitted])
+        return other
 
     def set_params(self, **params: Any) -> TableEncoder:
         """Set parameters. If there are any, the encoder is no longer fitted.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -102,18 +102,32 @@ class FittedColumn:
             cells = np.where(given.missing, cells, given.values)
         return container.column(self.position, self.kind, cells)
 
+    def avoiding(self, cells: Cells) -> FittedColumn:
+        """Return the column, whose new identifiers, if it has any, are none of some cells."""
+        if not self.column.is_fresh:
+            return self
+        named = cast("IdentifierColumn", self.column)
+        column = named.avoiding(cells.kind.plain(cells.values[~cells.missing]))
+        return self if column is named else replace(self, column=column)
+
+    def cells_of_names(self, values: Values) -> np.ndarray:
+        """Return cells of text or whole numbers that name rows."""
+        cells, fits = self.kind.take(values)
+        if not fits.all():
+            raise ValueError(
+                f"Column {self.name!r} names rows, but its dtype holds {self.kind.limits()}, and "
+                f"no {len(values)} new whole numbers: use a wider dtype."
+            )
+        return cells
+
     def _named(self, container: Container, n_rows: int, given: Cells | None, seed: int) -> Any:
         """Return a column of new names of rows, but where names are given."""
         named = cast("IdentifierColumn", self.column)
         missing = np.ones(n_rows, dtype=bool) if given is None else given.missing
         rng = np.random.default_rng([seed, self.position])
-        values = named.fresh(int(missing.sum()), rng)
-        if not self.kind.is_categorical and (values > self.kind.number_bounds[1]).any():
-            raise ValueError(
-                f"Column {self.name!r} names rows, but its dtype holds {self.kind.limits()}, and "
-                f"no {len(values)} new whole numbers: use a wider dtype."
-            )
-        cells = self.kind.drawn(values)
+        if given is not None:
+            named = named.avoiding(self.kind.plain(given.values[~missing]))
+        cells = self.cells_of_names(named.fresh(int(missing.sum()), rng))
         if given is not None:
             kept = given.values.astype(cells.dtype)
             kept[missing] = cells

@@ -97,7 +97,8 @@ class ColumnLearner:
         self, name: Any, j: int, cells: Cells, present: np.ndarray
     ) -> tuple[FittedColumn, np.ndarray]:
         """Return a column that names rows."""
-        values = cells.numbers()
+        check_finite(name, cells)
+        values, plain = cells.numbers(), cells.kind.plain(cells.values[present])
         if cells.kind.is_categorical:
             are_names = all(type(value) is str for value in values[present].tolist())
         else:
@@ -109,7 +110,7 @@ class ColumnLearner:
                 f"Column {name!r} is among identifiers, but does not hold text or whole numbers "
                 "alone: take it from there, or convert it."
             )
-        return FittedColumn(name, j, cells.kind, IdentifierColumn(values[present])), values
+        return FittedColumn(name, j, cells.kind, IdentifierColumn(plain)), values
 
     def _of_numbers(
         self, name: Any, j: int, cells: Cells, present: np.ndarray

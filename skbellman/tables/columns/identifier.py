@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from copy import copy
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +31,8 @@ class IdentifierColumn(Column):
     n_dims, holds_numbers, is_fresh = 0, False, True
 
     def __init__(self, values: Values) -> None:
-        self.form = _Text(values.tolist()) if values.dtype == object else _Count(values)
+        are_text = values.dtype == object and type(values[0]) is str
+        self.form = _Text(values.tolist()) if are_text else _Count(values)
 
     @property
     def measure(self) -> Reference:
@@ -53,15 +56,42 @@ class IdentifierColumn(Column):
         """Return so many values that were not there, each of them once."""
         return self.form.fresh(n_rows, rng)
 
+    def avoiding(self, values: Values) -> IdentifierColumn:
+        """Return a column whose new values are none of these either; itself if none is new."""
+        return self._knowing(self.form.marks(values)) if len(values) else self
+
+    def avoiding_those_of(self, other: IdentifierColumn) -> IdentifierColumn:
+        """Return a column whose new values are none that another column knows."""
+        return self._knowing(other.form.known)
+
+    def _knowing(self, marks: Any) -> IdentifierColumn:
+        known = self.form.joined(marks)
+        if known is self.form.known:
+            return self
+        column = copy(self)
+        column.form = copy(self.form)
+        column.form.known = known
+        return column
+
 
 class _Count:
-    """Whole numbers above the largest of some."""
+    """Whole numbers above the largest of some, which is all that is known of them.
+
+    They are Python's: floats have gaps from 2^53 on.
+    """
 
     def __init__(self, values: Values) -> None:
-        self.largest = float(values.max())
+        self.known = self.marks(values)
+
+    def marks(self, values: Values) -> int:
+        return int(values.max())
+
+    def joined(self, largest: int) -> int:
+        return self.known if largest <= self.known else largest
 
     def fresh(self, n_rows: int, rng: np.random.Generator) -> Values:
-        return self.largest + 1 + np.arange(n_rows)
+        fits: Any = np.int64 if abs(self.known) + n_rows < 2**62 else object
+        return self.known + 1 + np.arange(n_rows, dtype=fits)
 
 
 class _Text:
@@ -76,6 +106,13 @@ class _Text:
             for of_length in ([t for t in texts if len(t) == length] for length in self.lengths)
         ]
         self.known = np.unique(_digests(texts))
+
+    def marks(self, values: Values) -> np.ndarray:
+        return _digests([text for text in values.tolist() if type(text) is str])
+
+    def joined(self, digests: np.ndarray) -> np.ndarray:
+        new = np.setdiff1d(digests, self.known)
+        return np.union1d(self.known, new) if len(new) else self.known
 
     def fresh(self, n_rows: int, rng: np.random.Generator, n_rounds: int = 8) -> Values:
         found: dict[str, None] = {}
