@@ -188,16 +188,13 @@ class TableEncoder(PackableMixin, BaseEstimator):
     def fitted_to(self, X: Any, origin: np.ndarray | None = None) -> TableEncoder:
         """Return a copy fitted to X. If it is fitted, return itself and check that X matches.
 
-        <<<<<<< HEAD
-                Rows of one ``origin``, (n,), are copies of one row.
-        =======
-                If X has identifiers that are new to it, return a copy whose own are none of them.
-        >>>>>>> fixes
+        If X has identifiers that are new to it, return a copy whose own are none of them. Rows of
+        one ``origin``, (n,), are copies of one row.
 
-                Raises
-                ------
-                ValueError
-                    If X has other columns than the fitted table, or other categories.
+        Raises
+        ------
+        ValueError
+            If X has other columns than the fitted table, or other categories.
         """
         if not hasattr(self, "layout_"):
             self._validate_params()
