@@ -114,7 +114,7 @@ def attributes(estimator):
 BEFORE = [
     "skbellman.table_density.validate_table",
     "skbellman.reading.parts_of",
-    "skbellman.tables.encoder.TableEncoder.fit",
+    "skbellman.tables.encoder.TableEncoder._learn",
     "skbellman.fitting.fit_reference",
     "skbellman.training.FlatOptimiser",
 ]
