@@ -286,3 +286,10 @@ def test_text_that_names_no_rows_is_refused_as_before():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         TableEncoder(identifiers=["id"]).fit(frame(id=words))
+
+
+def test_text_of_which_every_form_is_used_is_made_longer_at_once():
+    texts = np.array([f"{k:04d}" for k in range(10_000)], dtype=object)
+    fresh = IdentifierColumn(texts).fresh(5000, np.random.default_rng(0))
+    assert len(set(fresh.tolist())) == 5000
+    assert not set(fresh.tolist()) & set(texts.tolist())

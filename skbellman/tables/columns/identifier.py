@@ -119,18 +119,21 @@ class _Text:
         texts: list[str] = []
         for _ in range(n_rounds):
             texts = self._draw(n_rows - len(found), rng)
-            new = ~np.isin(_digests(texts), self.known)
-            found.update((text, None) for text, is_new in zip(texts, new, strict=True) if is_new)
+            self._keep_new(texts, found)
             if len(found) == n_rows:
                 return as_objects(list(found))
-        # The form has hardly any other text: it is made longer.
+        # The form has almost no other text: it is made longer.
         suffix = 0
         while len(found) < n_rows:
-            suffix += 1
-            text = f"{texts[suffix % len(texts)]}-{suffix}"
-            if not np.isin(_digests([text]), self.known)[0]:
-                found[text] = None
+            numbers = range(suffix + 1, suffix + 1 + n_rows - len(found))
+            suffix = numbers.stop - 1
+            self._keep_new([f"{texts[k % len(texts)]}-{k}" for k in numbers], found)
         return as_objects(list(found))
+
+    def _keep_new(self, texts: list[str], found: dict[str, None]) -> None:
+        """Add the texts that are not known."""
+        is_new = ~np.isin(_digests(texts), self.known)
+        found.update((text, None) for text, new in zip(texts, is_new, strict=True) if new)
 
     def _draw(self, n_rows: int, rng: np.random.Generator) -> list[str]:
         texts = []
