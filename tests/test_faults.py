@@ -440,6 +440,8 @@ def test_settings_are_as_they_were_after_an_answer():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:fit was interrupted:RuntimeWarning")
+# One that comes while a generator is closed is ignored by Python, and the fit goes on.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_interrupt_at_any_moment_leaves_the_old_fit_or_a_new_one():
     calls, moments = count_calls(lambda: density().fit(FRAME)), np.random.default_rng(0)
     for moment in moments.integers(0, calls, 60):
