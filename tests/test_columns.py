@@ -19,7 +19,7 @@ from skbellman.tables.columns import (
     NumericColumn,
     RankedColumn,
 )
-from skbellman.tables.columns.base import DividedColumn
+from skbellman.tables.columns.base import NumberOfLevels
 from skbellman.tables.columns.choose import Numbers, column_of_numbers
 from skbellman.tables.measures import AtomsBeside, Grid, Lebesgue, Levels, Names
 
@@ -123,7 +123,7 @@ def test_every_kind_has_an_example():
 
     shown = {type(part) for c, _ in EXAMPLES.values() for part in (c, *c.parts)}
     of_library = {kind for kind in kinds(Column) if kind.__module__.startswith("skbellman.")}
-    assert of_library - {Column, DividedColumn} == shown
+    assert of_library - {Column, NumberOfLevels} == shown
 
 
 def test_coordinates_are_those_of_the_values(column, values):

@@ -156,7 +156,7 @@ class TableEncoder(PackableMixin, BaseEstimator):
             self.max_categories,
             self.dequantize,
             self.atom_share,
-            are_first(self.container_, X, origin, [j for j, n in enumerate(named) if n]),
+            _first_rows(self, X, origin, named),
         )
         # Beside those that are declared, others may be found.
         is_name = [False if self.identifiers is None else (bool(n) or None) for n in named]
@@ -206,17 +206,7 @@ class TableEncoder(PackableMixin, BaseEstimator):
             )
         for _, part in parts_of(X, 2**16):
             self.check_known(self.read(part), " Fit the encoder to a table that holds it.")
-        return self._avoiding_identifiers_of(X)
-
-    def _avoiding_identifiers_of(self, X: Any) -> TableEncoder:
-        names = [column.name for column in self.fitted_ if column.column.is_fresh]
-        cells = self.reader_.read(X, names)
-        fitted = [column.avoiding(c) for column, c in zip(self.fitted_, cells, strict=True)]
-        if all(map(is_, fitted, self.fitted_)):
-            return self
-        other = copy.copy(self)
-        other.fitted_, other.layout_ = fitted, Layout([column.column for column in fitted])
-        return other
+        return _avoiding_identifiers(self, X)
 
     def set_params(self, **params: Any) -> TableEncoder:
         """Set parameters. If there are any, the encoder is no longer fitted.
@@ -440,3 +430,25 @@ class TableEncoder(PackableMixin, BaseEstimator):
                 UserWarning,
                 stacklevel=4,
             )
+
+
+def _first_rows(
+    encoder: TableEncoder, X: Any, origin: np.ndarray | None, named: Any
+) -> np.ndarray | None:
+    """Return whether each row differs from all before it; None if no column asks for that."""
+    if encoder.atom_share != "auto" or not encoder.dequantize:
+        return None
+    identifiers = [j for j, is_name in enumerate(named) if is_name]
+    return are_first(encoder.container_, X, origin, identifiers)
+
+
+def _avoiding_identifiers(encoder: TableEncoder, X: Any) -> TableEncoder:
+    """Return the encoder, or a copy whose new identifiers are none of those in X."""
+    names = [column.name for column in encoder.fitted_ if column.column.is_fresh]
+    cells = encoder.reader_.read(X, names)
+    fitted = [column.avoiding(c) for column, c in zip(encoder.fitted_, cells, strict=True)]
+    if all(map(is_, fitted, encoder.fitted_)):
+        return encoder
+    other = copy.copy(encoder)
+    other.fitted_, other.layout_ = fitted, Layout([column.column for column in fitted])
+    return other

@@ -34,8 +34,8 @@ class ColumnLearner:
     max_categories : int
     dequantize : bool
     atom_share : float or "auto"
-    is_first : array of bool, shape (n,)
-        Which rows are no copy of a row before them.
+    is_first : array of bool, shape (n,), or None
+        Whether a row differs from all rows before it; None if that does not matter.
     largest : float, default=1e306
         Largest value of a column, so that ranges and steps beyond an end do not overflow.
     """
@@ -44,7 +44,7 @@ class ColumnLearner:
     max_categories: int
     dequantize: bool
     atom_share: Any
-    is_first: np.ndarray
+    is_first: np.ndarray | None
     largest: float = 1e306
 
     def learn(
@@ -122,13 +122,14 @@ class ColumnLearner:
         numbers = values[present]
         self._check_magnitude(name, numbers)
         bounds = kind.number_bounds
+        is_first = None if self.is_first is None else self.is_first[present]
         looked_at = Numbers(
             numbers,
             kind.precision,
             bounds,
             self.dequantize,
             self.atom_share,
-            self.is_first[present],
+            is_first,
         )
         column = column_of_numbers(looked_at)
         exact = exact_levels(column, kind, numbers, cells.values[present])

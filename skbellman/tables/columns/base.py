@@ -167,31 +167,46 @@ class Column(ABC):
         return Nodes(np.stack([z for z, _ in pairs]), log_measure, np.zeros(len(values)))
 
 
-class DividedColumn(Column):
-    """A column that joins the coordinates of its parts."""
+class NumberOfLevels(Column):
+    """A number that takes few values, each with a probability: a category holds them.
+
+    Parameters
+    ----------
+    which : Column
+        The category, whose levels are the values.
+    """
+
+    holds_numbers = True
+
+    def __init__(self, which: Column) -> None:
+        self.which, self.n_dims = which, which.n_dims
 
     @property
-    @abstractmethod
+    def measure(self) -> Reference:
+        return self.which.measure
+
+    @property
+    def only_levels(self) -> Values | None:
+        return self.which.only_levels
+
+    def takes(self, values: Values) -> np.ndarray:
+        return self.which.takes(values)
+
+    @property
     def parts(self) -> list[Column]:
-        """The parts, numbers before categories."""
+        return [self.which]
 
-    @abstractmethod
-    def divide(self, values: Values) -> list[Values]: ...
-
-    @abstractmethod
-    def join(self, decoded: list[Codes]) -> Codes: ...
+    def join(self, decoded: list[Codes]) -> Codes:
+        return self.which.values_of(decoded[0])
 
     def _encode(self, values: Values, place: np.ndarray | float) -> tuple[Coordinates, LogMeasure]:
-        pairs = zip(self.parts, self.divide(values), strict=True)
-        return side_by_side([part.encode(v, place) for part, v in pairs])
+        return self.which.encode(values, place)
 
     def decode(self, coordinates: Coordinates) -> Codes:
-        blocks = blocks_of(self.parts, coordinates)
-        return self.join([part.decode(z) for part, z in zip(self.parts, blocks, strict=True)])
+        return self.join([self.which.decode(coordinates)])
 
     def nodes(self, values: Values, n_nodes: int) -> Nodes:
-        pairs = zip(self.parts, self.divide(values), strict=True)
-        return nodes_of(list(pairs), n_nodes)
+        return self.which.nodes(values, n_nodes)
 
 
 def side_by_side(

@@ -89,13 +89,16 @@ def column_of_numbers(numbers: Numbers) -> Column:
         return CountedColumn(values, step)
     if numbers.looks_at_values and are_scattered(values, step):
         return AtomColumn(np.unique(values))
-    if repeat(numbers):
-        return RankedColumn(values, numbers.repeated, numbers.precision, numbers.bounds)
+    ranked = ranked_column(numbers)
+    if ranked is not None:
+        return ranked
     return NumericColumn(values, numbers.dequantize, numbers.precision, numbers.bounds)
 
 
-def repeat(numbers: Numbers, least_gain: float = 0.1, least_share: float = 0.02) -> bool:
-    """Return whether repeated values of a column need probabilities of their own.
+def ranked_column(
+    numbers: Numbers, least_gain: float = 0.1, least_share: float = 0.02
+) -> RankedColumn | None:
+    """Return a ranked column if repeated values need probabilities of their own, else None.
 
     Without a grid they do, if they hold that share of the rows. On a short grid they do if some
     value or end stands apart. On a long grid they do if their counts raise the mean log-likelihood
@@ -103,18 +106,20 @@ def repeat(numbers: Numbers, least_gain: float = 0.1, least_share: float = 0.02)
     """
     values, step, repeated = numbers.values, numbers.step, numbers.repeated
     if not len(repeated):
-        return False
+        return None
+
+    def ranked(some: Values) -> RankedColumn:
+        return RankedColumn(values, some, numbers.precision, numbers.bounds)
+
     if not step:
-        return bool(np.isin(values, repeated).mean() >= least_share)
+        return ranked(repeated) if np.isin(values, repeated).mean() >= least_share else None
     if stands_apart(values, step):
-        return True
+        return ranked(repeated)
     if is_short(values, step):
-        return False
-    of_values, smooth = (
-        RankedColumn(values, some, numbers.precision, numbers.bounds).log_likelihood(values)
-        for some in (repeated, repeated[:0])
-    )
-    return of_values - smooth > least_gain
+        return None
+    column, smooth = ranked(repeated), ranked(repeated[:0])
+    gain = column.log_likelihood(values) - smooth.log_likelihood(values)
+    return column if gain > least_gain else None
 
 
 def are_equal(values: Values) -> bool:

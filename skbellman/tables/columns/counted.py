@@ -7,10 +7,9 @@ from scipy.special import ndtri
 
 from skbellman.tables.columns.base import (
     Codes,
-    Column,
     Coordinates,
-    DividedColumn,
     LogMeasure,
+    NumberOfLevels,
     Values,
 )
 from skbellman.tables.columns.categorical import CategoricalColumn
@@ -80,8 +79,8 @@ class LevelsOnALine(CategoricalColumn):
         return np.nan_to_num(n_steps.clip(0, len(self.levels) - 1)).astype(int)
 
 
-class CountedColumn(DividedColumn):
-    """A number that takes few values, each with a probability: see `LevelsOnALine`.
+class CountedColumn(NumberOfLevels):
+    """A number that takes few values on a grid: see `LevelsOnALine`.
 
     Parameters
     ----------
@@ -90,28 +89,5 @@ class CountedColumn(DividedColumn):
     step : float
     """
 
-    n_dims, holds_numbers = 1, True
-
     def __init__(self, values: Values, step: float) -> None:
-        self.which = LevelsOnALine(values, step)
-
-    @property
-    def measure(self) -> Reference:
-        return self.which.measure
-
-    @property
-    def only_levels(self) -> Values:
-        return self.which.levels
-
-    def takes(self, values: Values) -> np.ndarray:
-        return self.which.takes(values)
-
-    @property
-    def parts(self) -> list[Column]:
-        return [self.which]
-
-    def divide(self, values: Values) -> list[Values]:
-        return [values]
-
-    def join(self, decoded: list[Codes]) -> Codes:
-        return self.which.values_of(decoded[0])
+        super().__init__(LevelsOnALine(values, step))

@@ -158,8 +158,7 @@ class _Rooms:
         below = self.below[room] + from_low * mass
         above = self.above[room + 1] + from_high * mass
         z = np.where(below < 0.5, ndtri(below), -ndtri(above)).clip(-_FARTHEST, _FARTHEST)
-        with np.errstate(divide="ignore"):
-            return z, self.log_mass[room], self.log_mass[room] - np.log(self.shape[room])
+        return z, self.log_mass[room], self.log_mass[room] - np.log(self.shape[room])
 
     def at(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return smooth coordinates, and codes of repeated values, -1 for others."""
