@@ -81,6 +81,29 @@ def test_values_far_away_have_finite_scores(worked):
     assert (np.diff(column.encode(np.linspace(-300, 400, 99))[0][:, 0]) >= 0).all()
 
 
+@pytest.mark.parametrize("far", [1e17, -1e300, 1e308])
+@pytest.mark.parametrize("scale", [1e-290, 1.0])
+def test_scores_fall_far_away_however_far_it_is(far, scale):
+    values = np.random.default_rng(0).standard_normal(200) * scale
+    values[:60] = 0
+    column = TableEncoder().fit(values[:, None]).columns_[0]
+    z, log_measure = column.encode(np.array([far]))
+    score = log_measure - 0.5 * z[:, 0] ** 2
+    assert isinstance(column, RankedColumn)
+    assert np.isfinite(score)
+    assert score < -1e30
+
+
+def test_a_closed_end_whose_next_value_is_one_rounding_error_away():
+    near = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 6, 30, 67, 69, 89, 91, 247, 291]
+    values = 1e6 + np.concatenate(
+        [np.array(near) * np.spacing(1e6), [1, 1, 1, 2, 2, 2, 3, 3, 3, 3]]
+    )
+    encoder = TableEncoder().fit(values[:, None])
+    _, log_measure = encoder.spread(encoder.read(values[:, None]), 2, np.random.default_rng(0))
+    assert np.isfinite(log_measure).all()
+
+
 def test_an_end_that_comes_at_once_is_not_passed():
     values = np.append(ages(5000), np.full(40, 90.0))  # 90 stands for all above
     table = pd.DataFrame({"age": values, "x": RNG.normal(size=5040)})

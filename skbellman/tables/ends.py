@@ -46,7 +46,8 @@ class End:
         """Return the values on the line, and the log-derivative."""
         if np.isinf(self.at):
             return values, np.zeros_like(values)
-        log_slope = -np.log(-np.expm1((self.at - values) / self.width))
+        with np.errstate(over="ignore"):  # infinitely far from the end is far
+            log_slope = -np.log(-np.expm1((self.at - values) / self.width))
         return values - self.width * log_slope, log_slope
 
     def to_values(self, line: np.ndarray) -> np.ndarray:
@@ -138,8 +139,8 @@ def end_at(values: np.ndarray, at: float, unit: float, share_beyond: float = 2.5
     first = np.partition(values, n_first - 1)[:n_first]
     nearest = float(values[values > at].min() - at)
     place = min(float(first.max() - at) / n_first or nearest, nearest)
-    # In units of the width it is above the rounding error of 0.
-    place = max(place, 4 * float(np.finfo(float).tiny) * unit)
+    # Half of it is more than a rounding error, of the end and of 0 in units of the width.
+    place = max(place, 4 * float(np.finfo(float).tiny) * unit, 2 * float(np.spacing(abs(at))))
     share = min(1.0, share_beyond * len(values))
     return End(at, unit, place, share, bool((values == at).any()))
 

@@ -14,6 +14,9 @@ from skbellman.tables.grids import grid_points, grid_step
 from skbellman.tables.measures import Grid, Lebesgue, Reference
 from skbellman.tables.shaping import Shape, likeliest_shape, robust_unit
 
+# Distances from the centre, in units of the spread, whose squares are still numbers.
+_FARTHEST_UNITS = 1e100
+
 
 class NumericColumn(Column):
     r"""A number: its ends go to infinity, then skewness, tails and scale are removed.
@@ -64,11 +67,9 @@ class NumericColumn(Column):
         # Spread the values: on a coarse grid (two values, say) the likelihood has no maximum.
         spread = self._spread(values, _even_places(values))
         self.exponent = _exponent(spread)
-        spread = np.ldexp(spread, -self.exponent)
-        if shaped is None:
-            own = spread
-        else:
-            own = np.ldexp(self._spread(shaped, _even_places(shaped)), -self.exponent)
+        spread = self._shrunk(spread)
+        shaped = values if shaped is None else shaped
+        own = self._shrunk(self._spread(shaped, _even_places(shaped)))
         self.drawn_within = least, most = self._grid_bounds(bounds)
         self.ends = Ends(self._end(spread, least), self._end(-spread, -most))
         self._set_shape(own)
@@ -97,12 +98,12 @@ class NumericColumn(Column):
         """Return the column with its ends, location and scale only."""
         column = copy.copy(self)
         column.shape = Shape()
-        spread = np.ldexp(self._spread(values, place), -self.exponent)
+        spread = self._shrunk(self._spread(values, place))
         column._standardise(self.ends.inside(spread)[0])
         return column
 
     def _encode(self, values: Values, place: np.ndarray | float) -> tuple[Coordinates, LogMeasure]:
-        spread = np.ldexp(self._spread(values, place), -self.exponent)
+        spread = self._shrunk(self._spread(values, place))
         inside, log_share = self.ends.inside(spread)
         log_unit = np.log(self.scale) + self.exponent * np.log(2)
         log_slope = self._unscaled(inside)[1] + log_share - log_unit
@@ -112,9 +113,14 @@ class NumericColumn(Column):
         """Return the values moved within their step of the grid, to a place from 0 to 1."""
         return values + self.step * (place - 0.5)
 
+    def _shrunk(self, values: Values | float) -> Values:
+        """Return the values divided by the power of two of the column, infinite if too large."""
+        with np.errstate(over="ignore"):
+            return np.ldexp(values, -self.exponent)
+
     def line(self, values: Values) -> np.ndarray:
         """Return the coordinates of values, (n,), infinite at the ends of the column."""
-        values = np.ldexp(values, -self.exponent)
+        values = self._shrunk(values)
         inside, _ = self.ends.inside(values)
         below, above = values <= self.ends.low.at, values >= -self.ends.high.at
         return np.select([below, above], [-np.inf, np.inf], self._coordinates(inside))
@@ -138,8 +144,7 @@ class NumericColumn(Column):
 
     def _end(self, spread: np.ndarray, least: float) -> End:
         """Return the lower end of spread values with this least value."""
-        with np.errstate(over="ignore"):  # far enough to count as no end
-            at = np.ldexp(least - self.step / 2, -self.exponent)
+        at = self._shrunk(least - self.step / 2)
         return end_at(spread, float(at), robust_unit(spread))
 
     def _grid_bounds(self, bounds: tuple[float, float]) -> tuple[float, float]:
@@ -182,7 +187,9 @@ class NumericColumn(Column):
 
     def _unscaled(self, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         line, log_end_slope = self._line.to_line(inside)
-        t, log_slope = self.shape.to_normal((line - self.center) / self.unit)
+        with np.errstate(over="ignore"):
+            units = (line - self.center) / self.unit
+        t, log_slope = self.shape.to_normal(units.clip(-_FARTHEST_UNITS, _FARTHEST_UNITS))
         return t, log_slope + log_end_slope - np.log(self.unit)
 
     def _on_grid(self, values: np.ndarray) -> np.ndarray:

@@ -72,7 +72,7 @@ class RankedColumn(Column):
 
     def _encode(self, values: Values, place: np.ndarray | float) -> tuple[Coordinates, LogMeasure]:
         smooth, log_slope = self.smooth.encode(values, place)
-        line = smooth[:, 0].clip(-_FARTHEST, _FARTHEST)
+        line = smooth[:, 0]
         code = codes_of(values, self.repeated)
         z, log_mass, log_ratio = self._rooms.of(line, code, place)
         # A repeated value has a probability, per unit on a grid.
