@@ -71,6 +71,10 @@ class Rows:
         Points of the categories, whose coordinates are the last ones.
     teacher : DensityField, optional
         The field that the rows were drawn from, to learn from in place of their noise.
+    can_be_missing : tensor of bool, shape (D,), optional
+        Whether NaN is a missing value, and not a number that a row with a point mass does not have.
+    drawn : tensor of bool, shape (n, D), optional
+        Which values of the training rows were missing and are drawn.
     """
 
     draws: Tensor
@@ -79,6 +83,8 @@ class Rows:
     blocks: Tensor
     corners: list[Tensor]
     teacher: DensityField | None = None
+    can_be_missing: Tensor | None = None
+    drawn: Tensor | None = None
 
     @property
     def n_numbers(self) -> int:
@@ -87,13 +93,17 @@ class Rows:
 
     @cached_property
     def has_gaps(self) -> bool:
-        """Whether any value is missing."""
-        parts = (*self.draws.flatten(0, 1).split(CHUNK), self.validation)
-        return any(bool(torch.isnan(part).any()) for part in parts)
+        """Whether any value of the training rows is missing."""
+        return any(bool(self.missing(part).any()) for part in self.draws[0].split(CHUNK))
+
+    def missing(self, part: Tensor) -> Tensor:
+        """Return which coordinates of some rows, (n, D), are missing values."""
+        lacks = torch.isnan(part)
+        return lacks if self.can_be_missing is None else lacks & self.can_be_missing
 
     @property
     def whole(self) -> Tensor:
-        """Training rows of which nothing was hidden, (n, D): what closed forms are fitted to."""
+        """The first training rows, (n, D), to which closed forms are fitted."""
         return self.draws[0, :WHOLE_ROWS]
 
     @property
@@ -229,8 +239,14 @@ def draw_batches(
         levels.append(mixed_levels(schedule, rows.blocks, n_mixed, generator, batches))
     picked = _integers(n_draws * n_rows, n_batches * n_groups * half, generator)
     shape = (n_batches, n_groups, half, n_columns)
-    clean = rows.draws.view(-1, n_columns)[picked].view(shape).repeat(1, 1, 2, 1)
-    return clean, torch.cat(levels, 1), antithetic_noise(clean, generator)
+    clean, sigma = rows.draws.view(-1, n_columns)[picked].view(shape), torch.cat(levels, 1)
+    if rows.drawn is not None:
+        # Conditionals are learned from what rows hold, all else from completed rows.
+        has_condition = (sigma == schedule.floor).any(-1, keepdim=True)
+        drawn = rows.drawn[picked % n_rows].view(shape) & has_condition
+        clean = torch.where(drawn, torch.nan, clean)
+    clean = clean.repeat(1, 1, 2, 1)
+    return clean, sigma, antithetic_noise(clean, generator)
 
 
 def without_gaps(clean: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:

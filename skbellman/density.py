@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skbellman.batches import FieldSettings, Rows
+from skbellman.fidelity import held_out_report
 from skbellman.fields import Mixture
 from skbellman.fitting import Fit, fit_field
 from skbellman.likelihood import N_PROBES, FlowIntegral
@@ -120,6 +121,9 @@ class BellmanDiffusionDensity(TableDensity):
         The step whose state was kept.
     stopped_ : str
         Why training ended.
+    fidelity_ : FidelityReport or None
+        How well samples can be told from the held-out rows, see `fidelity_report`. At most 1000
+        rows are compared. None if fewer than 100 rows are held out.
     device_ : torch.device
         Where the fields are.
     is_categorical_ : ndarray of bool, shape (n_features_in_,)
@@ -276,7 +280,7 @@ class BellmanDiffusionDensity(TableDensity):
             draft.field_ = Mixture(parts, n_rows.to(self.schedule_.floor))
             draft.encoder_ = new.encoder_  # which knows the identifiers of all rows
             draft.n_samples_seen_ = self.n_samples_seen_ + new.n_samples_seen_
-            for name in ("history_", "n_iter_", "stopped_"):
+            for name in ("history_", "n_iter_", "stopped_", "fidelity_"):
                 setattr(draft, name, getattr(new, name))
         return self
 
@@ -342,6 +346,10 @@ class BellmanDiffusionDensity(TableDensity):
     def _fit_fields(self, rows: Rows, schedule: NoiseSchedule, seed: int) -> Fit:
         settings, plan = self._settings(rows), self._plan(rows)
         return fit_field(rows, schedule, settings, plan, seed, self._report)
+
+    def _judge(self, rows: Rows, seed: int) -> str:
+        self.fidelity_ = held_out_report(self._model, self._sampler(), rows.validation, seed)
+        return "" if self.fidelity_ is None else self.fidelity_.complaint()
 
     def _settings(self, rows: Rows) -> FieldSettings:
         n_rows = rows.draws.shape[1]

@@ -14,9 +14,15 @@ import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import StratifiedKFold
 from sklearn.utils import check_random_state
+from torch import Tensor
 
+from skbellman.fields.base import Sampler
 from skbellman.reports import auc_and_error, naming, validate_alike
+from skbellman.table_model import TableModel
 from skbellman.tables import TableEncoder
+
+# Samples, and at most so many held-out rows, that a fit compares: it takes about a second.
+_MOST_COMPARED = 1000
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,20 @@ class FidelityReport:
     detection_error: float
     columns: list[tuple[Any, float]]
     pairs: list[tuple[Any, Any, float]]
+
+    def complaint(self, least: float = 0.5) -> str:
+        """Return what is wrong with the samples; empty if they may have this ``detection``."""
+        if self.detection + 2 * self.detection_error >= least:
+            return ""
+        worst, score = self.columns[0]
+        text = (
+            f"Samples are easily told from held-out rows: fidelity_.detection is "
+            f"{self.detection:.2f} of 1. The worst column is {worst!r}, with a score of {score:.2f}"
+        )
+        if self.pairs:
+            one, other, score = self.pairs[0]
+            text += f"; the worst pair is {one!r} and {other!r}, with {score:.2f}"
+        return f"{text}."
 
 
 def fidelity_report(
@@ -90,10 +110,62 @@ def fidelity_report(
     (1, True)
     """
     tables = validate_alike({"sampled": sampled, "real": real}, like="real", least=50)
-    compared = list(_compared(tables, TableEncoder() if encoder is None else encoder))
-    detection, error = _detection(compared, check_random_state(random_state))
+    encoder = TableEncoder() if encoder is None else encoder
+    if not hasattr(encoder, "fitted_"):
+        with naming("real"):
+            encoder = encoder.fitted_to(tables["real"])
+    values = {}
+    for name, table in tables.items():
+        with naming(name):
+            values[name] = encoder.read(table)
+    rng = check_random_state(random_state)
+    return report_of_values(encoder, values["sampled"], values["real"], rng)
+
+
+def report_of_values(
+    encoder: TableEncoder,
+    sampled: list[np.ndarray],
+    real: list[np.ndarray],
+    random_state: np.random.RandomState,
+) -> FidelityReport:
+    """Return the report of two tables, given as the values of each column.
+
+    A missing number is NaN, a missing level None.
+    """
+    compared = list(_compared(encoder, sampled, real))
+    detection, error = _detection(compared, random_state)
     columns = [(column.name, column.score()) for column in compared]
     return FidelityReport(detection, error, sorted(columns, key=itemgetter(1)), _pairs(compared))
+
+
+def held_out_report(
+    model: TableModel, sampler: Sampler, held_out: Tensor, seed: int, least: int = 100
+) -> FidelityReport | None:
+    """Return how well samples of a model are told from held-out rows, None if these are too few.
+
+    The held-out rows are coordinates, (n, D). Samples have the missing values of these rows.
+    """
+    if len(held_out) < least:
+        return None
+    encoder, matrix = model.encoder, held_out[:_MOST_COMPARED].double().cpu().numpy()
+    gaps = np.isnan(matrix)
+    patterns = np.resize(gaps, (_MOST_COMPARED, gaps.shape[1]))
+    sampled = _with_gaps(encoder, model.draw(_MOST_COMPARED, sampler, seed), patterns)
+    real = _with_gaps(encoder, encoder.decode(np.nan_to_num(matrix)), gaps)
+    return report_of_values(encoder, sampled, real, np.random.RandomState(seed % 2**32))
+
+
+def _with_gaps(
+    encoder: TableEncoder, values: list[np.ndarray], gaps: np.ndarray
+) -> list[np.ndarray]:
+    """Return the numbers and codes of each column, missing where coordinates, (n, D), are."""
+    found = []
+    for j, fitted in enumerate(encoder.fitted_):
+        is_category = fitted.kind.is_categorical
+        column = values[j].astype(object if is_category else float)
+        column[gaps[:, encoder.layout_.column_of == j].all(1)] = None if is_category else np.nan
+        found.append(column)
+    return found
 
 
 class _Compared(NamedTuple):
@@ -140,21 +212,14 @@ class _Compared(NamedTuple):
         ]
 
 
-def _compared(tables: dict[str, Any], encoder: TableEncoder) -> Iterator[_Compared]:
+def _compared(
+    encoder: TableEncoder, sampled: list[np.ndarray], real: list[np.ndarray]
+) -> Iterator[_Compared]:
     """Iterate over the columns of both tables, but for identifiers."""
-    if not hasattr(encoder, "fitted_"):
-        with naming("real"):
-            encoder = encoder.fitted_to(tables["real"])
-    values = []
-    for name, table in tables.items():
-        with naming(name):
-            values.append(encoder.read(table))
-    for fitted, sampled, real in zip(encoder.fitted_, *values, strict=True):
+    for fitted, *sides in zip(encoder.fitted_, sampled, real, strict=True):
         is_category = fitted.kind.is_categorical
-        if is_category:
-            sampled, real = _ranks(sampled, real)
         if not fitted.column.is_fresh:
-            yield _Compared(fitted.name, is_category, sampled, real)
+            yield _Compared(fitted.name, is_category, *(_ranks(*sides) if is_category else sides))
 
 
 def _ranks(sampled: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

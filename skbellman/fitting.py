@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from skbellman.batches import CHUNK, Batches, FieldSettings, Rows, draw_batches, without_gaps
-from skbellman.categories import pairwise_evidence, with_categories
-from skbellman.column_laws import column_mixtures
+from skbellman.batches import Batches, FieldSettings, Rows, draw_batches, without_gaps
+from skbellman.categories import pairwise_evidence
+from skbellman.closed_forms import column_shapes, fit_mixture, fit_reference, without_missing
+from skbellman.completion import drawn_gaps
 from skbellman.fields import (
     ClosedFormField,
-    ColumnShapes,
-    GaussianMixtureField,
     Mixture,
     NeuralField,
 )
 from skbellman.matching import denoising_loss, level_weight, shared_levels
 from skbellman.mixtures import (
-    best_mixture,
-    normal_moments,
-    refined,
     stacking_weights,
 )
 from skbellman.scalars import ScalarLearner
-from skbellman.schedule import NoiseSchedule, masked
+from skbellman.schedule import NoiseSchedule
 from skbellman.settings import Seeded
 from skbellman.training import (
     INTERRUPTED,
@@ -53,15 +48,18 @@ class Fit:
     failure : TrainingDivergedError or None
     interrupted : str
         What an interrupt from the keyboard ended or left out, empty if there was none.
+    complaint : str
+        What is wrong with samples of the field, empty if nothing is known.
     """
 
     field: Mixture
     record: Record
     failure: TrainingDivergedError | None
     interrupted: str = ""
+    complaint: str = ""
 
     def warn_or_raise(self) -> None:
-        """Warn of an interrupt, and raise the error of a training that diverged."""
+        """Warn of an interrupt and of poor samples; raise the error of a divergence."""
         if self.interrupted:
             warnings.warn(
                 f"fit was interrupted in {self.interrupted}; the state of step "
@@ -71,6 +69,8 @@ class Fit:
             )
         if self.failure is not None:
             raise self.failure
+        if self.complaint and not self.interrupted:
+            warnings.warn(self.complaint, UserWarning, stacklevel=6)
 
 
 def fit_field(
@@ -88,6 +88,8 @@ def fit_field(
     what comes after them leaves the neural field alone.
     """
     generator = torch.Generator(rows.draws.device).manual_seed(seed)
+    if rows.has_gaps:
+        rows = completed(rows, schedule, settings, plan, seed)
     neural = initial_field(rows, schedule, settings, seed)
     neural.gradient_network.drop_by(generator)
     weigh_shapes(neural, rows, schedule, settings, generator)
@@ -96,6 +98,30 @@ def fit_field(
         return replace(fit, field=with_mixture(neural, rows, schedule, seed).eval())
     except KeyboardInterrupt:
         return replace(fit, interrupted="the fit of the Gaussian mixture, which is left out")
+
+
+def completed(
+    rows: Rows,
+    schedule: NoiseSchedule,
+    settings: FieldSettings,
+    plan: Plan,
+    seed: int,
+    share: float = 0.3,
+) -> Rows:
+    """Return training rows whose missing values are drawn from a field of conditionals.
+
+    Where values are missing depends on the others, rows that lack nothing have another law than the
+    table. A fit to what rows hold would take their law for samples of all columns. Its conditionals
+    are right, and are learned here in a share of the steps.
+    """
+    generator = torch.Generator(rows.draws.device).manual_seed(seed)
+    settings = replace(settings, conditional_fraction=1.0)
+    plan = replace(plan, n_steps=max(round(share * plan.n_steps), 1), max_steps=0)
+    field = initial_field(rows, schedule, settings, seed)
+    field.gradient_network.drop_by(generator)
+    weigh_shapes(field, rows, schedule, settings, generator)
+    fit_gradient(field, rows, schedule, settings, plan, generator, lambda record: False)
+    return drawn_gaps(field.eval(), rows, schedule, generator)
 
 
 def train_networks(
@@ -142,39 +168,6 @@ def stacked(
     return Mixture(fields, torch.as_tensor(weights).to(rows.draws))
 
 
-def without_missing(
-    rows: Rows, reference: ClosedFormField, schedule: NoiseSchedule, seed: int
-) -> Rows:
-    """Return the whole training rows, their gaps filled with draws of the reference."""
-    if not rows.has_gaps:
-        return rows
-    generator = torch.Generator(rows.draws.device).manual_seed(seed)
-    parts = rows.whole.split(CHUNK)
-    filled = [reference.draw_given(part, schedule(0.0), generator) for part in parts]
-    return replace(rows, draws=torch.cat(filled).unsqueeze(0))
-
-
-def fit_mixture(rows: Rows, schedule: NoiseSchedule, seed: int) -> ClosedFormField:
-    """Return the mixture in closed form whose number of classes has the least BIC.
-
-    Gaussians are fitted to rows with the noise of the floor, which is then taken out of the
-    covariances: without it, categories would be points. Each Gaussian becomes a class, in which
-    categories are independent of the rest. No value may be missing.
-    """
-    data, floor = rows.whole.double().cpu().numpy(), schedule(0.0).double().cpu().numpy()
-    rng = np.random.default_rng(seed)
-    noisy = rng.permutation(data) + floor * rng.standard_normal(data.shape)
-    mixture = refined(best_mixture(noisy, seed % 2**32), noisy)
-    n = rows.n_numbers
-    values, vectors = np.linalg.eigh(mixture.covariances_[:, :n, :n] - np.diag(floor[:n] ** 2))
-    covariances = (vectors * values.clip(min=0)[:, None, :]) @ vectors.transpose(0, 2, 1)
-    parts = (mixture.weights_, mixture.means_[:, :n], covariances)
-    gaussians = GaussianMixtureField(*(torch.as_tensor(part).to(rows.draws) for part in parts))
-    responsibilities = torch.as_tensor(mixture.predict_proba(noisy)).to(rows.draws)
-    x = torch.as_tensor(noisy).to(rows.draws)
-    return with_categories(gaussians, x, responsibilities, rows.corners)
-
-
 def initial_field(
     rows: Rows, schedule: NoiseSchedule, settings: FieldSettings, seed: int
 ) -> NeuralField:
@@ -190,40 +183,6 @@ def initial_field(
             reference, settings.width, settings.depth, settings.dropout, evidence, shapes
         )
     return field.to(rows.draws)
-
-
-def fit_reference(
-    rows: Rows,
-    schedule: NoiseSchedule,
-    ridges: Sequence[float] = (0.0, 1e-4, 1e-3, 1e-2, 0.1, 0.3),
-    most_rows: int = 2**18,
-    n_judges: int = 10_000,
-) -> ClosedFormField:
-    """Return the Gaussian with the moments of the numbers, beside the shares of the levels.
-
-    The ridge on the covariance is the one under which the validation rows are likeliest.
-    """
-    numbers = rows.draws.flatten(0, 1)[:most_rows, : rows.n_numbers].double()
-    mean, covariance = (torch.as_tensor(m) for m in normal_moments(numbers.cpu().numpy()))
-    eye = torch.eye(len(mean), dtype=numbers.dtype)
-    candidates = [
-        GaussianMixtureField.normal(mean, covariance + ridge * eye).to(numbers) for ridge in ridges
-    ]
-    path, judges = masked(schedule, rows.validation[:n_judges].double())
-    floor = path(0.0).double()[..., : rows.n_numbers]
-    scores = [c.log_scalar(judges[:, : rows.n_numbers], floor).mean() for c in candidates]
-    best = candidates[int(torch.stack(scores).argmax())].to(rows.draws)
-    first = rows.draws[0]
-    return with_categories(best, first, torch.ones_like(first[:, :1]), rows.corners)
-
-
-def column_shapes(numbers: Tensor) -> ColumnShapes | None:
-    """Return the laws of columns of numbers, (n, P), NaN where a value is missing."""
-    if not numbers.shape[1]:
-        return None
-    parts = column_mixtures(numbers.double().cpu().numpy())
-    weights, means, variances = (torch.as_tensor(part).to(numbers) for part in parts)
-    return ColumnShapes(weights.log(), means, variances)
 
 
 def weigh_shapes(

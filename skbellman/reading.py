@@ -57,6 +57,7 @@ def read_rows(
         validation=tensor(judges.rows),
         validation_log_measure=tensor(judges.log_measure),
         blocks=torch.as_tensor(encoder.blocks_, device=device),
+        can_be_missing=torch.as_tensor(encoder.layout_.can_be_missing, device=device),
         corners=[tensor(points) for points in encoder.corners()],
     )
 

@@ -143,7 +143,7 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         draft.history_ = _history(fit.record)
         draft.n_iter_, draft.stopped_ = fit.record.best_step, fit.record.ended
         draft.n_samples_seen_ = len(X)
-        return fit
+        return replace(fit, complaint=draft._judge(rows, seed))
 
     @abstractmethod
     def _fitted_encoder(self, X: Any, origin: np.ndarray | None) -> TableEncoder:
@@ -152,6 +152,10 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
     @abstractmethod
     def _fit_fields(self, rows: Rows, schedule: NoiseSchedule, seed: int) -> Fit:
         """Train."""
+
+    def _judge(self, rows: Rows, seed: int) -> str:
+        """Return what is wrong with samples of the fit, empty if nothing is known."""
+        return ""
 
     @abstractmethod
     def _integral(self, approximate: bool) -> Integral:
@@ -532,11 +536,7 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
     def _report(self, record: Record) -> bool:
         """Print an evaluation and pass it to scikit-learn's callbacks."""
         if self.verbose:
-            figures = record.scores[-1]
-            print(
-                f"step {record.step[-1]}: loss {record.loss[-1]:.4f}, held-out loss "
-                f"{figures['validation_loss']:.4f}, log-density {figures['score']:.3f}"
-            )
+            print(_line_of(record))
         task = self._callback_fit_ctx.subcontext(task_name="evaluation")
         task.call_on_fit_task_begin(estimator=self)
         return bool(task.call_on_fit_task_end(estimator=self))
@@ -552,6 +552,15 @@ def _finite_means(values: np.ndarray) -> np.ndarray:
     """Return the means of columns over the numbers that they hold, 0 where they hold none."""
     held = np.isfinite(values)
     return np.where(held, values, 0.0).sum(0) / held.sum(0).clip(min=1)
+
+
+def _line_of(record: Record) -> str:
+    """Return the last evaluation as a line of text."""
+    figures = record.scores[-1]
+    return (
+        f"step {record.step[-1]}: loss {record.loss[-1]:.4f}, held-out loss "
+        f"{figures['validation_loss']:.4f}, log-density {figures['score']:.3f}"
+    )
 
 
 def _history(record: Record) -> dict[str, list[float]]:

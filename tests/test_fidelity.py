@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import torch
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from skbellman import TableEncoder
+from skbellman import BellmanDiffusionDensity, TableEncoder
 from skbellman.fidelity import fidelity_report
+from skbellman.fields import Mixture
+from skbellman.fitting import fit_field
 from skbellman.reports import auc_and_error
 
 
@@ -171,3 +175,54 @@ REAL = table(100, 0)
 def test_tables_that_cannot_be_compared_are_refused(sampled, match):
     with pytest.raises((TypeError, ValueError), match=match):
         fidelity_report(sampled, REAL)
+
+
+# The report of a fit
+
+
+def ring(n_rows: int) -> np.ndarray:
+    """Return rows on a circle: far from what a reference without a network draws."""
+    rng = np.random.default_rng(0)
+    angle = rng.uniform(0, 2 * np.pi, n_rows)
+    return np.column_stack([np.cos(angle), np.sin(angle)]) + 0.01 * rng.normal(size=(n_rows, 2))
+
+
+def without_mixture(*args):
+    fit = fit_field(*args)
+    neural = fit.field.fields[0]
+    return replace(fit, field=Mixture([neural], torch.ones(1)))
+
+
+def test_a_fit_warns_of_poor_samples_and_names_the_worst(monkeypatch):
+    density = BellmanDiffusionDensity(n_steps=1, width=8, n_levels=2, random_state=0)
+    monkeypatch.setattr("skbellman.density.fit_field", without_mixture)
+    with pytest.warns(UserWarning, match="fidelity_.detection is 0.[0-4]. of 1. The worst column"):
+        density.fit(ring(2000))
+    report = density.fidelity_
+    assert report.complaint()
+    assert report.pairs[0][:2] == (0, 1)
+
+
+def test_a_fit_with_good_samples_says_nothing():
+    rows = np.random.default_rng(0).normal(size=(2000, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        density = BellmanDiffusionDensity(n_steps=20, width=8, random_state=0).fit(rows)
+    assert density.fidelity_.detection > 0.8
+    assert not density.fidelity_.complaint()
+
+
+def test_a_fit_of_few_rows_has_no_report():
+    density = BellmanDiffusionDensity(n_steps=2, width=8, random_state=0).fit(ring(500))
+    assert density.fidelity_ is None
+
+
+def test_samples_of_a_fit_have_the_gaps_of_the_held_out_rows():
+    rng = np.random.default_rng(1)
+    rows = table(3000, 0)
+    rows.loc[rng.random(3000) < 0.4, "x"] = np.nan
+    rows.loc[rng.random(3000) < 0.3, "c"] = None
+    density = BellmanDiffusionDensity(n_steps=100, width=32, random_state=0).fit(rows)
+    scores = dict(density.fidelity_.columns)
+    assert density.fidelity_.detection > 0.7
+    assert min(scores.values()) > 0.88

@@ -193,3 +193,21 @@ def test_the_papers_objectives_take_whole_rows():
     ):
         with pytest.raises(ValueError, match="learns the density of whole rows"):
             ask()
+
+
+def test_values_missing_at_random_leave_the_law_as_it_is():
+    """Rows without gaps have x of mean -0.7; all rows have mean 0."""
+    rng, n = np.random.default_rng(0), 3000
+    x, z = rng.normal(size=(2, n))
+    table = pd.DataFrame({"x": x, "y": 0.8 * x + 0.6 * z, "c": np.where(z > 0, "up", "down")})
+    table.loc[rng.random(n) < 1 / (1 + np.exp(-3 * x)), ["y", "c"]] = None
+    density = BellmanDiffusionDensity(n_steps=250, width=64, random_state=0).fit(table)
+    drawn = density.sample(20_000, random_state=0)
+    assert drawn.x.mean() == pytest.approx(0, abs=0.15)
+    assert drawn.x.std() == pytest.approx(1, abs=0.06)
+    assert drawn.y.mean() == pytest.approx(0, abs=0.15)
+    assert drawn.y.std() == pytest.approx(1, abs=0.08)
+    assert np.corrcoef(drawn.x, drawn.y)[0, 1] == pytest.approx(0.8, abs=0.04)
+    places = pd.DataFrame({"y": np.linspace(-2, 2, 9)})
+    scores = density.score_samples(places, columns=["y"])
+    np.testing.assert_allclose(scores, norm.logpdf(places.y), atol=0.15)

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from skbellman.batches import FieldSettings, Rows
+from skbellman.closed_forms import fit_reference
 from skbellman.dynamics import bellman_dynamics
 from skbellman.fields import DensityField, DirectField, NeuralField
-from skbellman.fitting import fit_gradient, fit_reference
+from skbellman.fitting import fit_gradient
 from skbellman.likelihood import FlowIntegral
 from skbellman.matching import kernel_density
 from skbellman.paper import Matching, fit_direct

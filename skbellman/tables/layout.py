@@ -46,6 +46,9 @@ class Layout:
         The piece that each coordinate belongs to, counting those that have any.
     column_of : array of int, shape (n_dims,)
         The position of the column that each coordinate belongs to.
+    can_be_missing : array of bool, shape (n_dims,)
+        Whether NaN is a missing value. In a column of several parts it may be a number that is not
+        asked for, because the row has a point mass.
     """
 
     def __init__(self, columns: Sequence[Column]) -> None:
@@ -60,6 +63,8 @@ class Layout:
         self.n_dims = int(widths.sum())
         self.blocks = np.repeat(np.arange(len(held)), widths)
         self.column_of = np.array([piece.column for piece in held], dtype=np.int64).repeat(widths)
+        n_parts = np.array([len(column.parts) for column in self.columns])
+        self.can_be_missing = n_parts[self.column_of] == 1
 
     @property
     def parts(self) -> list[Column]:

@@ -36,7 +36,9 @@ def straightened(
     rng = np.random.default_rng(0)
     shaped = [columns[j] for j in smooth]
     places = [rng.random(len(v)) for v in whole]
-    straight = [c.straight(v, u) for c, v, u in zip(shaped, whole, places, strict=True)]
+    # Location and scale are those of all values: rows without gaps may lie elsewhere.
+    present = [values[j][~np.isnan(values[j])] for j in smooth]
+    straight = [c.straight(v, rng.random(len(v))) for c, v in zip(shaped, present, strict=True)]
     order = rng.permutation(len(whole[0]))[:mixture_rows]
     some = [(v[order], u[order]) for v, u in zip(whole, places, strict=True)]
     if _mixture_evidence(straight, some) > _mixture_evidence(shaped, some):

@@ -1,0 +1,46 @@
+"""Missing values of training rows, drawn from a field that was fitted to what rows hold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from skbellman.batches import CHUNK, Rows
+from skbellman.fields import DensityField
+from skbellman.fields.corners import Corners
+from skbellman.sampling import Annealing
+from skbellman.schedule import NoiseSchedule
+
+
+@torch.no_grad()
+def drawn_gaps(
+    field: DensityField, rows: Rows, schedule: NoiseSchedule, generator: torch.Generator
+) -> Rows:
+    """Return the training rows with their missing values drawn given what the rows hold."""
+    draws, gaps = rows.draws.clone(), rows.missing(rows.draws[0])
+    at = gaps.any(1).nonzero().squeeze(1)
+    for draw in draws:
+        for part in at.split(CHUNK):
+            filled = _filled(field, draw[part], rows.corners, schedule, generator)
+            draw[part] = torch.where(gaps[part], filled, draw[part])
+    return replace(rows, draws=draws, drawn=gaps)
+
+
+def _filled(
+    field: DensityField,
+    held: Tensor,
+    corners: list[Tensor],
+    schedule: NoiseSchedule,
+    generator: torch.Generator,
+) -> Tensor:
+    """Return rows with their missing values drawn, categories without noise."""
+    filled = field.fill(held, schedule, Annealing(n_levels=16), generator)
+    widths = [points.shape[1] for points in corners]
+    numbers, *blocks = filled.split([filled.shape[1] - sum(widths), *widths], -1)
+    levels = [
+        points[Corners(points).nearest(block)]
+        for points, block in zip(corners, blocks, strict=True)
+    ]
+    return torch.cat([numbers, *levels], -1)
