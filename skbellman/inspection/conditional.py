@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from skbellman.inspection.axes import single_axes
+from skbellman.inspection.axes import short_text, single_axes
 from skbellman.inspection.laws import Law, column_of, law_of, values_in
 
 
@@ -136,7 +136,7 @@ class ConditionalDisplay:
         self.ax_ = single_axes(ax, "ConditionalDisplay.plot")
         self.figure_ = self.ax_.figure
         first = self.laws[0]
-        labels = [f"{self.given} = {_short(value)}" for value in self.values]
+        labels = [f"{self.given} = {short_text(value)}" for value in self.values]
         for k, (law, label) in enumerate(zip(self.laws, labels, strict=True)):
             colour = f"C{k % 10}"
             if not law.is_of_points:
@@ -158,10 +158,6 @@ def _usual_values(rows: Any, column: Any) -> list[Any]:
         return list(column.column.only_levels[:8])
     quantiles = np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95], method="nearest")
     return list(column.kind.drawn(np.unique(quantiles)))
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _height(law: Law, given: Any) -> str:
