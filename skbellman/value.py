@@ -378,8 +378,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
             raise ValueError("act needs a choice of actions, and this fit had none.")
         if self.field_.acts and risk not in (None, self.risk):
             raise ValueError(
-                f"The actor learned for risk={self.risk!r}, not {risk!r}. Set risk and fit again, or call "
-                "partial_fit."
+                f"The actor learned for risk={self.risk!r}, not {risk!r}. Set risk and fit again, "
+                "or call partial_fit."
             )
         return self._questions().act(observation, risk or self.risk, action_mask)
 
