@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -24,7 +25,7 @@ from skbellman.settings import with_own_settings
 from skbellman.state import renewed
 from skbellman.table_density import TableDensity
 from skbellman.tables import TableEncoder
-from skbellman.training import Plan
+from skbellman.training import Plan, Record
 from skbellman.validation import check_count, validate_table
 
 # Nodes and probes of an approximate score, see doc/decisions/flow-integral.md.
@@ -338,9 +339,11 @@ class BellmanDiffusionDensity(TableDensity):
             )
         return self.encoder.fitted_to(X, origin)
 
-    def _fit_fields(self, rows: Rows, schedule: NoiseSchedule, seed: int) -> Fit:
+    def _fit_fields(
+        self, rows: Rows, schedule: NoiseSchedule, seed: int, report: Callable[[Record], bool]
+    ) -> Fit:
         settings, plan = self._settings(rows), self._plan(rows)
-        return fit_field(rows, schedule, settings, plan, seed, self._report)
+        return fit_field(rows, schedule, settings, plan, seed, report)
 
     def _settings(self, rows: Rows) -> FieldSettings:
         n_rows = rows.draws.shape[1]

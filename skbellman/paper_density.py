@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -17,7 +18,7 @@ from skbellman.sampling import Annealing
 from skbellman.schedule import NoiseSchedule
 from skbellman.table_density import TableDensity
 from skbellman.tables import TableEncoder
-from skbellman.training import Plan
+from skbellman.training import Plan, Record
 
 _MAX_PAIRWISE_COLUMNS = 6
 
@@ -181,7 +182,9 @@ class PaperDensity(TableDensity):
             )
         return encoder
 
-    def _fit_fields(self, rows: Rows, schedule: NoiseSchedule, seed: int) -> Fit:
+    def _fit_fields(
+        self, rows: Rows, schedule: NoiseSchedule, seed: int, report: Callable[[Record], bool]
+    ) -> Fit:
         eps = None if self.bandwidth == "auto" else float(self.bandwidth) ** 2
         matching = Matching(self.objective, eps, self.slices, self.n_slices)
         settings = FieldSettings(self.width, self.depth, 0.0, self.batch_size, 0.0)
@@ -191,7 +194,7 @@ class PaperDensity(TableDensity):
             weight_decay=self.weight_decay,
             patience=self.patience,
         )
-        return fit_direct(rows, matching, settings, plan, seed, self._report)
+        return fit_direct(rows, matching, settings, plan, seed, report)
 
     def _integral(self, approximate: bool) -> FlowIntegral:
         return FlowIntegral(n_nodes=1)  # there is no integral at one level

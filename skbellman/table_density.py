@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, DensityMixin, _fit_context
 from sklearn.callback import CallbackSupportMixin, with_callbacks
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, estimator_html_repr
 from sklearn.utils.validation import check_is_fitted
 
 from skbellman.batches import Rows
@@ -19,6 +20,7 @@ from skbellman.constraints import sample_constrained, warn_of_few
 from skbellman.devices import PortableMixin, resolve_device
 from skbellman.fields.base import DensityField, Integral, Sampler
 from skbellman.fitting import Fit
+from skbellman.progress import Progress
 from skbellman.questions import asked_columns, asked_noise, given_cells
 from skbellman.reading import read_rows
 from skbellman.restrictions import within
@@ -133,9 +135,12 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         n_evaluations = None if self.n_steps == "auto" else Plan.n_evaluations
         callbacks = self._init_callback_context(max_subtasks=n_evaluations)
         callbacks.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        progress = Progress() if self.verbose else None
         try:
-            fit = self._fit_fields(rows, schedule, seed)
+            fit = self._fit_fields(rows, schedule, seed, partial(self._report, progress))
         finally:
+            if progress is not None:
+                progress.close()
             callbacks.call_on_fit_task_end(estimator=self, X=X, y=y)
         draft.field_, draft.schedule_, draft.encoder_ = fit.field, schedule, encoder
         draft.device_, draft.is_categorical_ = device, encoder.is_categorical_
@@ -149,7 +154,9 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         """Return the map from the table to the coordinates that fields are fitted to."""
 
     @abstractmethod
-    def _fit_fields(self, rows: Rows, schedule: NoiseSchedule, seed: int) -> Fit:
+    def _fit_fields(
+        self, rows: Rows, schedule: NoiseSchedule, seed: int, report: Callable[[Record], bool]
+    ) -> Fit:
         """Train the fields."""
 
     @abstractmethod
@@ -526,23 +533,45 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
     def _model(self) -> TableModel:
         return TableModel(self.encoder_, self.field_, self.schedule_, self.device_)
 
-    def _report(self, record: Record) -> bool:
-        """Print an evaluation, and pass it to scikit-learn's callbacks."""
-        if self.verbose:
+    def _report(self, progress: Progress | None, record: Record) -> bool:
+        """Print an evaluation if asked, and pass it to scikit-learn's callbacks."""
+        if progress is not None:
             figures = record.scores[-1]
-            print(
-                f"step {record.step[-1]}: loss {record.loss[-1]:.4f}, held-out loss "
-                f"{figures['validation_loss']:.4f}, log-density {figures['score']:.3f}"
+            progress.show(
+                record.n_steps,
+                record.n_planned,
+                f"loss {record.loss[-1]:.4f}, held-out loss {figures['validation_loss']:.4f}, "
+                f"log-density {figures['score']:.3f}",
             )
         task = self._callback_fit_ctx.subcontext(task_name="evaluation")
         task.call_on_fit_task_begin(estimator=self)
         return bool(task.call_on_fit_task_end(estimator=self))
+
+    def _html_repr(self) -> str:
+        """Return scikit-learn's diagram, below a line on the fit."""
+        return _summary(self) + estimator_html_repr(self)
 
     def __sklearn_tags__(self) -> Any:
         """Return scikit-learn's tags: missing values are allowed."""
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
+
+
+def _summary(density: TableDensity) -> str:
+    """Return a paragraph on a fit, nothing before."""
+    if not hasattr(density, "field_"):
+        return ""
+    scores = dict(
+        zip(density.history_["step"], density.history_["validation_log_density"], strict=True)
+    )
+    text = (
+        f"Density of {density.n_features_in_} columns "
+        f"({int(density.is_categorical_.sum())} categorical), {density.n_samples_seen_} rows"
+    )
+    if density.n_iter_ in scores:
+        text += f"; held-out log-density {scores[density.n_iter_]:.3f} nats a row"
+    return f"<p>{text}</p>"
 
 
 def _finite_means(values: np.ndarray) -> np.ndarray:

@@ -99,6 +99,7 @@ class Record:
     loss: list[float] = field(default_factory=list)
     scores: list[dict[str, float]] = field(default_factory=list)
     best_step: int = 0
+    n_planned: int = 0
     ended: str = ALL_DONE
 
     def note(self, step: int, loss: float, figures: dict[str, float]) -> None:
@@ -229,6 +230,7 @@ class _Run:
         )
         self.best = _Best(first, evaluate(self.optimiser.averaged)["score"])
         self.plan, self.begun, self.step = plan, record.n_steps, 0
+        record.n_planned = record.n_steps + plan.n_steps
         self.losses: list[Tensor] = []
 
     def advance(self, report: Callable[[Record], bool]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -510,7 +511,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
             seeded=Seeded(int(seeds[0])),
             device=resolve_device(self.device),
         )
-        with renewed(self) as draft:
+        with closing(plan.progress), renewed(self) as draft:
             if is_environment(X):
                 learned = fit_environment(plan, X)
             else:

@@ -590,7 +590,8 @@ def test_verbose_says_how_far_it_is(capsys):
     *_, line = capsys.readouterr().out.splitlines()
     number = r"-?\d+(?:\.\d+)?"
     found = re.fullmatch(
-        rf"step ({number}) of 250: loss {number}, return ({number}), support {number} to {number}",
+        rf"step ({number}) of 250 \(\d+%, \d+:\d\d left\): loss {number}, return ({number}), "
+        rf"support {number} to {number}",
         line,
     )
     assert found, line

@@ -116,7 +116,7 @@ class Controller:
         environment: Any,
         space: DecisionSpace,
         seed: int,
-        report: Callable[[str], None],
+        report: Callable[[int, int, str], None],
     ) -> None:
         """Take the steps of the settings, fewer if the target is reached or the user interrupts.
 
@@ -140,7 +140,8 @@ class Controller:
                 if self.curves.diverged or self._is_good_enough():
                     break
                 if len(self.curves.step) % self.report_every == 0:
-                    report(self.curves.line(settings.n_steps, self.report_every))
+                    figures = self.curves.figures(self.report_every)
+                    report(self.n_steps, settings.n_steps, figures)
         if not self.learner.n_steps:
             warnings.warn(
                 f"Nothing was learned in {self.n_steps} steps. Learning begins after "

@@ -238,5 +238,5 @@ def _kind_of(space: DecisionSpace) -> type[Agent]:
     return TableAgent if space.is_tabular else NetworkAgent
 
 
-def _silent(line: str) -> None:
+def _silent(step: int, n_steps: int, figures: str) -> None:
     """Report nothing."""

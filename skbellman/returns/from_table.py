@@ -63,7 +63,7 @@ class TableFit:
     seeded : Seeded
         A context that is open while networks are built.
     report : callable
-        Receives a line on the progress.
+        Receives the step, the number of steps, and figures as text.
     """
 
     gamma: float
@@ -75,7 +75,7 @@ class TableFit:
     rates: Callable[[type[Learner], float], tuple[float, float]]
     generator: torch.Generator
     seeded: Seeded
-    report: Callable[[str], None]
+    report: Callable[[int, int, str], None]
 
     def with_labels(
         self, steps: Batch, n_sweeps: int, name: Callable[[int], str]
@@ -108,7 +108,7 @@ class TableFit:
             curves.step.append(sweep)
             curves.loss.append(change)
             curves.support.append((unit * basis.low, unit * basis.high))
-            self.report(curves.line(n_sweeps))
+            self.report(sweep, n_sweeps, curves.figures())
 
         with kept_if_interrupted():
             settled(operator(few, basis, cubic_weights), laws, SETTLED, n_sweeps, note)

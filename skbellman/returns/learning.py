@@ -159,10 +159,10 @@ class Curves:
         if loss is not None:
             self.diverged = not learner.keep_if_finite(loss)
 
-    def line(self, n_steps: int, n_last: int = 1) -> str:
-        """Return a line on the last records, given the total number of steps."""
+    def figures(self, n_last: int = 1) -> str:
+        """Return the figures of the last records as text."""
         low, high = self.support[-1]
-        parts = [f"step {self.step[-1]} of {n_steps}: loss {self.loss[-1]:.4f}"]
+        parts = [f"loss {self.loss[-1]:.4f}"]
         if last := self.episode_return[-n_last:]:
             parts.append(f"return {sum(last) / len(last):.4g}")
         return ", ".join([*parts, f"support {low:.4g} to {high:.4g}"])
@@ -200,7 +200,7 @@ def fit_to_table(
     learner: Learner,
     draw: Callable[[], Batch],
     n_steps: int,
-    report: Callable[[str], None],
+    report: Callable[[int, int, str], None],
     curves: Curves,
     n_reports: int = 10,
 ) -> Curves:
@@ -213,7 +213,7 @@ def fit_to_table(
             loss = learner.step(draw())
             if step in note_at:
                 curves.note(before + step, loss, learner)
-                report(curves.line(before + n_steps))
+                report(before + step, before + n_steps, curves.figures())
                 if curves.diverged:
                     break
     return curves

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from skbellman.progress import Progress
 from skbellman.returns.batch import Batch
 from skbellman.returns.encoding import DecisionSpace
 from skbellman.returns.fields import ReturnField
@@ -64,6 +65,7 @@ class Plan:
         A context that is open while fields are built and policies are called. It is closed during
         steps, because it adds a Python call to each call of torch.
     device : torch.device
+    progress : Progress
     """
 
     parameters: Any
@@ -73,6 +75,7 @@ class Plan:
     rng: np.random.Generator
     seeded: Seeded
     device: torch.device
+    progress: Progress = field(default_factory=Progress)
 
     @property
     def policy(self) -> Policy:
@@ -125,10 +128,10 @@ class Plan:
             report=self.report,
         )
 
-    def report(self, line: str) -> None:
-        """Report progress if verbose."""
+    def report(self, step: int, n_steps: int, figures: str) -> None:
+        """Print the progress if verbose."""
         if self.parameters.verbose:
-            print(line)
+            self.progress.show(step, n_steps, figures)
 
     def steps_seen(self, steps: Batch, n: int) -> StepsSeen:
         """Return distinct steps for the next fit, of backups over n steps."""
