@@ -21,7 +21,7 @@ _PICKLED = "skbellman_pickle"  # the format of a pickle, among the attributes
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type, np.generic, np.dtype)
 # Packages whose objects are their type and their attributes alone.
 _KNOWN = ("skbellman.", "torch.nn.modules.", "gymnasium.spaces.")
-# Of a module of torch: all else that torch gives it is made anew.
+# Attributes of a torch module that are kept; torch creates the others.
 _MODULE_PARTS = ("training", "_parameters", "_buffers", "_modules")
 
 

@@ -50,7 +50,7 @@ class PaperDensity(TableDensity):
     n_steps : int, default=2000
         Optimiser steps at most; early stopping may end before.
     batch_size : int, default=512
-        Rows of a step.
+        Rows of a batch.
     learning_rate : float, default=1e-3
         Peak learning rate of AdamW; it decays to 0 by a cosine.
     weight_decay : float, default=0.3
@@ -67,7 +67,7 @@ class PaperDensity(TableDensity):
     device : str, default="auto"
         "cpu", "cuda", ...; "auto" takes a GPU if there is one.
     verbose : int, default=0
-        1 prints a line per evaluation.
+        1 prints the progress, with the time left.
     random_state : int, RandomState instance or None, default=None
         Seeds fitting. The global random states are left alone.
 
@@ -85,7 +85,7 @@ class PaperDensity(TableDensity):
     stopped_ : str
         Why training ended.
     device_ : torch.device
-        Where the fields are.
+        Device of the fields.
     n_features_in_ : int
         Number of columns of the table.
     feature_names_in_ : ndarray of str, shape (n_features_in_,)
