@@ -198,8 +198,8 @@ class Batches:
 class _Step(NamedTuple):
     r"""A batch. Its loss is the mean over groups of a sum over rows.
 
-    Of :math:`|r f + o|^2`, with the numbers' residual r, factors f and offsets o, minus
-    :math:`w \cdot \log P` of the levels, whose targets w have the weight of the noise.
+    The summands are :math:`|r f + o|^2`, with the numbers' residual r, factors f and offsets o,
+    minus :math:`w \cdot \log P` of the levels, whose targets w have the weight of the noise.
     """
 
     prepared: Prepared

@@ -167,7 +167,7 @@ class TableCells:
     ----------
     model : TableModel
     values : list of arrays
-        Of each column: those that are asked and those that are given.
+        Values of each column, scored and given ones.
     condition : list of arrays, optional
         Those that are given alone.
     names : sequence
