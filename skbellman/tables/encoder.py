@@ -242,10 +242,6 @@ class TableEncoder(PackableMixin, BaseEstimator):
         """Return a copy, still fitted: a fitted encoder is a parameter of a density."""
         return copy.deepcopy(self)
 
-    def _restore(self, state: dict[str, Any]) -> None:
-        # An encoder of a version without identifiers.
-        super()._restore({"identifiers": None, **state})
-
     @property
     def names(self) -> list[Any]:
         """Names of the table's columns; positions for an array."""

@@ -86,7 +86,7 @@ class ColumnLearner:
         return FittedColumn(name, j, cells.kind, column, palette=palette), cells.values
 
     def _are_names(self, levels: np.ndarray, n_rows: int, nearly_all: float = 0.9) -> bool:
-        """Return whether text names rows, and is no dates or numbers that were read as text."""
+        """Return whether text identifies rows, and is not dates or numbers read as text."""
         if len(levels) <= self.max_categories or len(levels) < nearly_all * n_rows:
             return False
         texts = levels.tolist()
@@ -96,7 +96,7 @@ class ColumnLearner:
     def _of_names(
         self, name: Any, j: int, cells: Cells, present: np.ndarray
     ) -> tuple[FittedColumn, np.ndarray]:
-        """Return a column that names rows."""
+        """Return a column of identifiers."""
         check_finite(name, cells)
         values, plain = cells.numbers(), cells.kind.plain(cells.values[present])
         if cells.kind.is_categorical:
