@@ -115,8 +115,8 @@ class FittedColumn:
         cells, fits = self.kind.take(values)
         if not fits.all():
             raise ValueError(
-                f"Column {self.name!r} holds identifiers, but its dtype holds {self.kind.limits()}, and "
-                f"no {len(values)} new whole numbers: use a wider dtype."
+                f"Column {self.name!r} holds identifiers, but its dtype holds "
+                f"{self.kind.limits()}, and no {len(values)} new whole numbers: use a wider dtype."
             )
         return cells
 
