@@ -40,7 +40,7 @@ _LATER = {
     "DistributionalValueEstimator": "skbellman.value",
     "MixtureOfReturns": "skbellman.return_laws",
 }
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:

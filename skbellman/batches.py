@@ -1,4 +1,4 @@
-"""Batches of rows with noise, made ready for many steps of training at once."""
+"""Batches of noisy rows, prepared for many training steps at once."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from skbellman.matching import (
 )
 from skbellman.schedule import NoiseSchedule
 
-# Rows that closed forms are fitted to, at most, and that are worked on at once.
+# Largest number of rows for closed forms, and number of rows in one block.
 WHOLE_ROWS, CHUNK = 100_000, 2**14
-# Steps that are prepared at once, and numbers of a step's batch beyond which they are fewer.
+# Number of steps prepared at once. It is smaller if a batch has more numbers than this limit.
 _STEPS_AHEAD, _MOST_NUMBERS = 16, 2**24
 
 
@@ -38,7 +38,7 @@ class FieldSettings:
     Attributes
     ----------
     group_size : int
-        Rows of a batch that share their levels: one factorisation for all of them.
+        Rows of a batch that share their noise levels, and so one matrix factorisation.
     """
 
     width: int
@@ -56,15 +56,15 @@ class FieldSettings:
 
 @dataclass(frozen=True)
 class Rows:
-    """What a field is fitted to.
+    """The rows that a field is fitted to.
 
     Attributes
     ----------
     draws : tensor of shape (n_draws, n, D)
-        Training rows, NaN where a value is missing; each draw spreads values on a grid anew.
+        Training rows, with NaN for missing values. Each draw spreads values on a grid anew.
     validation : tensor of shape (n_validation, D)
     validation_log_measure : tensor of shape (n_validation,)
-        Added to log-densities of the validation rows when they are reported.
+        Added to log-densities of the validation rows in reports.
     blocks : tensor of int, shape (D,)
         The table's column that each coordinate belongs to.
     corners : list of tensor of shape (K, d)
@@ -88,7 +88,7 @@ class Rows:
 
     @property
     def n_numbers(self) -> int:
-        """Number of coordinates that are no category's."""
+        """Number of coordinates of numbers."""
         return self.draws.shape[-1] - sum(points.shape[1] for points in self.corners)
 
     @cached_property
@@ -108,28 +108,29 @@ class Rows:
 
     @property
     def judges(self) -> Tensor:
-        """The validation rows that are scored again and again, (n, D): the first 256."""
+        """The first 256 validation rows, (n, D), which every evaluation scores."""
         return self.validation[:256]
 
     def integral(
         self, n_probes: int | Literal["auto"] | None = "auto", n_nodes: int = 16
     ) -> FlowIntegral:
-        """Return the flow integral that scores them."""
+        """Return the flow integral that scores validation rows."""
         return FlowIntegral(n_nodes, n_probes)
 
     def quick_integral(self, n_nodes: int = 8, most_exact: int = 16) -> FlowIntegral:
-        """Return the one that scores them again and again, to compare states of one network.
+        """Return the flow integral of evaluations, which compare states of one network.
 
-        Above some coordinates by 8 probes: by fewer, chance chose the state of wide tables.
+        Beyond some coordinates it uses 8 probes: with fewer, noise selected the state of wide
+        tables.
         """
         return FlowIntegral(n_nodes, None if self.validation.shape[1] <= most_exact else 8)
 
 
 class Batches:
-    """Batches without end, of which the loss of a field is asked.
+    """An endless stream of batches, and the loss of a field on them.
 
-    All that does not depend on the weights is computed for some steps at once: levels, noise,
-    targets, and what the field is at the noisy rows.
+    Everything that does not depend on the weights is computed for several steps at once: levels,
+    noise, targets, and the fixed parts of the field at the noisy rows.
 
     Parameters
     ----------
@@ -193,22 +194,22 @@ class Batches:
         return [_Step(Prepared(*parts[:-3]), *parts[-3:]) for parts in each]
 
     def _levels(self, own: Tensor, shares: Tensor, noisy: Tensor) -> Tensor:
-        """Return how probable each level is, were a row one of the batch's own, (..., n, K)."""
+        """Return the probability of each level, (..., n, K), given the batch's own rows."""
         held = self.field.level_groups.one_hot(own[..., self.field.n_numbers :].nan_to_num(0.0))
         return (shares @ held).view(*noisy.shape[:-1], -1)
 
     def _n_ahead(self) -> int:
-        """Return for how many steps to prepare: fewer where a step is large."""
+        """Return the number of steps to prepare: fewer if a step is large."""
         field, size = self.field, self.settings.batch_size
         width = 8 * field.n_columns + (3 + field.evidence.n_slots) * field.level_groups.n_levels
         return max(1, min(_STEPS_AHEAD, _MOST_NUMBERS // (size * (width + size))))
 
 
 class _Step(NamedTuple):
-    r"""A batch, of which the loss is the mean over groups of a sum over rows.
+    r"""A batch. Its loss is the mean over groups of a sum over rows.
 
-    Of :math:`|r f + o|^2`, with the numbers' residual r, factors f and offsets o, minus
-    :math:`w \cdot \log P` of the levels, whose targets w have the weight of the noise.
+    The summands are :math:`|r f + o|^2`, with the numbers' residual r, factors f and offsets o,
+    minus :math:`w \cdot \log P` of the levels, whose targets w have the weight of the noise.
     """
 
     prepared: Prepared
@@ -227,7 +228,7 @@ def draw_batches(
     """Return clean rows, levels and noise of some batches.
 
     Shapes (n_batches, n_groups, 8, D), (n_batches, n_groups, 1, D) and as the first; 8 is the size
-    of a group in the settings. Each row is there twice, with opposite noise; NaN is missing.
+    of a group in the settings. Each row occurs twice, with opposite noise. NaN is missing.
     """
     n_draws, n_rows, n_columns = rows.draws.shape
     n_groups, half = settings.n_groups, settings.group_size // 2
@@ -250,7 +251,7 @@ def draw_batches(
 
 
 def without_gaps(clean: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return rows without NaN, and levels that say that those columns are not seen."""
+    """Return rows without NaN, and levels that mark these columns as hidden."""
     gaps = torch.isnan(clean)
     if not bool(gaps.any()):
         return clean, levels

@@ -24,9 +24,9 @@ def fit_reference(
     most_rows: int = 2**18,
     n_judges: int = 10_000,
 ) -> ClosedFormField:
-    """Return the Gaussian with the moments of the numbers, beside the shares of the levels.
+    """Return the Gaussian with the moments of the numbers, and the shares of the levels.
 
-    The ridge on the covariance is the one under which the validation rows are likeliest.
+    The ridge on the covariance maximises the likelihood of the validation rows.
     """
     numbers = rows.draws.flatten(0, 1)[:most_rows, : rows.n_numbers].double()
     mean, covariance = (torch.as_tensor(m) for m in normal_moments(numbers.cpu().numpy()))
@@ -54,7 +54,7 @@ def column_shapes(numbers: Tensor) -> ColumnShapes | None:
 def without_missing(
     rows: Rows, reference: ClosedFormField, schedule: NoiseSchedule, seed: int
 ) -> Rows:
-    """Return the first training rows, their NaN filled with draws of the reference."""
+    """Return the first training rows, with NaN filled by samples of the reference."""
     if not bool(torch.isnan(rows.whole).any()):
         return rows
     generator = torch.Generator(rows.draws.device).manual_seed(seed)
@@ -64,11 +64,11 @@ def without_missing(
 
 
 def fit_mixture(rows: Rows, schedule: NoiseSchedule, seed: int) -> ClosedFormField:
-    """Return the mixture in closed form whose number of classes has the least BIC.
+    """Return the closed-form mixture whose number of classes minimises the BIC.
 
-    Gaussians are fitted to rows with the noise of the floor, which is then taken out of the
-    covariances: without it, categories would be points. Each Gaussian becomes a class, in which
-    categories are independent of the rest. No value may be missing.
+    Gaussians are fitted to rows with noise of the lowest level, because categories would be points
+    without it. The covariances are then corrected for this noise. Each Gaussian becomes a class, in
+    which categories are independent of the rest. No value may be missing.
     """
     data, floor = rows.whole.double().cpu().numpy(), schedule(0.0).double().cpu().numpy()
     rng = np.random.default_rng(seed)

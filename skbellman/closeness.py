@@ -1,4 +1,4 @@
-"""How near rows are to those of a fit: to single rows, and to Gaussians that many rows share."""
+"""Distances of rows to those of a fit, and their density under a Gaussian mixture."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from skbellman.tables.columns.base import Column
 
 
 class StandardColumns:
-    """Rows of a table as points, in which every column has the same say.
+    """Rows of a table as points, in which every column has the same weight.
 
-    Numbers are in deviations. A category has a coordinate for each level; all of them together have
-    a variance of 1, as a number has.
+    Numbers are in standard deviations. A category has a coordinate for each level, with a total
+    variance of 1, the same as a number.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class StandardColumns:
         blocks = self._blocks(X)
         self.column_of = np.repeat(np.arange(len(blocks)), [block.shape[1] for block in blocks])
         points = np.hstack(blocks)
-        # In units of the largest, whose squares are numbers.
+        # In units of the largest value, so that squares are finite.
         self.unit = _positive(np.abs(points).max(0))
         points = points / self.unit
         self.mean = points.mean(0)
@@ -47,7 +47,7 @@ class StandardColumns:
         self.scale = _positive(np.sqrt(variances))[self.column_of]
 
     def points(self, X: Any, farthest: float = 1e9) -> np.ndarray:
-        """Return the points of rows, (n, n_dims); anything where a value is missing."""
+        """Return the points of rows, (n, n_dims). Coordinates of missing values are arbitrary."""
         points = (np.hstack(self._blocks(X)) / self.unit - self.mean) / self.scale
         return points.clip(-farthest, farthest)
 
@@ -66,7 +66,7 @@ def _block(codes: np.ndarray, column: Column) -> np.ndarray:
 
 
 class Neighbours:
-    """The rows of a fit, as the neighbours of others.
+    """The rows of a fit, for searches of nearest neighbours.
 
     Parameters
     ----------
@@ -80,13 +80,13 @@ class Neighbours:
     def distances(
         self, points: np.ndarray, n_neighbors: Sequence[int], seen: np.ndarray
     ) -> list[np.ndarray]:
-        """Return the root mean square distance to so many nearest rows, (n,) each.
+        """Return the root mean square distances to numbers of nearest rows, (n,) each.
 
-        By the coordinates that are seen. A row of the fit is none of its own neighbours: of rows at
-        no distance at all, one is left out.
+        Only observed coordinates count. A row of the fit is not its own neighbour: of rows at
+        distance 0, one is left out.
         """
         most = min(max(n_neighbors), len(self.rows) - 1)
-        # A tree takes the differences of points, and not of their squares: equal rows are at 0.
+        # A tree computes differences of points, not of squares, so equal rows have distance 0.
         tree = NearestNeighbors(n_neighbors=most + 1, algorithm="kd_tree").fit(self.rows[:, seen])
         squares = np.square(tree.kneighbors(points[:, seen])[0])
         others = np.where(squares[:, :1] == 0, squares[:, 1:], squares[:, :-1])
@@ -100,14 +100,14 @@ class Gaussians:
     ----------
     points : array of shape (n, n_dims)
     n_components : int
-        At most; one beside the first for each ten rows in a column.
+        Largest number of components. Each after the first needs ten rows per column.
     seed : int
     """
 
     def __init__(
         self, points: np.ndarray, n_components: int, seed: int, ridge: float = 1e-3
     ) -> None:
-        from sklearn.mixture import GaussianMixture  # who fits no detector does not wait for it
+        from sklearn.mixture import GaussianMixture  # a slow import, only for detectors
 
         n_components = min(n_components, 1 + len(points) // (10 * points.shape[1]))
         found = GaussianMixture(n_components, reg_covar=ridge, random_state=seed)
@@ -117,12 +117,12 @@ class Gaussians:
         self.field = GaussianMixtureField(*map(torch.as_tensor, parts))
 
     def log_density(self, points: np.ndarray, seen: np.ndarray) -> np.ndarray:
-        """Return the log-density of points by the coordinates that are seen, (n,)."""
+        """Return the log-density of points, (n,), by their observed coordinates."""
         levels = torch.as_tensor(np.where(seen, 0.0, np.inf))
         x = torch.as_tensor(np.where(seen, points, 0.0))
         return self.field.log_scalar(x, levels).numpy()
 
 
 def _positive(scales: np.ndarray) -> np.ndarray:
-    """Return scales, 1 where they are 0: of constants nothing is to be divided."""
+    """Return scales, with 1 in place of 0 for constants."""
     return np.where(scales > 0, scales, 1.0)

@@ -134,7 +134,7 @@ def sample_constrained(
     random_state : int, RandomState instance or None, default=None
         Seeds the draws.
     **settings : dict
-        Of ``density.sample``, such as ``given``.
+        Arguments of ``density.sample``, such as ``given``.
 
     Returns
     -------

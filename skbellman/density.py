@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -25,12 +26,12 @@ from skbellman.settings import with_own_settings
 from skbellman.state import renewed
 from skbellman.table_density import TableDensity
 from skbellman.tables import TableEncoder
-from skbellman.training import Plan
+from skbellman.training import Plan, Record
 from skbellman.validation import check_count, validate_table
 
-# Of an approximate score, see doc/decisions/flow-integral.md.
+# Nodes and probes of an approximate score, see doc/decisions/flow-integral.md.
 _QUICK_NODES, _MOST_QUICK_PROBES = 8, 4
-# Of n_steps="auto": in the first round, and in all.
+# Largest n_steps="auto", in the first round and in all rounds.
 _MAX_FIRST_STEPS, _MAX_STEPS = 4000, 6000
 
 
@@ -42,9 +43,9 @@ class BellmanDiffusionDensity(TableDensity):
     (arXiv 2410.01796, made noise-conditional). `score_samples` integrates the probability
     flow, so it is normalised; `sample` runs annealed Bellman Diffusion Dynamics.
 
-    Numbers are brought to unit scale inside, and the log-Jacobian goes into the score: do
-    not put a scaler in front (in a Pipeline its Jacobian is lost, and the log-densities are
-    then those of the scaled columns). Strings, booleans and categories are categories.
+    Numbers are scaled internally, and the score contains the log-Jacobian. Do not put a scaler in
+    front: a Pipeline loses its Jacobian, and the log-densities are those of the scaled columns.
+    Strings, booleans and categorical columns are categories.
 
     Parameters
     ----------
@@ -56,61 +57,61 @@ class BellmanDiffusionDensity(TableDensity):
     dropout : float, default=0.0
         Share of hidden units dropped in training.
     n_steps : int or "auto", default="auto"
-        Optimiser steps of the gradient network at most; early stopping may end before.
-        "auto" takes about 11 sqrt(n) (1 + D / 40), at most 4000, then twice as many again while
-        the held-out log-density still rises by 0.2 nat, at most 6000 in all.
+        Largest number of optimiser steps of the gradient network. Early stopping may end before.
+        "auto" takes about 11 sqrt(n) (1 + D / 40), at most 4000. It continues with twice as many
+        while the held-out log-density rises by 0.2 nat, up to 6000 in total.
     batch_size : int, default=512
-        Rows of a step.
+        Rows of a batch.
     learning_rate : float or "auto", default="auto"
-        Peak learning rate of AdamW, which decays along a cosine; Muon, which moves the hidden
-        matrices, takes 7 times it. "auto" takes 0.003 up to 4000 rows, and less in proportion to
-        the root of more.
+        Peak learning rate of AdamW; it decays by a cosine. Muon, which trains the hidden matrices,
+        uses 7 times this rate. "auto" is 0.003 up to 4000 rows, and falls with the square root of
+        the number of rows beyond.
     weight_decay : float or "auto", default="auto"
-        Of AdamW and Muon. "auto" takes 0.3 up to 4000 rows, and less in proportion to the square
-        of more.
+        Weight decay of AdamW and Muon. "auto" is 0.3 up to 4000 rows, and falls with the square of
+        the number of rows beyond.
     validation_fraction : float, default=0.1
-        Share of the rows that is held out. Their log-density chooses the state that is kept.
+        Share of rows that are held out. Their log-density selects the state that is kept.
     patience : int, default=4
-        Stop after so many evaluations, of 10, without a better held-out log-density.
+        Stop after this number of evaluations without a better held-out log-density. There are 10.
     conditional_fraction : float, default=0.25
-        Share of each batch that carries a random mix of observed, moving and unseen columns,
-        from which marginals and conditionals are learned.
+        Share of each batch with a random mix of observed, noisy and hidden columns. It trains
+        marginals and conditionals.
     sigma_min : float, default=0.01
-        Lowest noise level of a numeric column, in its standard deviations: details below it
-        are blurred. Categories have a floor of their own.
+        Lowest noise level of a numeric column, in its standard deviations. Finer details are
+        blurred. Categories have their own lowest level.
     n_nodes : int or "auto", default="auto"
-        Nodes of the probability-flow integral. "auto" takes 64 for one or two coordinates and
-        16 for more, and up to 128 for rows on the boundary between separated modes.
+        Nodes of the probability-flow integral. "auto" is 64 for one or two coordinates and 16 for
+        more. Rows on the boundary between separated modes get up to 128.
     divergence : {"auto", "exact", "hutchinson"}, default="auto"
-        How `score_samples` takes the divergence. "auto" is exact up to 64 coordinates (a
-        number counts one, a category of K levels K - 1), above an estimate by 8 random
-        signs per node that depend on the row alone, orthogonal from node to node.
+        How `score_samples` computes the divergence. "auto" is exact up to 64 coordinates: a number
+        counts 1, a category of K levels K - 1. Beyond, it is Hutchinson's estimate with 8 random
+        sign vectors per node. They depend on the row alone, and are orthogonal between nodes.
     n_levels : int, default=16
-        Noise levels that `sample` passes through, one pass of the network at each.
+        Noise levels of `sample`, each with one pass of the network.
     beta : float, default=0.0
-        Strength of the Bellman dynamics when sampling: noise that is taken off and put back at
-        each level. 0 is the probability flow, 1 the reverse of the diffusion. Noise takes no more
-        passes, and drew better rows of some tables (doc/decisions/sampling-levels.md).
+        Strength of the Bellman dynamics in sampling: noise that is removed and added again at each
+        level. 0 is the probability flow, 1 the reverse diffusion. Larger values cost no extra
+        passes, and improve samples of some tables (doc/decisions/sampling-levels.md).
     categorical_features : "from_dtype", None, or array-like of int, str or bool, \
             default="from_dtype"
-        Which columns are categories. "from_dtype" takes strings, booleans and categorical
-        dtypes of a frame. To be left alone where an encoder is given, which has its own.
+        Which columns are categories. "from_dtype" selects strings, booleans and categorical dtypes
+        of a frame. Leave it at its default if ``encoder`` is given, which has the same parameter.
     encoder : TableEncoder, optional
-        How columns are read: by default ``TableEncoder(categorical_features)``. A fitted one is
-        used as it is, so that the densities of several tables are with respect to one measure.
+        How columns are read. By default ``TableEncoder(categorical_features)``. A fitted encoder is
+        not fitted again, so densities of several tables can share one measure.
     device : str, default="auto"
         "cpu", "cuda", ...; "auto" takes a GPU if there is one.
     verbose : int, default=0
-        1 prints a line per evaluation.
+        1 prints the progress, with the time left.
     random_state : int, RandomState instance or None, default=None
-        Seeds fitting. The global random states are left alone.
+        Seeds the fit. Global random states are not changed.
 
     Attributes
     ----------
     field_ : Mixture
-        The fields, on the encoded columns, numbers first: those of the networks, mixed with
-        those of a closed form (Gaussians, in latent classes if there are categories) by the
-        weights under which the held-out rows are likeliest.
+        The fields of the encoded columns, numbers first. They are a mixture of the networks and a
+        closed form: Gaussians, in latent classes if there are categories. The mixture weights
+        maximise the likelihood of held-out rows.
     schedule_ : NoiseSchedule
         The noise levels of the encoded columns.
     encoder_ : TableEncoder
@@ -125,11 +126,11 @@ class BellmanDiffusionDensity(TableDensity):
         How well samples can be told from the held-out rows, see `fidelity_report`. At most 1000
         rows are compared. None if fewer than 100 rows are held out.
     device_ : torch.device
-        Where the fields are.
+        Device of the fields.
     is_categorical_ : ndarray of bool, shape (n_features_in_,)
         Which columns are categories.
     n_samples_seen_ : int
-        Rows that were fitted to, by `fit` and `partial_fit`.
+        Number of rows seen by `fit` and `partial_fit`.
     n_features_in_ : int
         Number of columns of the table.
     feature_names_in_ : ndarray of str, shape (n_features_in_,)
@@ -228,16 +229,16 @@ class BellmanDiffusionDensity(TableDensity):
     def partial_fit(
         self, X: Any, y: Any = None, sample_weight: Any = None
     ) -> BellmanDiffusionDensity:
-        """Add rows: the density becomes the mixture of what is known and a fit of the new rows.
+        """Add rows: the density becomes a mixture of itself and a fit of the new rows.
 
-        Of n rows seen before and m new ones it is (n p + m q) / (n + m), with q fitted to the new
-        rows alone. Nothing is replayed, and nothing forgotten. A score takes as long as one of each
-        part; `consolidated` makes one of them.
+        With n earlier rows and m new ones, it is (n p + m q) / (n + m), with q fitted to the new
+        rows only. No rows are replayed, and none are forgotten. A score takes as long as the scores
+        of all parts; `consolidated` merges them.
 
         Parameters
         ----------
         X : DataFrame or array-like of shape (n_samples, n_features)
-            With the columns of the rows before, and no other categories. The first call is `fit`.
+            New rows with the same columns, and no new categories. The first call is `fit`.
         y : None
             Ignored.
         sample_weight : array-like of shape (n_samples,), optional
@@ -246,13 +247,12 @@ class BellmanDiffusionDensity(TableDensity):
         Returns
         -------
         self : BellmanDiffusionDensity
-            The fitted estimator; ``history_`` and the like are of the new rows.
+            The fitted estimator. ``history_``, ``n_iter_`` and ``stopped_`` belong to the new rows.
 
         Raises
         ------
         ValueError
-            As `fit` does; for a category that was not there in the first rows; if ``sigma_min`` has
-            changed since.
+            As `fit` does. Also for a new category, or if ``sigma_min`` has changed.
 
         Examples
         --------
@@ -271,14 +271,14 @@ class BellmanDiffusionDensity(TableDensity):
         floor = self.encoder_.floors(self.sigma_min)
         if not np.allclose(floor, self.schedule_.floor.cpu().numpy()):
             raise ValueError(
-                f"sigma_min={self.sigma_min} is not that of the first rows: set it as it was."
+                f"sigma_min={self.sigma_min} differs from that of the first rows. Set it back."
             )
         with renewed(self) as draft:
             new = self._like_this().fit(X, sample_weight=sample_weight)
             n_rows = torch.tensor([self.n_samples_seen_, new.n_samples_seen_], dtype=torch.float64)
             parts = [self.field_, new.field_.to(self.device_)]
             draft.field_ = Mixture(parts, n_rows.to(self.schedule_.floor))
-            draft.encoder_ = new.encoder_  # which knows the identifiers of all rows
+            draft.encoder_ = new.encoder_  # it knows the identifiers of all rows
             draft.n_samples_seen_ = self.n_samples_seen_ + new.n_samples_seen_
             for name in ("history_", "n_iter_", "stopped_", "fidelity_"):
                 setattr(draft, name, getattr(new, name))
@@ -287,27 +287,27 @@ class BellmanDiffusionDensity(TableDensity):
     def consolidated(
         self, n_samples: int | None = None, random_state: Any = None
     ) -> BellmanDiffusionDensity:
-        """Return a density of one network that learns the fields of this one: no data are needed.
+        """Return a density with one network, which learns the fields of this one without data.
 
-        Where a fit has the noise of single rows to learn from, this has the fields themselves, at
-        draws of theirs with noise of every level.
+        A fit learns from noisy rows. This method learns from the exact fields, at samples with
+        noise of every level.
 
         Parameters
         ----------
         n_samples : int, optional
-            Draws; by default one for each row seen, and at most 100,000.
+            Number of samples. By default one for each row seen, at most 100,000.
         random_state : int, RandomState instance or None, default=None
-            Seeds the draws; the fit has the random_state of this density.
+            Seeds the samples. The fit uses the random_state of this density.
 
         Returns
         -------
         density : BellmanDiffusionDensity
-            Fitted with the encoder of this one, so that both have one measure.
+            A density with the same encoder, so both have the same measure.
 
         Raises
         ------
         ValueError
-            If n_samples is no whole number of at least 2.
+            If n_samples is not a whole number of at least 2.
 
         Examples
         --------
@@ -339,13 +339,15 @@ class BellmanDiffusionDensity(TableDensity):
             return TableEncoder(self.categorical_features).fitted_to(X, origin)
         if self.categorical_features is None or np.ndim(self.categorical_features):
             raise ValueError(
-                "categorical_features is a parameter of the encoder that is given: set it there."
+                "Set categorical_features in the encoder, not in the density, if encoder is given."
             )
         return self.encoder.fitted_to(X, origin)
 
-    def _fit_fields(self, rows: Rows, schedule: NoiseSchedule, seed: int) -> Fit:
+    def _fit_fields(
+        self, rows: Rows, schedule: NoiseSchedule, seed: int, report: Callable[[Record], bool]
+    ) -> Fit:
         settings, plan = self._settings(rows), self._plan(rows)
-        return fit_field(rows, schedule, settings, plan, seed, self._report)
+        return fit_field(rows, schedule, settings, plan, seed, report)
 
     def _judge(self, rows: Rows, seed: int) -> str:
         self.fidelity_ = held_out_report(self._model, self._sampler(), rows.validation, seed)
@@ -381,9 +383,9 @@ class BellmanDiffusionDensity(TableDensity):
         )
 
     def _integral(self, approximate: bool, doubt: float = 0.06) -> FlowIntegral:
-        """Return the integral, which with "auto" has nodes added above a doubt of a step.
+        """Return the integral. With "auto", a large error estimate of a step adds nodes.
 
-        It is in units of the noise: 99% of Abalone's rows stay below it, see
+        The limit is in units of the noise: 99% of Abalone's rows stay below it, see
         doc/decisions/flow-integral.md.
         """
         if approximate:
@@ -398,7 +400,7 @@ class BellmanDiffusionDensity(TableDensity):
         )
 
     def _cell_integral(self, n_nodes: int = 16) -> FlowIntegral:
-        """Return an integral that takes few passes, but is right far from all rows too."""
+        """Return an integral with few passes that is also correct far from all rows."""
         return replace(self._integral(approximate=True), n_nodes=n_nodes)
 
     def _sampler(self) -> Annealing:
@@ -406,7 +408,7 @@ class BellmanDiffusionDensity(TableDensity):
 
 
 def _auto_width(n_rows: int, wider_from: tuple[int, ...] = (100, 20_000)) -> int:
-    """Return 64, and from some numbers of rows on 128 and 192.
+    """Return the width: 64, 128 or 192, by the number of rows.
 
     Measured in doc/decisions/noise-levels-in-training.md.
     """
@@ -414,7 +416,7 @@ def _auto_width(n_rows: int, wider_from: tuple[int, ...] = (100, 20_000)) -> int
 
 
 def _auto_rate(n_rows: int, largest: float = 3e-3, up_to: int = 4000) -> float:
-    """Return the learning rate: so much up to some rows, and less by the root of more.
+    """Return the learning rate. It is constant up to some rows, then falls with their square root.
 
     Measured in doc/decisions/optimiser.md.
     """
@@ -422,7 +424,7 @@ def _auto_rate(n_rows: int, largest: float = 3e-3, up_to: int = 4000) -> float:
 
 
 def _auto_decay(n_rows: int, largest: float = 0.3, up_to: int = 4000) -> float:
-    """Return the weight decay: so much up to some rows, and less by the square of more.
+    """Return the weight decay. It is constant up to some rows, then falls with their square.
 
     Measured in doc/decisions/weight-decay.md.
     """

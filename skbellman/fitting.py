@@ -1,4 +1,4 @@
-"""From rows of a matrix to a fitted field: a neural field, and a Gaussian mixture beside it."""
+"""From rows of a matrix to a fitted field: a mixture of a neural field and Gaussians."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ from skbellman.training import (
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted field, how it came about, and what is wrong with it, if anything.
+    """A fitted field, with its history and its failure, if any.
 
     Attributes
     ----------
     field : Mixture
-        Of the neural field and a closed form, or of a direct field alone.
+        The mixture of the neural field and a closed form, or a direct field alone.
     record : Record
-        Of the gradient network.
+        The history of the gradient network.
     failure : TrainingDivergedError or None
     interrupted : str
-        What an interrupt from the keyboard ended or left out, empty if there was none.
+        The stage that a keyboard interrupt ended or skipped, empty if there was none.
     complaint : str
         What is wrong with samples of the field, empty if nothing is known.
     """
@@ -59,10 +59,10 @@ class Fit:
     complaint: str = ""
 
     def warn_or_raise(self) -> None:
-        """Warn of an interrupt and of poor samples; raise the error of a divergence."""
+        """Warn of an interrupt and of poor samples; raise the error of a diverged training."""
         if self.interrupted:
             warnings.warn(
-                f"fit was interrupted in {self.interrupted}; the state of step "
+                f"fit was interrupted in {self.interrupted}. The state of step "
                 f"{self.record.best_step} is kept.",
                 RuntimeWarning,
                 stacklevel=6,
@@ -81,11 +81,10 @@ def fit_field(
     seed: int,
     report: Callable[[Record], bool],
 ) -> Fit:
-    """Fit everything: the neural field, the Gaussian mixture, and their weights.
+    """Fit the neural field, the closed-form mixture, and their weights.
 
-    A training that diverges is reported in the result, whose field has the best state before. Once
-    the gradient network has learned something, an interrupt ends the training of networks; one in
-    what comes after them leaves the neural field alone.
+    If training diverges, the result reports it and has the best earlier state. An interrupt ends
+    the training of the network. A later interrupt leaves the neural field without a closed form.
     """
     generator = torch.Generator(rows.draws.device).manual_seed(seed)
     if rows.has_gaps:
@@ -146,7 +145,7 @@ def train_networks(
 
 
 def with_mixture(field: NeuralField, rows: Rows, schedule: NoiseSchedule, seed: int) -> Mixture:
-    """Return the field beside a mixture in closed form."""
+    """Return the mixture of the field and a closed form."""
     whole = without_missing(rows, field.reference, schedule, seed)
     return stacked([field, fit_mixture(whole, schedule, seed)], rows, schedule)
 
@@ -158,9 +157,9 @@ def stacked(
     schedule: NoiseSchedule,
     n_judges: int = 1600,
 ) -> Mixture:
-    """Return the mixture of the fields under which the validation rows are likeliest.
+    """Return the mixture of the fields with the largest likelihood of the validation rows.
 
-    By so many of them: see doc/decisions/closed-form-mixture.md.
+    A limited number of rows is used, see doc/decisions/closed-form-mixture.md.
     """
     judges = rows.validation[:n_judges]
     scores = [rows.integral().log_density(field, judges, schedule) for field in fields]
@@ -171,9 +170,10 @@ def stacked(
 def initial_field(
     rows: Rows, schedule: NoiseSchedule, settings: FieldSettings, seed: int
 ) -> NeuralField:
-    """Return the field before training: the reference, beside what columns and pairs of them say.
+    """Return the field before training: the reference, and the laws of columns and pairs.
 
-    The latter have no weight yet, see `weigh_shapes`. The seed is that of the networks' weights.
+    These laws have weight 0 at first, see `weigh_shapes`. The seed sets the weights of the
+    networks.
     """
     reference = fit_reference(rows, schedule)
     evidence = pairwise_evidence(rows.draws[0], rows.corners)
@@ -193,9 +193,9 @@ def weigh_shapes(
     generator: torch.Generator,
     n_batches: int = 16,
 ) -> None:
-    """Give the columns' laws of an untrained field the weights, from 0 to 1, of least loss.
+    """Set the weights of the column laws, from 0 to 1, that minimise the loss.
 
-    The loss is quadratic in each of them: its slopes at 0 and at 1 say where it is least.
+    The loss is quadratic in each weight, so its slopes at 0 and 1 give the minimum.
     """
     if field.shapes is None:
         return
@@ -222,7 +222,7 @@ def fit_gradient(
     generator: torch.Generator,
     report: Callable[[Record], bool],
 ) -> Record:
-    """Train the gradient network; the held-out log-density chooses the state."""
+    """Train the gradient network. The held-out log-density selects the state."""
     validation, integral = rows.judges, rows.quick_integral()
     log_measure = rows.validation_log_measure[: len(validation)].mean()
     levels = shared_levels(schedule, len(validation), generator).squeeze(1)

@@ -1,4 +1,4 @@
-"""The objectives whose minimisers are the fields, and the levels at which they are asked."""
+"""The objectives whose minimisers are the fields, and the noise levels of training."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def denoising_loss(
     clean : tensor of shape (..., n, D)
         Rows y.
     sigma : tensor of shape (..., 1, D) or (..., n, D)
-        Levels; inf for an unseen column.
+        Noise levels; inf for a hidden column.
     noise : tensor of shape (..., n, D)
         Standard normal n.
     weight : tensor of shape (..., 1 or n, D), optional
@@ -58,7 +58,7 @@ def with_noise(clean: Tensor, sigma: Tensor, noise: Tensor) -> tuple[Tensor, Ten
 
 
 def shares_of_own(noisy: Tensor, sigma: Tensor, own: Tensor) -> Tensor:
-    r"""Return how probable each of the batch's own rows is as the clean row of a noisy one.
+    r"""Return the probability of each of the batch's rows to be the clean row of a noisy one.
 
     .. math:: w_i \propto N(x; y_i, \sigma^2)
 
@@ -68,8 +68,8 @@ def shares_of_own(noisy: Tensor, sigma: Tensor, own: Tensor) -> Tensor:
         Rows x with noise.
     sigma : tensor of shape (n_batches, n_groups, 1 or n, D)
     own : tensor of shape (n_batches, m, D)
-        Clean rows y of the batch, NaN where a value is missing: such a row is none of those that
-        are asked about what it lacks.
+        Clean rows y of the batch, with NaN for missing values. A row is no candidate for noisy rows
+        in which its missing values are observed.
 
     Returns
     -------
@@ -88,13 +88,13 @@ def shares_of_own(noisy: Tensor, sigma: Tensor, own: Tensor) -> Tensor:
 
 
 def averaged_noise(noisy: Tensor, sigma: Tensor, own: Tensor, shares: Tensor) -> Tensor:
-    r"""Return the noise that is expected in a row, were it one of the batch's own rows.
+    r"""Return the expected noise in a row, if it comes from the batch's own rows.
 
     .. math:: \bar n = \frac{x - \sum_i w_i y_i}{\sigma}
 
-    In place of the noise that was added, it has the same mean given x, as rows tend to all of the
-    table, and less variance (stable target field, arXiv 2302.00670). Parameters are as for
-    `shares_of_own`, which returns the w.
+    It replaces the added noise. It has less variance, and the same mean given x in the limit of all
+    rows (stable target field, arXiv 2302.00670). Parameters are as for `shares_of_own`, which
+    returns the w.
 
     Returns
     -------
@@ -105,11 +105,11 @@ def averaged_noise(noisy: Tensor, sigma: Tensor, own: Tensor, shares: Tensor) ->
 
 
 def taught_noise(teacher: DensityField, noisy: Tensor, sigma: Tensor) -> Tensor:
-    """Return the noise that a known field expects in rows: -sigma h, 0 in unseen columns.
+    """Return the noise that a known field expects in rows: -sigma h, 0 in hidden columns.
 
-    With it in place of the noise that was added, the minimiser of the `denoising_loss` is the
-    teacher's h, at rows of any law: a regression without the noise of single rows. A mixture, too,
-    is a teacher, so that what was added up becomes one network.
+    If it replaces the added noise, the minimiser of the `denoising_loss` is the teacher's h, for
+    rows of any distribution. This regression has no noise of single rows. The teacher may be a
+    mixture, which becomes one network.
     """
     seen = is_seen(sigma)
     return torch.where(seen, -sigma * teacher.log_gradient(noisy, sigma), 0.0)
@@ -118,8 +118,8 @@ def taught_noise(teacher: DensityField, noisy: Tensor, sigma: Tensor) -> Tensor:
 def regression_loss(field: NeuralField, x: Tensor, sigma: Tensor, log_ratio: Tensor) -> Tensor:
     r"""Identity matching on known values of log s - log s_0.
 
-    The mean Huber error (threshold 1 nat): squared errors would be ruled by the few rows
-    that lie far out, where log s_0 is wrong by tens of nats.
+    It is the mean Huber error, with a threshold of 1 nat. A few outlying rows, where log s_0 is
+    wrong by tens of nats, would dominate squared errors.
 
     Parameters
     ----------
@@ -140,10 +140,10 @@ def shared_levels(
 ) -> Tensor:
     r"""Draw one level for all columns per group of rows, stratified: (*batches, n_groups, 1, D).
 
-    In every other group :math:`\sigma` is log-uniform, so that high levels, at which it is decided
-    which category a row will have, are learned. In the others
-    :math:`q = \sigma / \sqrt{1 + \sigma^2}` is: the density of log sigma is proportional to
-    :math:`1 / (1 + \sigma^2)` then, as the log-density weighs errors. See `level_weight`.
+    In every other group :math:`\sigma` is log-uniform. This trains the high levels, which decide
+    the category of a sampled row. In the others :math:`q = \sigma / \sqrt{1 + \sigma^2}` is: the
+    density of log sigma is proportional to :math:`1 / (1 + \sigma^2)` then, as the log-density
+    weighs errors. See `level_weight`.
     """
     device, floor, ceiling = generator.device, schedule(0.0), schedule(1.0)
     jitter = torch.rand(*batches, n_groups, 1, generator=generator, device=device)
@@ -155,10 +155,10 @@ def shared_levels(
 
 
 def level_weight(schedule: NoiseSchedule, sigma: Tensor) -> Tensor:
-    r"""Return what makes squared errors of noise, at `shared_levels`, errors of the log-density.
+    r"""Return weights for squared errors of noise at `shared_levels`, as the log-density has them.
 
     It is 1 over the density of log sigma, up to a constant: :math:`1 + \sigma^2`, were all levels
-    drawn by q. Levels that are not finite have 0.
+    drawn by q. Infinite levels have weight 0.
     """
     floor, ceiling = schedule(0.0), schedule(1.0)
     ratio = (_q(ceiling) / _q(floor)).log() / (ceiling / floor).log()
@@ -172,8 +172,8 @@ def _q(sigma: Tensor) -> Tensor:
 def antithetic_noise(like: Tensor, generator: torch.Generator) -> Tensor:
     """Draw noise of the shape (..., 2 m, D) whose second m rows are minus the first.
 
-    For the same clean rows the two signs cancel the noise of the loss where h is linear over
-    the distance sigma, which it is at low levels.
+    For the same clean rows, the two signs cancel the noise of the loss if h is linear over the
+    distance sigma. This holds at low levels.
     """
     shape = (*like.shape[:-2], like.shape[-2] // 2, like.shape[-1])
     noise = torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
@@ -189,10 +189,10 @@ def mixed_levels(
 ) -> Tensor:
     """Draw levels that teach conditionals and marginals: (*batches, n_groups, 1, D).
 
-    In each group a random share of the table's columns is observed (at the floor), of the
-    others a random share is unseen (inf), and the rest moves at one level. At least one
-    moves. ``blocks``, of shape (D,), numbers the table's column that each column of x belongs
-    to: the columns of a category are observed or unseen together.
+    In each group, a random share of the table's columns is observed (at the lowest level). Of the
+    others, a random share is hidden (inf), and the rest is noisy, all at one level. At least one
+    column is noisy. ``blocks``, of shape (D,), numbers the table's column that each column of x
+    belongs to: the columns of a category are observed or hidden together.
     """
     levels = shared_levels(schedule, n_groups, generator, batches)
     shape = (*batches, n_groups)
@@ -307,7 +307,7 @@ def sliced_kernel_density(x: Tensor, others: Tensor, directions: Tensor, eps: fl
 
 
 def likeliest_bandwidth(x: Tensor) -> float:
-    """Return the eps whose kernel density, each row left out of its own, is likeliest.
+    """Return the eps that maximises the leave-one-out likelihood of the kernel density.
 
     ``x`` has shape (n, D) and about unit scale; the candidates are sqrt(eps) = 0.05 to 1.
     """
@@ -328,7 +328,7 @@ def _gradient_and_slopes(
     many = len(directions) > n_columns  # then the whole Jacobian is cheaper
     basis = torch.eye(n_columns).to(x) if many else directions
 
-    # In reverse: derivatives forward have one level for all threads.
+    # Reverse mode is used, because forward mode has one level for all threads.
     trained = torch.is_grad_enabled() and any(p.requires_grad for p in field.parameters())
     with torch.enable_grad():
         points = x.detach().requires_grad_()

@@ -1,4 +1,4 @@
-"""The optimiser: all parameters in one buffer, moved by AdamW and Muon, and their average."""
+"""The optimiser: AdamW and Muon on one buffer of all parameters, and their moving average."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from torch.optim.adamw import adamw
 
 from skbellman.fields.networks import ResidualBlock
 
-# Learning rate of Muon in that of AdamW, see doc/decisions/optimiser.md.
+# Learning rate of Muon relative to AdamW, see doc/decisions/optimiser.md.
 HIDDEN_RATE = 7.0
 
 
 class FlatOptimiser:
     """AdamW and Muon on the parameters of a module, and a moving average of them.
 
-    Square matrices of residual blocks are moved by Muon (Jordan et al. 2024, arXiv 2502.16982): by
-    the orthogonal matrix nearest to the mean of their gradients, so that no direction is learned
-    much later than another. All else is moved by AdamW. While it is in use, parameters are views of
-    one buffer: a step is a handful of operations, whatever the number of layers.
+    Muon (Jordan et al. 2024, arXiv 2502.16982) updates the square matrices of residual blocks by
+    the orthogonal matrix nearest to the mean gradient, so all directions are learned at similar
+    speed. AdamW updates all other parameters. While the optimiser is in use, parameters are views
+    of one buffer, and a step is a few operations for any number of layers.
 
     Parameters
     ----------
     module : nn.Module
     learning_rate, weight_decay : float
-        Of AdamW. A step shrinks all weights by their product.
+        Learning rate and weight decay of AdamW. A step shrinks all weights by their product.
     largest_gradient : float
-        Norm to which a longer gradient is cut.
+        Norm to which larger gradients are clipped.
     hidden_rate : float
-        Learning rate of Muon, in that of AdamW; 0 leaves all to AdamW.
+        Learning rate of Muon relative to AdamW. 0 is AdamW only.
     momentum : float
-        Of Muon.
+        Momentum of Muon.
     hidden_every : int
-        Steps after which Muon moves once, by as many times its rate. The orthogonal matrices cost
-        as much as a step; every second is as good (doc/decisions/optimiser.md).
+        Muon updates once in so many steps, with as many times its rate. The orthogonal matrices
+        cost as much as a step, and every second step is as good (doc/decisions/optimiser.md).
 
     Attributes
     ----------
@@ -72,15 +72,15 @@ class FlatOptimiser:
         self._n_steps, self._n_adam_steps = 0, self._flat.new_zeros((), dtype=torch.float32)
 
     def step(self, loss: Tensor, factor: float, decay: float) -> None:
-        """Move the parameters against the gradient of a loss, and their average after them.
+        """Update the parameters by the gradient of a loss, and their moving average.
 
         Parameters
         ----------
         loss : tensor of shape ()
         factor : float
-            Of the learning rate, in this step.
+            Factor of the learning rate in this step.
         decay : float
-            Of the moving average.
+            Decay of the moving average.
         """
         self._gradient.zero_()
         loss.backward()
@@ -93,13 +93,13 @@ class FlatOptimiser:
         self._average.lerp_(self._flat, 1 - decay)
 
     def release(self) -> None:
-        """Give the parameters memory of their own again."""
+        """Give each parameter its own memory again."""
         for p in self.module.parameters():
             p.data, p.grad = p.data.clone(), None
 
     @torch.no_grad()
     def _move_rest(self, rate: float) -> None:
-        # The class AdamW would import a compiler that is not used, for more than a second.
+        # The class AdamW would import an unused compiler, which takes more than a second.
         first, second = self._moments
         adamw(
             [self._rest], [self._rest_gradient], [first], [second], [], [self._n_adam_steps],
@@ -119,7 +119,7 @@ class FlatOptimiser:
 def nearly_orthogonal(matrices: Tensor, n_steps: int = 5) -> Tensor:
     """Return matrices, (k, n, n), with the same singular vectors and values of about 1.
 
-    By the iteration of Newton and Schulz with the coefficients of Muon.
+    This is the iteration of Newton and Schulz with the coefficients of Muon.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     x = matrices / (torch.linalg.matrix_norm(matrices, keepdim=True) + 1e-7)

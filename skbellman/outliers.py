@@ -21,47 +21,47 @@ from skbellman.tables import is_missing
 from skbellman.tables.parts import rows_of
 from skbellman.validation import check_count, validate_table
 
-# Rows that others are compared with: neighbours, those of the Gaussians, and usual scores.
+# Largest number of rows for neighbours, for the Gaussians, and for usual scores.
 _NEIGHBOURS, _GAUSSIAN_ROWS, _USUAL = 20_000, 10_000, 512
-# Share of usual rows that are taken for outliers.
+# Share of usual rows that count as outliers.
 _FALSE_ALARMS = 0.02
 
 
 @with_own_settings
 class BellmanOutlierDetector(PackableMixin, OutlierMixin, BaseEstimator):
-    """Find rows that are unlike those of a table, at several levels of detail.
+    """Find rows that differ from those of a table, at several levels of detail.
 
-    No level of detail finds the anomalies of every table. A row is looked at in several views: its
-    log-density under a `BellmanDiffusionDensity`, a mixture of Gaussians of the columns in
-    deviations, and the distances to its nearest rows. (These are the law of the rows themselves,
-    seen through noise of the level at which each row is likeliest.) Each view is put in quartile
-    ranges from the median of usual rows of the fit. What is below the median counts: rows that are
-    more usual than others in one view are not the less odd in another.
+    No single level of detail finds the anomalies of every table, so each row has several views: its
+    log-density under a `BellmanDiffusionDensity`, its log-density under a mixture of Gaussians of
+    the standardised columns, and the distances to its nearest rows. Each view is measured in
+    quartile ranges from the median of usual rows of the fit. Values below the median count; high
+    values in one view hardly compensate low ones in another.
 
-    Rows of the fit may hold anomalies (`fit_predict`) or none (novelty detection, `predict` of new
-    rows): both are meant. A row of the fit is none of its own neighbours.
+    Rows of the fit may contain anomalies (`fit_predict`), or none (novelty detection: `predict` of
+    new rows). A row of the fit is not its own neighbour.
 
     Parameters
     ----------
     density : BellmanDiffusionDensity, optional
-        Unfitted. By default one of few steps (``n_steps=400``): long training can hurt.
+        Unfitted. By default one with few steps (``n_steps=400``), because long training can hurt.
     noise : sequence of float, default=(0.0,)
-        Levels of noise through which the density sees rows, in deviations: a view each.
+        Levels of added noise at which the density scores rows, in standard deviations. Each is one
+        view.
     n_neighbors : sequence of int, default=(5, 20)
-        Numbers of nearest rows whose root mean square distance is taken: a view each.
+        Numbers of nearest rows. The root mean square distance to each number of rows is one view.
     n_components : int, default=5
-        Of the mixture of Gaussians, at most: one beside the first for each ten rows in a column. 0
-        leaves this view out.
+        Largest number of components of the mixture of Gaussians. Each after the first needs ten
+        rows per column. 0 leaves this view out.
     contamination : "auto" or float, default="auto"
-        Share of the rows of the fit that is to be predicted as outliers, up to 0.5. "auto" takes
-        0.02, of 512 usual rows: about so many false alarms there are among rows that are normal.
+        Share of the rows of the fit that `predict` marks as outliers, up to 0.5. "auto" sets the
+        threshold at 2% of 512 usual rows, so about 2% of normal rows are false alarms.
     random_state : int, RandomState instance or None, default=None
-        Seeds the fit, and that of a density that has no random_state of its own.
+        Seeds the fit, and the density unless it has its own random_state.
 
     Attributes
     ----------
     density_ : BellmanDiffusionDensity
-        Fitted to the table.
+        The density of the table.
     offset_ : float
         Scores below it are outliers: ``decision_function = score_samples - offset_``.
     n_features_in_ : int
@@ -71,13 +71,13 @@ class BellmanOutlierDetector(PackableMixin, OutlierMixin, BaseEstimator):
 
     See Also
     --------
-    sklearn.neighbors.LocalOutlierFactor : Density near a row beside that near its neighbours.
-    sklearn.ensemble.IsolationForest : How few random cuts set a row apart.
+    sklearn.neighbors.LocalOutlierFactor : Density near a row, relative to that near its neighbours.
+    sklearn.ensemble.IsolationForest : Number of random splits that isolate a row.
 
     Notes
     -----
-    What was compared is in doc/decisions/outlier-levels.md. The fitted detector holds rows of the
-    table.
+    The comparison of views is in doc/decisions/outlier-levels.md. The fitted detector stores rows
+    of the table.
 
     Examples
     --------
@@ -118,12 +118,12 @@ class BellmanOutlierDetector(PackableMixin, OutlierMixin, BaseEstimator):
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any = None) -> BellmanOutlierDetector:
-        """Learn what rows of a table are like.
+        """Fit the views to the rows of a table.
 
         Parameters
         ----------
         X : DataFrame or array-like of shape (n_samples, n_features)
-            With missing values or without.
+            Missing values are allowed.
         y : None
             Ignored.
 
@@ -135,10 +135,10 @@ class BellmanOutlierDetector(PackableMixin, OutlierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            As `BellmanDiffusionDensity.fit` does; if no view is left, or a number of neighbours is
-            no whole number of at least 1.
+            As `BellmanDiffusionDensity.fit` does. Also if there is no view, or a number of
+            neighbours is not a whole number of at least 1.
         TrainingDivergedError
-            If training diverges; the detector is then not fitted.
+            If training diverges. The detector is then not fitted.
 
         Examples
         --------
@@ -163,20 +163,20 @@ class BellmanOutlierDetector(PackableMixin, OutlierMixin, BaseEstimator):
         return self
 
     def score_samples(self, X: Any) -> np.ndarray:
-        """Return how usual each row is: the lower, the odder.
+        """Return how usual each row is. Lower is odder.
 
         Parameters
         ----------
         X : DataFrame or array-like of shape (n_samples, n_features)
-            With the columns of the fitted table. A row with gaps is compared with usual rows that
-            have the same gaps; one that holds nothing scores 0.
+            With the columns of the fitted table. A row with missing values is compared with usual
+            rows with the same gaps. A row without values scores 0.
 
         Returns
         -------
         score : ndarray of shape (n_samples,)
-            The mean over views of z where it is negative, and of log(1 + z) / 10 elsewhere, z in
-            quartile ranges above the median of usual rows. Finite, also for a category that was not
-            in the table.
+            The mean over views of z if z < 0, else of log(1 + z) / 10. z is the distance to the
+            median of usual rows, in quartile ranges. The score is finite, also for unknown
+            categories.
 
         Raises
         ------
@@ -204,7 +204,7 @@ class BellmanOutlierDetector(PackableMixin, OutlierMixin, BaseEstimator):
         return scores
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Return by how much each row's score is above the threshold: below 0 are outliers.
+        """Return the score minus the threshold. Outliers are below 0.
 
         Parameters
         ----------
@@ -234,7 +234,7 @@ class BellmanOutlierDetector(PackableMixin, OutlierMixin, BaseEstimator):
         return self.score_samples(X) - self.offset_
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return 1 for rows that are like those of the fit, and -1 for outliers.
+        """Return 1 for rows like those of the fit, and -1 for outliers.
 
         Parameters
         ----------
@@ -273,8 +273,8 @@ class BellmanOutlierDetector(PackableMixin, OutlierMixin, BaseEstimator):
         Returns
         -------
         surprise : DataFrame or ndarray of shape (n_samples, n_features)
-            In nats above the mean of usual rows of the fit, see `BellmanDiffusionDensity.explain`;
-            the largest of a row is its oddest cell.
+            In nats above the mean of usual rows of the fit, see `BellmanDiffusionDensity.explain`.
+            The largest value of a row marks its oddest cell.
 
         Raises
         ------
@@ -296,14 +296,14 @@ class BellmanOutlierDetector(PackableMixin, OutlierMixin, BaseEstimator):
         return self.density_.explain(X, reference=self.reference_)
 
     def gradient(self, X: Any, *, noise: Any = 0.1) -> Any:
-        """Return the gradient of the log-density of each row: which way it would be likelier.
+        """Return the gradient of the log-density of each row, which points to likelier rows.
 
         Parameters
         ----------
         X : DataFrame or array-like of shape (n_samples, n_features)
             With the columns of the fitted table.
         noise : float, mapping or array-like of shape (n_features,), default=0.1
-            Through which rows are seen, in deviations.
+            Standard deviation of added noise.
 
         Returns
         -------
@@ -333,10 +333,10 @@ class BellmanOutlierDetector(PackableMixin, OutlierMixin, BaseEstimator):
         for k in self.n_neighbors:
             check_count("each of n_neighbors", k)
         if not (len(self.noise) or len(self.n_neighbors) or self.n_components):
-            raise ValueError("no view is left: give noise, n_neighbors or n_components.")
+            raise ValueError("There is no view: set noise, n_neighbors or n_components.")
 
     def _learn(self, X: Any, rng: np.random.RandomState) -> None:
-        """Keep what rows are compared with, and where outliers begin."""
+        """Set the rows for comparison, and the threshold."""
         order, seed = rng.permutation(len(X)), int(rng.randint(2**31))
         near = rows_of(X, order[:_NEIGHBOURS])
         if not all(seen.all() for _, seen in self._patterns(near)):
@@ -358,14 +358,14 @@ class BellmanOutlierDetector(PackableMixin, OutlierMixin, BaseEstimator):
         return float(np.percentile(self.score_samples(X), 100 * float(self.contamination)))
 
     def _patterns(self, X: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield rows that have the same gaps, by number, and the columns that they hold."""
+        """Yield the numbers of rows with the same gaps, and their observed columns."""
         seen = ~np.column_stack([is_missing(v) for v in self.density_.encoder_.read(X)])
         patterns, of_rows = np.unique(seen, axis=0, return_inverse=True)
         for k, pattern in enumerate(patterns):
             yield np.flatnonzero(of_rows.ravel() == k), pattern
 
     def _views(self, X: Any, seen: np.ndarray) -> np.ndarray:
-        """Return the views of rows by the columns that are seen, (n_views, n)."""
+        """Return the views of rows, (n_views, n), by their observed columns."""
         if not seen.any():
             return np.zeros((1, len(X)))
         names = [
@@ -385,7 +385,7 @@ class BellmanOutlierDetector(PackableMixin, OutlierMixin, BaseEstimator):
         return np.stack(views)
 
     def __sklearn_tags__(self) -> Any:
-        """Return scikit-learn's tags: missing values are welcome."""
+        """Return scikit-learn's tags: missing values are allowed."""
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
@@ -394,7 +394,7 @@ class BellmanOutlierDetector(PackableMixin, OutlierMixin, BaseEstimator):
 def _combined(views: np.ndarray, usual: np.ndarray, farthest: float = 1e12) -> np.ndarray:
     """Return the mean over views, (n_views, n), in quartile ranges above the median of usual rows.
 
-    What is above it counts for little.
+    Values above it count little.
     """
     lower, median, upper = np.percentile(usual, [25, 50, 75], axis=1)[..., None]
     spread = np.where(upper > lower, upper - lower, usual.std(1, keepdims=True))

@@ -7,20 +7,21 @@ trusted, see `skbellman.io`.
 
 from __future__ import annotations
 
-import copyreg
 import io
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-# Raised by one where the plain data of a fit have another meaning.
+# Add one when a class in the state moves, or when an attribute gets another name or meaning.
 FORMAT = 1
+_PICKLED = "skbellman_pickle"  # the format of a pickle, among the attributes
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type, np.generic, np.dtype)
 # Packages whose objects are their type and their attributes alone.
 _KNOWN = ("skbellman.", "torch.nn.modules.", "gymnasium.spaces.")
-# Of a module of torch: all else that torch gives it is made anew.
+# Attributes of a torch module that are kept; torch creates the others.
 _MODULE_PARTS = ("training", "_parameters", "_buffers", "_modules")
 
 
@@ -28,7 +29,7 @@ class PackableMixin:
     """An estimator with two forms of its state: that of pickles, and plain data for skops."""
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return copyreg.__newobj__, (type(self),), self._pickled_state()  # type: ignore[attr-defined]
+        return new_of_format, (type(self), FORMAT), {_PICKLED: FORMAT, **self._pickled_state()}
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state as plain data; only skops asks for it."""
@@ -39,7 +40,9 @@ class PackableMixin:
         if "skbellman_format" in state:
             check_format(state["skbellman_format"])
             state = Unpacker().unpacked(state["state"])
-        self._restore(state)
+        else:
+            check_format(state.get(_PICKLED))
+        self._restore({name: value for name, value in state.items() if name != _PICKLED})
 
     def _pickled_state(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()  # type: ignore[assignment]
@@ -49,13 +52,33 @@ class PackableMixin:
         super().__setstate__(state)  # type: ignore[misc]
 
 
-def check_format(found: Any) -> None:
-    """Refuse plain data of another format."""
+def new_of_format(kind: type, found: Any) -> Any:
+    """Return an estimator without attributes.
+
+    A pickle calls this before it looks for the classes in the state, which may have moved since.
+    """
+    check_format(found)
+    return object.__new__(kind)
+
+
+def check_format(found: Any = None) -> None:
+    """Refuse a state of another format; None is that of versions without a format."""
     if found != FORMAT:
+        older = "an older version" if found is None else f"another version (format {found!r})"
         raise ValueError(
-            f"the file has format {found!r}, this version of skbellman reads format {FORMAT}: load "
+            f"The file was saved by {older} of skbellman; this version reads format {FORMAT}. Load "
             "it with the version that saved it, or fit again."
         )
+
+
+def refuse_gone(module: str, name: str, gone: Sequence[str]) -> NoReturn:
+    """Refuse a pickle that asks a module for a class that is gone; fail as usual for other names.
+
+    For the ``__getattr__`` of modules in pickles of versions without a format.
+    """
+    if name in gone:
+        check_format()
+    raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
 
 class PackedObject:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -17,7 +18,7 @@ from skbellman.sampling import Annealing
 from skbellman.schedule import NoiseSchedule
 from skbellman.table_density import TableDensity
 from skbellman.tables import TableEncoder
-from skbellman.training import Plan
+from skbellman.training import Plan, Record
 
 _MAX_PAIRWISE_COLUMNS = 6
 
@@ -49,7 +50,7 @@ class PaperDensity(TableDensity):
     n_steps : int, default=2000
         Optimiser steps at most; early stopping may end before.
     batch_size : int, default=512
-        Rows of a step.
+        Rows of a batch.
     learning_rate : float, default=1e-3
         Peak learning rate of AdamW; it decays to 0 by a cosine.
     weight_decay : float, default=0.3
@@ -66,7 +67,7 @@ class PaperDensity(TableDensity):
     device : str, default="auto"
         "cpu", "cuda", ...; "auto" takes a GPU if there is one.
     verbose : int, default=0
-        1 prints a line per evaluation.
+        1 prints the progress, with the time left.
     random_state : int, RandomState instance or None, default=None
         Seeds fitting. The global random states are left alone.
 
@@ -84,7 +85,7 @@ class PaperDensity(TableDensity):
     stopped_ : str
         Why training ended.
     device_ : torch.device
-        Where the fields are.
+        Device of the fields.
     n_features_in_ : int
         Number of columns of the table.
     feature_names_in_ : ndarray of str, shape (n_features_in_,)
@@ -181,7 +182,9 @@ class PaperDensity(TableDensity):
             )
         return encoder
 
-    def _fit_fields(self, rows: Rows, schedule: NoiseSchedule, seed: int) -> Fit:
+    def _fit_fields(
+        self, rows: Rows, schedule: NoiseSchedule, seed: int, report: Callable[[Record], bool]
+    ) -> Fit:
         eps = None if self.bandwidth == "auto" else float(self.bandwidth) ** 2
         matching = Matching(self.objective, eps, self.slices, self.n_slices)
         settings = FieldSettings(self.width, self.depth, 0.0, self.batch_size, 0.0)
@@ -191,7 +194,7 @@ class PaperDensity(TableDensity):
             weight_decay=self.weight_decay,
             patience=self.patience,
         )
-        return fit_direct(rows, matching, settings, plan, seed, self._report)
+        return fit_direct(rows, matching, settings, plan, seed, report)
 
     def _integral(self, approximate: bool) -> FlowIntegral:
         return FlowIntegral(n_nodes=1)  # there is no integral at one level

@@ -91,7 +91,7 @@ def accepted_for_each(
     accepts : callable
         From a table to a mask of its rows.
     n_rows : int
-        Of conditions.
+        Number of rows of conditions.
     reason : str
         What the error says after the numbers.
     most_rounds : int, default=1000

@@ -122,8 +122,8 @@ def divided(density: Any, given: Mapping[Any, Any]) -> tuple[dict[Any, Any], lis
         value = given.get(column.name)
         if type(value) in (list, tuple) and column.column.is_fresh:
             raise ValueError(
-                f"Column {column.name!r} names rows, of which all are equally probable: give a "
-                "single value, or a table with a row for each."
+                f"Column {column.name!r} holds identifiers, which are all equally probable. "
+                "Pass a single value, or a table with a row for each."
             )
         if type(value) is list:
             restrictions.append(_any_of(column, value))

@@ -19,7 +19,7 @@ from skbellman.validation import check_count
 
 @with_own_settings
 class ReturnLaws(BaseEstimator):
-    """Questions to the laws of returns, which a subclass knows by their densities."""
+    """Base of estimators of laws of returns. A subclass defines their densities."""
 
     def predict(self, states: Any, actions: Any = None) -> np.ndarray:
         """Return the expected returns.
@@ -27,11 +27,11 @@ class ReturnLaws(BaseEstimator):
         Parameters
         ----------
         states : DataFrame or array-like of shape (n_states,) or (n_states, n_features)
-            As in fit. The columns of a frame are matched by name with ``feature_names_in_``; other
-            columns than those of states are left alone. Those of an array are in that order.
+            As in fit. The columns of a frame are matched by name with ``feature_names_in_``, and
+            other columns are ignored. Columns of an array are in that order.
         actions : DataFrame or array-like of shape (n_states,) or (n_states, n_numbers), optional
-            First actions, after which the policy acts; one for all is enough. Without them the
-            policy takes the first one too. Columns are matched as those of states.
+            First actions, after which the policy acts. One action applies to all states. By default
+            the policy takes the first action, too. Columns are matched as those of states.
 
         Returns
         -------
@@ -41,13 +41,13 @@ class ReturnLaws(BaseEstimator):
         Raises
         ------
         ValueError
-            For states or actions that were not there in fit, or of another shape or other columns;
-            if actions are left out and the policy is known by its recorded actions alone.
+            For states or actions that were not seen in fit, or that have another shape or other
+            columns. If actions are left out and only the recorded actions of the policy are known.
 
         Warns
         -----
         UserWarning
-            If states of several columns have names, but had none in fit, or the reverse.
+            If states of several columns have names and had none in fit, or the reverse.
 
         Examples
         --------
@@ -63,7 +63,7 @@ class ReturnLaws(BaseEstimator):
     def sample(
         self, states: Any, actions: Any = None, n_samples: int = 1, random_state: Any = None
     ) -> np.ndarray:
-        """Draw returns.
+        """Sample returns.
 
         Parameters
         ----------
@@ -108,7 +108,8 @@ class ReturnLaws(BaseEstimator):
         Returns
         -------
         ndarray of shape (n_states,)
-            Of the law seen at the noise level ``level_``; -inf where it has no density.
+            Log-densities of the laws at the noise level ``level_``; -inf if the density is not
+            positive.
 
         Raises
         ------
@@ -143,7 +144,7 @@ class ReturnLaws(BaseEstimator):
         Returns
         -------
         float
-            In natural logarithms of the density by units of the reward.
+            In nats, for a density per unit of the reward.
 
         Raises
         ------
@@ -191,13 +192,13 @@ class ReturnLaws(BaseEstimator):
         """
         probabilities = np.asarray(q, dtype=np.float64)
         if probabilities.ndim > 1 or not ((probabilities >= 0) & (probabilities <= 1)).all():
-            raise ValueError(f"q must be a number from 0 to 1 or a list of them, got {q}.")
+            raise ValueError(f"q must be a number from 0 to 1, or a list of such numbers, got {q}.")
         laws = self._laws(states, actions, with_noise=False)
         found = laws.quantile(np.broadcast_to(probabilities, (len(laws), probabilities.size)))
         return found[:, 0] if probabilities.ndim == 0 else found
 
     def cdf(self, states: Any, actions: Any = None, *, returns: Any) -> np.ndarray:
-        """Return the probabilities that the returns are at most given ones.
+        """Return the probabilities that the returns are at most the given ones.
 
         Parameters
         ----------
@@ -226,7 +227,7 @@ class ReturnLaws(BaseEstimator):
         points = np.asarray(returns, dtype=np.float64)
         if points.ndim > 1 or np.isnan(points).any():
             raise ValueError(
-                f"returns must be a number or a list of them, none NaN, got {returns}."
+                f"returns must be a number or a list of numbers, without NaN, got {returns}."
             )
         laws = self._laws(states, actions, with_noise=False)
         found = laws.cdf(np.broadcast_to(points, (len(laws), points.size)))
@@ -269,25 +270,25 @@ class ReturnLaws(BaseEstimator):
 
     @abstractmethod
     def _laws(self, states: Any, actions: Any, with_noise: bool) -> TabulatedLaws:
-        """Return the laws at the noise level, whose densities are learned, or without the noise."""
+        """Return the laws with the noise of their level, or without it."""
 
 
 class MixtureOfReturns(ReturnLaws):
-    """The laws of the returns where one of several policies is chosen at the start.
+    """The laws of the returns if one of several policies is chosen at the start.
 
-    Laws are linear in that choice: they are the mixture of the laws of each policy.
+    The law is the mixture of the laws of the policies.
 
     Parameters
     ----------
     estimators : sequence of fitted estimators
-        Of the same process.
+        Estimators of the same process.
     weights : array-like of shape (n_estimators,)
         Probabilities of the choice; normalised.
 
     Raises
     ------
     ValueError
-        If the weights do not fit.
+        If the weights have another length, or one is negative.
 
     Examples
     --------
@@ -316,7 +317,7 @@ class MixtureOfReturns(ReturnLaws):
         return np.asarray(self._shares() @ parts)
 
     def _laws(self, states: Any, actions: Any, with_noise: bool) -> TabulatedLaws:
-        # Each part without its own noise: taking it out of the mixture would not be linear.
+        # The noise is removed from each part, because its removal from the mixture is not linear.
         parts = [e._laws(states, actions, with_noise) for e in self.estimators]
         return TabulatedLaws.mixture(parts, self._shares())
 

@@ -1,17 +1,18 @@
-"""What densities of tables have in common: they are fitted, scored and drawn from."""
+"""The base of densities of tables: fit, scores and samples."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, DensityMixin, _fit_context
 from sklearn.callback import CallbackSupportMixin, with_callbacks
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, estimator_html_repr
 from sklearn.utils.validation import check_is_fitted
 
 from skbellman.batches import Rows
@@ -19,6 +20,7 @@ from skbellman.constraints import sample_constrained, warn_of_few
 from skbellman.devices import PortableMixin, resolve_device
 from skbellman.fields.base import DensityField, Integral, Sampler
 from skbellman.fitting import Fit
+from skbellman.progress import Progress
 from skbellman.questions import asked_columns, asked_noise, given_cells
 from skbellman.reading import read_rows
 from skbellman.restrictions import within
@@ -34,7 +36,7 @@ from skbellman.training import Plan, Record
 from skbellman.validation import check_count, validate_table
 from skbellman.weights import repeats_of
 
-# Rows that are scored at once.
+# Rows that are scored together.
 _SCORE_CHUNK, _GPU_SCORE_CHUNK = 2**12, 2**15
 
 _Self = TypeVar("_Self", bound="TableDensity")
@@ -42,14 +44,14 @@ _Self = TypeVar("_Self", bound="TableDensity")
 
 @with_own_settings
 class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstimator):
-    """Base of the densities: fields are fitted to a table's coordinates, and asked in its values.
+    """Base of densities of tables. Fields are fitted in coordinates, and queried with table values.
 
-    A subclass has the parameters, and says how fields are fitted, scored and drawn from.
+    A subclass has the parameters, and defines how fields are fitted, scored and sampled.
     """
 
     _portable: ClassVar[tuple[str, ...]] = ("field_", "schedule_")
-    # Noise levels of a numeric column, in its standard deviations: the highest is that at which
-    # every table is a Gaussian.
+    # Highest noise level of a numeric column, in its standard deviations. There every table is
+    # close to a Gaussian.
     sigma_min: float = 0.01
     _sigma_max: ClassVar[float] = 20.0
     validation_fraction: float
@@ -65,14 +67,14 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         Parameters
         ----------
         X : DataFrame or array-like of shape (n_samples, n_features)
-            At least two rows; pandas, polars or an array. Missing values (NaN, None, pd.NA, and
-            what a mask hides) stay missing: a row is fitted to by what it holds. Objects are
-            read as the numbers, decimals or dates that they are.
+            At least two rows of a pandas or polars frame, or of an array. Missing values (NaN,
+            None, pd.NA, masked cells) stay missing: a row trains only on the values it has. Python
+            objects are read as numbers, decimals or dates.
         y : None
             Ignored.
         sample_weight : array-like of shape (n_samples,), optional
-            Whole weights are numbers of repeats of the rows. Of others the proportions count: each
-            row is there as often as its weight in units of the mean, rounded at random.
+            Whole weights are numbers of repeats of the rows. Other weights are relative: each row
+            is repeated as often as its weight divided by the mean, rounded at random.
 
         Returns
         -------
@@ -82,15 +84,14 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         Raises
         ------
         ValueError
-            For a table that has no density: infinite values, a column without any value, a
-            single row, only constant columns, mixed types in a column, too many categories; for
-            missing values in a `PaperDensity`; for dtypes that are no number, date or category;
-            for weights that are negative, or above 0 for fewer than two rows. The message names
-            the column and the remedy.
+            For infinite values, a column without values, a single row, constant columns only, mixed
+            types in a column, or too many categories. For missing values in a `PaperDensity`. For
+            dtypes other than numbers, dates and categories. For negative weights, or fewer than two
+            positive ones. The message names the column and the remedy.
         TypeError
             For a polars LazyFrame.
         TrainingDivergedError
-            If training diverges. The estimator is then fitted with the best state before.
+            If training diverges. The estimator then has the best earlier state.
 
         Examples
         --------
@@ -112,7 +113,7 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         sample_weight: Any = None,
         teacher: DensityField | None = None,
     ) -> Fit:
-        """Fit, and set the fitted attributes of a draft of the estimator.
+        """Fit, and set the fitted attributes on a draft of the estimator.
 
         The teacher is the field that the rows were drawn from, if it is known.
         """
@@ -130,13 +131,16 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         floor = torch.as_tensor(encoder.floors(self.sigma_min)).to(rows.draws)
         schedule = NoiseSchedule(floor, torch.full_like(floor, self._sigma_max))
         seed = int(rng.integers(2**62))
-        # How many rounds there will be is not known before, unless the steps are given.
+        # The number of rounds is unknown before, unless the steps are given.
         n_evaluations = None if self.n_steps == "auto" else Plan.n_evaluations
         callbacks = self._init_callback_context(max_subtasks=n_evaluations)
         callbacks.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        progress = Progress() if self.verbose else None
         try:
-            fit = self._fit_fields(rows, schedule, seed)
+            fit = self._fit_fields(rows, schedule, seed, partial(self._report, progress))
         finally:
+            if progress is not None:
+                progress.close()
             callbacks.call_on_fit_task_end(estimator=self, X=X, y=y)
         draft.field_, draft.schedule_, draft.encoder_ = fit.field, schedule, encoder
         draft.device_, draft.is_categorical_ = device, encoder.is_categorical_
@@ -150,8 +154,10 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         """Return the map from the table to the coordinates that fields are fitted to."""
 
     @abstractmethod
-    def _fit_fields(self, rows: Rows, schedule: NoiseSchedule, seed: int) -> Fit:
-        """Train."""
+    def _fit_fields(
+        self, rows: Rows, schedule: NoiseSchedule, seed: int, report: Callable[[Record], bool]
+    ) -> Fit:
+        """Train the fields."""
 
     def _judge(self, rows: Rows, seed: int) -> str:
         """Return what is wrong with samples of the fit, empty if nothing is known."""
@@ -159,21 +165,21 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
 
     @abstractmethod
     def _integral(self, approximate: bool) -> Integral:
-        """Return what scores the fields, or does so approximately."""
+        """Return the integral that scores the fields, exactly or approximately."""
 
     def _cell_integral(self) -> Integral:
-        """Return what scores cells given the rest of their rows, however odd they are."""
+        """Return the integral for cells given the rest of their rows, however odd."""
         return self._integral(approximate=False)
 
     @abstractmethod
     def _sampler(self) -> Sampler:
-        """Return what draws from the fields."""
+        """Return the sampler of the fields."""
 
     def _check_learned_conditionals(self) -> None:
-        """Refuse questions for marginals and conditionals where they are not learned."""
+        """Refuse marginals and conditionals if they were not learned."""
 
     def _check_learned_levels(self) -> None:
-        """Refuse questions for rows seen through noise where no level of it is learned."""
+        """Refuse scores through noise if no other noise level was learned."""
 
     def score_samples(
         self,
@@ -184,51 +190,49 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         noise: Any = 0.0,
         approximate: bool = False,
     ) -> np.ndarray:
-        """Return the log-density of each row, of some of its columns, given some, or through noise.
+        """Return the log-density of rows: joint, marginal, conditional, or with noise.
 
         Parameters
         ----------
         X : DataFrame or array-like of shape (n_samples, n_features)
-            With the columns of the fitted table, in its order. What is missing in a row is
-            integrated out: the value is the marginal log-density of the rest, 0 for a row that
-            holds nothing. A frame need hold no more than ``columns`` and ``given``.
+            With the columns of the fitted table, in its order. Missing values are integrated out:
+            the score is the marginal log-density of the rest, and 0 for a row without values. A
+            frame needs only the columns in ``columns`` and ``given``.
         columns : sequence of names, or of positions for an array, optional
-            Columns whose density is asked, the others integrated out. By default all that
-            are not in ``given``.
+            Columns to score; the others are integrated out. By default all that are not in
+            ``given``.
         given : sequence of names or positions, optional
-            Columns that are conditions: the value is the conditional log-density given
-            their values in X.
+            Columns to condition on. The score is the conditional log-density given their values in
+            X.
         noise : float, mapping or array-like of shape (n_features,), default=0.0
-            Through which rows are seen: the value is the log-density of a row to which normal noise
-            of so many deviations was added, details finer than that blurred; a mapping of names
-            (positions for an array) to numbers, or an array, says it column by column. Deviations
-            are of a column whose ends, skewness and tails are taken out, as the fields have it.
-            Categories and numbers of few values get no noise, nor do the columns ``given``. A row
-            on a grid is one whose noisy value was rounded to the grid. Repeated values of other
-            numbers get noise with their column: their probabilities shrink, and above a noise of
-            about 1 they no longer sum to 1 with the rest.
+            Standard deviation of normal noise that is added to each row, so that finer details do
+            not count. A mapping of names (positions for an array) to numbers, or an array, sets it
+            column by column. The unit is the standard deviation of the column after its transform,
+            which removes bounds, skewness and tails. Categories, numbers of few values and the
+            columns of ``given`` get no noise. On a grid, noisy values are rounded to the grid.
+            Repeated values of other numbers get the noise of their column: their probabilities
+            shrink, and above a noise of about 1 they no longer sum to 1 with the rest.
         approximate : bool, default=False
-            Whether to take the same integral more coarsely: to rank rows, or for a first look.
-            On Abalone it is 6 times as fast, 15 to 18 times as fast as version 0.1 was, and off
-            by 0.18 nats a row (root mean square; 0.08 to 0.8 on five tables of numbers), while
-            the mean of all rows is off by 0.03 (0.00 to 0.4). Ranks correlate with the exact ones
-            by 0.99 and more. The same row has the same value, to the precision of floats. Of a
-            density in closed form, or of the paper's fields, the value is the exact one.
+            Whether to use a coarser integral, for ranks or a first look. On Abalone it is 6 times
+            as fast, with an error of 0.18 nats a row (root mean square; 0.08 to 0.8 on five tables
+            of numbers). The mean over all rows is off by 0.03 (0.00 to 0.4). Its rank correlation
+            with exact scores is at least 0.99. Equal rows have equal scores, up to rounding.
+            Densities in closed form and those of `PaperDensity` are exact in any case.
 
         Returns
         -------
         log_density : ndarray of shape (n_samples,)
-            Natural logarithm of a density in the units of the numeric columns (days, for dates and
-            times) and a probability in the categories. -inf for a category that was not in the table.
-            A value beyond an end of a column, where nothing is drawn, scores little, but not -inf:
-            at most 1/4000 of the mass lies there.
+            Natural logarithm of a density in the units of numeric columns (days for dates and
+            times), times a probability for categories. -inf for a category that was not in the
+            table. Values beyond a hard bound have low scores, but not -inf: at most 1/4000 of the
+            mass lies there.
 
         Raises
         ------
         ValueError
-            If columns differ from those of `fit`, are unknown, or both asked and given; for infinite
-            values; for a category among the conditions that was not in the table; for noise that is
-            negative or infinite, or in a column that can have none.
+            If columns differ from those of `fit`, are unknown, or are in both ``columns`` and
+            ``given``. For infinite values, or unknown categories in conditions. For noise that is
+            negative or infinite, or in a column without noise.
 
         Examples
         --------
@@ -247,7 +251,7 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         np.True_
         >>> density.score_samples(df, noise=1.0).max() < joint.max()
         np.True_
-        """  # noqa: E501 - one sentence
+        """
         check_is_fitted(self, "field_")
         if columns is not None or given is not None:
             self._check_learned_conditionals()
@@ -260,44 +264,45 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
             if condition is not None:
                 self.encoder_.check_known(condition)
             score = model.log_density(values, integral, condition, conditions)
-            if not conditions:  # where fields overflow there is no density that a float can hold
+            if not conditions:  # overflown fields have no density in floats
                 score = np.nan_to_num(score, nan=-np.inf, neginf=-np.inf, posinf=np.inf)
             if np.isnan(score).any():
                 row = rows.start + int(np.isnan(score).argmax())
                 raise ValueError(
-                    f"row {row} of X is so far out in {conditions} that no row is there."
+                    f"Row {row} of X has zero density in {conditions}; "
+                    "its conditional is undefined."
                 )
             scores.append(score)
         return np.concatenate(scores)
 
     def _read(self, X: Any, part: Any, columns: list[Any]) -> list[np.ndarray]:
-        """Return the values of some columns of a part of a table, the others missing."""
+        """Return the values of some columns of a part of a table. The others are missing."""
         try:
             values = self.encoder_.read(part, columns)
         except ValueError:
-            self.encoder_.read(X, columns)  # whose message counts the rows of the whole table
+            self.encoder_.read(X, columns)  # its message counts the rows of the whole table
             raise
         if any(is_missing(column).any() for column in values):
             self._check_learned_conditionals()
         return values
 
     def gradient(self, X: Any, *, noise: Any = 0.1) -> Any:
-        """Return the gradient of the log-density of each row: which way it would be likelier.
+        """Return the gradient of the log-density of each row, which points to likelier rows.
 
         Parameters
         ----------
         X : DataFrame or array-like of shape (n_samples, n_features)
             With the columns of the fitted table.
         noise : float, mapping or array-like of shape (n_features,), default=0.1
-            Through which rows are seen, as in `score_samples`. The gradient is that of the gradient
-            field, whose errors grow as the noise falls: at 0 they may be as large as itself.
+            Standard deviation of added noise, as in `score_samples`. The error of the gradient
+            field grows as the noise falls. At 0 it may be as large as the gradient.
 
         Returns
         -------
         gradient : DataFrame or ndarray of shape (n_samples, n_features)
-            In nats per unit of each numeric column (per day, for dates and times); a frame if X is
-            one. NaN in cells that have a probability and not a density (categories, atoms, numbers
-            of few values), and in those that are missing.
+            In nats per unit of each numeric column, per day for dates and times. A frame if X is
+            one. NaN for missing cells, and for cells with a probability instead of a density:
+            categories, repeated values, numbers of few values.
 
         Raises
         ------
@@ -324,23 +329,23 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
     def explain(self, X: Any, *, reference: Any = None, random_state: Any = None) -> Any:
         """Return how surprising each cell is, given the rest of its row.
 
-        The surprise of a cell is -log p(cell given the rest), less its mean over usual rows: so
-        many nats more than usual. Columns can be compared, whatever their units and spread.
+        The surprise of a cell is -log p(cell given the rest), minus its mean over usual rows. It
+        can be compared between columns of any unit and spread.
 
         Parameters
         ----------
         X : DataFrame or array-like of shape (n_samples, n_features)
             With the columns of the fitted table.
         reference : DataFrame or array-like, optional
-            Usual rows, at least one; 200 draws of the density unless given.
+            Usual rows, at least one. By default 200 samples of the density.
         random_state : int, RandomState instance or None, default=None
-            Seeds the draws.
+            Seeds the samples.
 
         Returns
         -------
         surprise : DataFrame or ndarray of shape (n_samples, n_features)
-            In nats; a frame if X is one. The largest of a row is its oddest cell. inf for a
-            category that was not in the table; NaN where a cell is missing.
+            In nats. A frame if X is one. The largest value of a row marks its oddest cell. inf for
+            a category that was not in the table; NaN for missing cells.
 
         Raises
         ------
@@ -375,13 +380,13 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         return np.concatenate(parts)
 
     def _asked_whole(self, X: Any, noise: Any) -> tuple[Any, TableModel]:
-        """Return the table, and the model that is asked of all its columns."""
+        """Return the validated table, and a model for all its columns."""
         check_is_fitted(self, "field_")
         X = validate_table(self, X, reset=False)
         return X, self._seen_through(noise, self.encoder_.names)
 
     def _seen_through(self, noise: Any, asked: Sequence[Any]) -> TableModel:
-        """Return the model to score with, of rows with noise on the columns that are asked."""
+        """Return the model to score with, with noise on the columns to score."""
         levels = asked_noise(self, noise, asked)
         if not levels.any():
             return self._model.precise()
@@ -432,45 +437,44 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         with_missing: bool = False,
         constraints: Sequence[Any] = (),
     ) -> Any:
-        """Draw rows, or fill rows given some of their values.
+        """Sample rows, or complete rows given some of their values.
 
         Parameters
         ----------
         n_samples : int, default=1
-            At least 1. With a table of conditions, so many rows for each of its rows.
+            Number of rows, at least 1. With a table of conditions, the number for each of its rows.
         random_state : int, RandomState instance or None, default=None
-            Seeds the draws.
+            Seeds the samples.
         given : mapping, DataFrame or array-like, optional
-            Values that the rows are to have, which they have exactly, bit for bit: a mapping of
-            column names (positions for an array) to values, or a table with some of the columns,
-            in which missing values are drawn. The rest is drawn from its conditional distribution.
-            Values of another dtype become those of the column; fractions are rounded as a
-            float does, and nothing else is changed. In a mapping, a tuple ``(low, high)`` is a
-            closed range of numbers or dates (None for no bound), and a list holds values any of
-            which may be drawn: rows follow the density restricted to them.
+            Values that the rows must have, bit for bit. A mapping of column names (positions for an
+            array) to values, or a table with some of the columns, whose missing values are sampled.
+            The other values are sampled from their conditional distribution. Values of another
+            dtype are converted to that of the column; only fractions are rounded, to the nearest
+            float. In a mapping, a tuple ``(low, high)`` is a closed range of numbers or dates, with
+            None for no bound. A list holds alternative values. Rows then follow the density
+            restricted to the range or list.
         with_missing : bool, default=False
-            Leave values out as often as they were missing in the fitted table, together where they
-            were together there, but whatever the values are. Those given stay.
+            Make values missing as often, and in the same combinations, as in the fitted table. The
+            gaps do not depend on the values. Given values stay.
         constraints : sequence of str, callable, KnownCombinations or Unique, default=()
-            What rows have to keep, see `skbellman.constraints`: ``"start <= end"``, or a callable
-            from a table to a mask of its rows. Rows that break one are drawn again; a warning says
-            so if fewer than a tenth keep them.
+            Constraints of rows, see `skbellman.constraints`: ``"start <= end"``, or a callable from
+            a table to a mask of its rows. Rows that break one are sampled again. It warns if fewer
+            than a tenth keep them.
 
         Returns
         -------
         X : DataFrame or ndarray of shape (n_samples, n_features)
-            A table like the fitted one: its class, columns, order, dtypes and categories,
-            with a fresh index. Values of columns on a grid are on it, and not negative if
-            none in the table was. With a table of m conditions, m * n_samples rows: those of the
-            first condition come first.
+            A table like the fitted one: the same class, columns, order, dtypes and categories, with
+            a fresh index. Values of a column on a grid are on the grid. They are not negative if
+            none in the table was. A table of m conditions gives m * n_samples rows, those of the
+            first condition first.
 
         Raises
         ------
         ValueError
-            If n_samples is no whole number of at least 1; if ``given`` names an unknown column, or
-            holds a category that was not in the table, or a value that the column cannot hold, or
-            one so far out that nothing can be drawn beside it; if hardly any row is within the
-            ranges, or keeps the constraints.
+            If n_samples is not a whole number of at least 1. If ``given`` has an unknown column or
+            category, a value that the column cannot hold, or a value with zero density. If hardly
+            any row is within the ranges, or keeps the constraints.
 
         Examples
         --------
@@ -510,7 +514,7 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         return self.encoder_.restore(drawn, kept, gaps, seed)
 
     def _with_gaps(self, drawn: Any, kept: Mapping[Any, Any], rng: np.random.RandomState) -> Any:
-        """Return rows that were drawn a part at a time, with gaps where nothing was given."""
+        """Return rows that were sampled in parts, with gaps in columns that were not given."""
         encoder, cells = self.encoder_, self.encoder_.read_given(drawn)
         free = [
             c._replace(missing=np.full(len(c.missing), name not in kept))
@@ -520,46 +524,66 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         return encoder.restore(encoder.codes([c.numbers() for c in cells]), cells, gaps)
 
     def _fill(self, values: Values, seed: int) -> Values:
-        """Return numbers or codes of the columns of rows that were read, the gaps drawn."""
+        """Return numbers or codes of the columns of rows, with sampled values in the gaps."""
         self._check_learned_conditionals()
         return self._model.fill(values, self._sampler(), seed)
 
     @property
     def measure_(self) -> TableMeasure:
-        """What log-densities are with respect to, column by column."""
+        """The reference measure of log-densities, column by column."""
         return self.encoder_.measure
 
     @property
     def _model(self) -> TableModel:
         return TableModel(self.encoder_, self.field_, self.schedule_, self.device_)
 
-    def _report(self, record: Record) -> bool:
-        """Print an evaluation and pass it to scikit-learn's callbacks."""
-        if self.verbose:
-            print(_line_of(record))
+    def _report(self, progress: Progress | None, record: Record) -> bool:
+        """Print an evaluation if asked, and pass it to scikit-learn's callbacks."""
+        if progress is not None:
+            progress.show(record.n_steps, record.n_planned, _line_of(record))
         task = self._callback_fit_ctx.subcontext(task_name="evaluation")
         task.call_on_fit_task_begin(estimator=self)
         return bool(task.call_on_fit_task_end(estimator=self))
 
+    def _html_repr(self) -> str:
+        """Return scikit-learn's diagram, below a line on the fit."""
+        return _summary(self) + estimator_html_repr(self)
+
     def __sklearn_tags__(self) -> Any:
-        """Return scikit-learn's tags: missing values are welcome."""
+        """Return scikit-learn's tags: missing values are allowed."""
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
 
 
+def _summary(density: TableDensity) -> str:
+    """Return a paragraph on a fit, nothing before."""
+    if not hasattr(density, "field_"):
+        return ""
+    scores = dict(
+        zip(density.history_["step"], density.history_["validation_log_density"], strict=True)
+    )
+    text = (
+        f"Density of {density.n_features_in_} columns "
+        f"({int(density.is_categorical_.sum())} categorical), {density.n_samples_seen_} rows"
+    )
+    if density.n_iter_ in scores:
+        text += f"; held-out log-density {scores[density.n_iter_]:.3f} nats a row"
+    return f"<p>{text}</p>"
+
+
 def _finite_means(values: np.ndarray) -> np.ndarray:
-    """Return the means of columns over the numbers that they hold, 0 where they hold none."""
+    """Return the means of columns over finite values, 0 for columns without any."""
     held = np.isfinite(values)
     return np.where(held, values, 0.0).sum(0) / held.sum(0).clip(min=1)
 
 
 def _line_of(record: Record) -> str:
-    """Return the last evaluation as a line of text."""
+    """Return the last evaluation as text."""
     figures = record.scores[-1]
     return (
-        f"step {record.step[-1]}: loss {record.loss[-1]:.4f}, held-out loss "
-        f"{figures['validation_loss']:.4f}, log-density {figures['score']:.3f}"
+        f"loss {record.loss[-1]:.4f}, held-out loss {figures['validation_loss']:.4f}, "
+        f"log-density {figures['score']:.3f}"
     )
 
 

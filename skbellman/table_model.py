@@ -1,4 +1,4 @@
-"""A field of a table's coordinates, asked in values of the table."""
+"""A field of a table's coordinates, queried with values of the table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from skbellman.fields.base import Integral, Sampler
 from skbellman.schedule import NoiseSchedule, masked
 from skbellman.tables import TableEncoder, hide, is_missing
 
-# Rows that are drawn at once.
+# Rows that are sampled at once.
 _CHUNK = 16384
 # Places of a row's cell of the grid at which a closed form is evaluated.
 _FINE = 32
@@ -34,11 +34,11 @@ class TableModel:
     encoder : TableEncoder
         Fitted.
     field : DensityField
-        Of the encoder's coordinates.
+        The field of the encoder's coordinates.
     schedule : NoiseSchedule
-        Of the coordinates; see `precise` for where rows are scored.
+        Noise levels of the coordinates; see `precise` for those of scores.
     device : torch.device
-        Where both are.
+        Device of both.
     """
 
     encoder: TableEncoder
@@ -47,10 +47,10 @@ class TableModel:
     device: torch.device
 
     def precise(self) -> TableModel:
-        """Return a copy in double precision, but for what is learned, which is as good in single.
+        """Return a copy in double precision, except for the learned parts.
 
-        Closed forms, positions and sums cancel where columns are nearly collinear; what the
-        networks and the columns' laws add to a gradient does not.
+        If columns are nearly collinear, closed forms, positions and sums cancel. The gradients of
+        networks and column laws do not, so single precision is enough for them.
         """
         field, schedule = copy.deepcopy(self.field).double(), copy.deepcopy(self.schedule).double()
         for module in field.modules():
@@ -59,7 +59,7 @@ class TableModel:
         return TableModel(self.encoder, field, schedule, self.device)
 
     def seen_through(self, noise: np.ndarray) -> TableModel:
-        """Return the model of rows with noise of these deviations on each coordinate, (n_dims,)."""
+        """Return the model of rows with added noise, given its standard deviations, (n_dims,)."""
         return replace(self, schedule=self.schedule.above(torch.as_tensor(noise)))
 
     def log_density(
@@ -69,18 +69,17 @@ class TableModel:
         condition: Values | None = None,
         names: Sequence[Any] = (),
     ) -> np.ndarray:
-        """Return the log-density of rows that were read, (n,), in the table's units.
+        """Return the log-density of encoded rows, (n,), in the table's units.
 
         Parameters
         ----------
         values : list of arrays
-            Of each column, missing where it is not asked.
+            Values of each column, missing for columns that are not scored.
         integral : Integral
         condition : list of arrays, optional
-            Those that are given, missing in the other columns. The result is NaN where their own
-            density is 0.
+            Given values, missing in the other columns. The result is NaN where their density is 0.
         names : sequence
-            Of the columns that are given.
+            Names of the given columns.
         """
         if condition is not None:
             columns = zip(self.encoder.names, values, condition, strict=True)
@@ -90,9 +89,9 @@ class TableModel:
             return self.field.log_mass(cells, integral).cpu().numpy()
 
     def gradient(self, values: Values, integral: Integral) -> np.ndarray:
-        """Return the gradient of the log-density of rows that were read, (n, n_features).
+        """Return the gradient of the log-density of encoded rows, (n, n_features).
 
-        In the table's units; NaN in cells that have no density.
+        It is in the table's units, with NaN in cells without a density.
         """
         layout = self.encoder.layout_
         matrix = torch.tensor(next(layout.encode(values, 1))[0], device=self.device)
@@ -108,8 +107,8 @@ class TableModel:
     def surprises(self, values: Values, integral: Integral) -> np.ndarray:
         """Return -log p(cell given the rest of its row), (n, n_features).
 
-        NaN where a cell is missing. Cells that the fitted table could not have are no condition;
-        nor is the rest of a row that lies where no row is.
+        It is NaN for missing cells. Cells with unknown categories are not used as conditions, and
+        neither is the rest of a row if its density is 0.
         """
         found = np.full((len(values[0]), len(values)), np.nan)
         known = [column.known(v) for column, v in zip(self.encoder.fitted_, values, strict=True)]
@@ -142,7 +141,7 @@ class TableModel:
         return self.encoder.decode(self._filled(nothing.expand(n_rows, -1), sampler, seed))
 
     def fill(self, values: Values, sampler: Sampler, seed: int) -> Values:
-        """Return numbers, or codes, of the columns of rows that were read, the gaps drawn."""
+        """Return numbers or codes of the columns of rows, with sampled values in the gaps."""
         matrix, _ = next(self.encoder.encode_cells(values, 1))
         self.encoder.check_near(matrix)
         rows = torch.tensor(matrix, dtype=self.schedule.floor.dtype, device=self.device)
@@ -168,11 +167,11 @@ class TableCells:
     ----------
     model : TableModel
     values : list of arrays
-        Of each column: those that are asked and those that are given.
+        Values of each column, scored and given ones.
     condition : list of arrays, optional
         Those that are given alone.
     names : sequence
-        Of the columns that are given.
+        Names of the given columns.
     """
 
     def __init__(

@@ -24,14 +24,14 @@ class TrainingDivergedError(RuntimeError):
     Parameters
     ----------
     message : str
-        What happened, and what to do.
+        The cause and the remedy.
     record : Record
-        The curves until then.
+        The curves up to the divergence.
 
     Attributes
     ----------
     record : Record
-        The curves until then.
+        The curves up to the divergence.
 
     Examples
     --------
@@ -56,26 +56,26 @@ class Plan:
     Parameters
     ----------
     n_steps : int
-        Optimiser steps; the learning rate falls to 0 over them along a cosine.
+        Optimiser steps. The learning rate decays to 0 by a cosine.
     learning_rate, weight_decay : float
-        Of AdamW.
+        Peak learning rate and weight decay of AdamW.
     hidden_rate : float
-        Learning rate of Muon in that of AdamW, see `FlatOptimiser`; 0 is AdamW alone.
+        Learning rate of Muon relative to AdamW, see `FlatOptimiser`. 0 is AdamW only.
     n_evaluations : int
-        How often, evenly spaced, the averaged weights are scored.
+        Number of evenly spaced evaluations of the averaged weights.
     patience : int
         Stop after so many evaluations without a better score.
     max_steps : int
-        Of all rounds together, see `train_in_rounds`; 0 is one round.
+        Largest number of steps of all rounds, see `train_in_rounds`. 0 is one round.
     least_rise : float
-        Of the score, nats a row, in the second half of a round that calls for another, see
-        doc/decisions/training-rounds.md.
+        Rise of the score, in nats a row, over the second half of a round that starts another round,
+        see doc/decisions/training-rounds.md.
     warm_up : int
-        Steps in which the learning rate rises to its height.
+        Steps in which the learning rate rises to its peak.
     largest_decay : float
-        Of the moving average of the weights.
+        Largest decay of the moving average of the weights.
     largest_gradient : float
-        Norm to which a longer gradient is cut.
+        Norm to which larger gradients are clipped.
     """
 
     n_steps: int
@@ -93,12 +93,13 @@ class Plan:
 
 @dataclass
 class Record:
-    """What happened in training: curves by step, the best step, and how it ended."""
+    """History of a training: curves by step, the best step, and the reason of its end."""
 
     step: list[int] = field(default_factory=list)
     loss: list[float] = field(default_factory=list)
     scores: list[dict[str, float]] = field(default_factory=list)
     best_step: int = 0
+    n_planned: int = 0
     ended: str = ALL_DONE
 
     def note(self, step: int, loss: float, figures: dict[str, float]) -> None:
@@ -120,10 +121,10 @@ def train_in_rounds(
     evaluate: Callable[[nn.Module], dict[str, float]],
     report: Callable[[Record], bool] = lambda record: False,
 ) -> Record:
-    """Train, and again with up to twice the steps while the score rises and the plan allows.
+    """Train in rounds, each with up to twice the steps, while the score rises.
 
-    How many steps a table asks for is not known before: some overfit where others, of as many rows,
-    have learned a half.
+    The number of steps that a table needs is unknown before. Some tables overfit after as many
+    steps as others, with as many rows, need for half of the progress.
 
     Parameters
     ----------
@@ -133,7 +134,7 @@ def train_in_rounds(
     Returns
     -------
     Record
-        Of all rounds.
+        The history of all rounds.
     """
     record = train(module, loss, plan, evaluate, report)
     while record.ended == ALL_DONE and _still_rises(record, plan):
@@ -160,25 +161,25 @@ def train(
     report: Callable[[Record], bool] = lambda record: False,
     record: Record | None = None,
 ) -> Record:
-    """Minimise the loss and leave in the module the averaged weights that scored best.
+    """Minimise the loss. The module ends with the averaged weights of the best score.
 
-    An interrupt from the keyboard ends the training: the weights are scored once more, and the
-    record says that it was interrupted.
+    A keyboard interrupt ends the training. The weights are scored once more, and the record tells
+    of the interrupt.
 
     Parameters
     ----------
     module : nn.Module
         Trained in place.
     loss : callable
-        Of the module; draws its own batch.
+        The loss of the module. It samples its own batch.
     plan : Plan
     evaluate : callable
-        Of the module with averaged weights; returns named figures, of which "score" (higher
-        is better) chooses the state.
+        Maps the module with averaged weights to named figures. Their "score" selects the best
+        state; higher is better.
     report : callable, optional
-        Called with the record after each evaluation; a true answer stops the training.
+        Called with the record after each evaluation. True stops the training.
     record : Record, optional
-        Of a round before, which is continued.
+        Record of an earlier round to continue.
 
     Returns
     -------
@@ -187,9 +188,9 @@ def train(
     Raises
     ------
     TrainingDivergedError
-        If the loss or the score is not finite. The module then holds the best state before.
+        If the loss or the score is not finite. The module then has the best earlier state.
     KeyboardInterrupt
-        If interrupted when nothing has been learned yet.
+        If interrupted before anything was learned.
     """
     record, run = record or Record(), None
     try:
@@ -208,7 +209,7 @@ def train(
 
 
 class _Run:
-    """A round of training: the module, the mean of its weights, and the best state so far."""
+    """One round of training: the module, its averaged weights, and the best state."""
 
     def __init__(
         self,
@@ -229,10 +230,11 @@ class _Run:
         )
         self.best = _Best(first, evaluate(self.optimiser.averaged)["score"])
         self.plan, self.begun, self.step = plan, record.n_steps, 0
+        record.n_planned = record.n_steps + plan.n_steps
         self.losses: list[Tensor] = []
 
     def advance(self, report: Callable[[Record], bool]) -> None:
-        """Take the steps of the plan, unless something ends the training before."""
+        """Take the steps of the plan, unless the training ends early."""
         plan, evaluation_steps = self.plan, _evaluation_steps(self.plan)
         while self.step < plan.n_steps:
             self._take_step()
@@ -247,7 +249,7 @@ class _Run:
                 break
 
     def score(self) -> None:
-        """Score the averaged weights, and keep them if none were better."""
+        """Score the averaged weights, and keep them if they are the best."""
         figures = self.evaluate(self.optimiser.averaged)
         self.record.note(self.begun + self.step, float(torch.stack(self.losses).mean()), figures)
         self.losses.clear()
@@ -256,18 +258,18 @@ class _Run:
             self.record.best_step = self.begun + self.step
 
     def score_once_more(self) -> None:
-        """Score what was learned since the last time, unless it is interrupted again."""
+        """Score the weights since the last evaluation, unless interrupted again."""
         if self.losses:
             with suppress(KeyboardInterrupt):
                 self.score()
 
     def end(self) -> None:
-        """Leave the best state in the module."""
+        """Load the best state into the module."""
         self.optimiser.release()
         self.module.load_state_dict(self.best.state)
 
     def _take_step(self) -> None:
-        """Change the weights once, without waiting for the device."""
+        """Take one optimiser step, without waiting for the device."""
         self.module.train()
         value = self.loss(self.module)
         factor = _cosine(self.step, self.plan)
@@ -277,13 +279,13 @@ class _Run:
 
 
 class _Best:
-    """The best state so far, and for how many evaluations none was better."""
+    """The best state so far, and the number of evaluations since."""
 
     def __init__(self, state: dict[str, Tensor], score: float) -> None:
         self.state, self.score, self.stale = state, score, 0
 
     def update(self, module: nn.Module, score: float) -> bool:
-        """Keep the module's state if its score is better; say whether it is."""
+        """Keep the module's state if its score is better; return whether it is."""
         better = score > self.score
         self.stale = 0 if better else self.stale + 1
         if better:
@@ -295,8 +297,8 @@ def _check_finite(record: Record) -> None:
     figures = {"loss": record.loss[-1], **record.scores[-1]}
     if not all(math.isfinite(value) for value in figures.values()):
         raise TrainingDivergedError(
-            f"training diverged before step {record.step[-1]}: {figures}. The state of step "
-            f"{record.best_step} is kept; lower learning_rate, or look for extreme values "
+            f"Training diverged before step {record.step[-1]}: {figures}. The state of step "
+            f"{record.best_step} is kept. Lower learning_rate, or look for extreme values "
             "in the table.",
             record,
         )
@@ -314,12 +316,12 @@ def _cosine(step: int, plan: Plan) -> float:
 
 
 def _warm_decay(step: int, plan: Plan) -> float:
-    """Return the decay of a moving average whose memory grows with the steps, up to a limit."""
+    """Return the decay of the moving average. Its memory grows with the steps, up to a limit."""
     return min(step / (step + 9), plan.largest_decay)
 
 
 class swapped:  # noqa: N801 - reads as a verb where it is used
-    """While open, a field has another network in place of its own."""
+    """A context in which a field has another network."""
 
     def __init__(self, field: nn.Module, name: str, network: nn.Module) -> None:
         self.field, self.name, self.network = field, name, network

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -34,103 +35,103 @@ from skbellman.validation import check_count
 class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     r"""The law of the return of a Markov decision process, for each state and action.
 
-    The law of the discounted sum of rewards, not its mean alone, learned from a table of
-    transitions (policy evaluation) or in a gymnasium environment (control). Its density and
-    gradient field are linear in the law, and so is the Bellman backup: a regression of fields on
-    fields (arXiv 2410.01796). No least and largest return have to be given: means and variances
-    of returns are solved for first, and say where the laws are.
+    It learns the distribution of the discounted sum of rewards, not only its mean, from a table of
+    transitions (policy evaluation) or in a gymnasium environment (control). The density and
+    gradient field are linear in the law, and so is the Bellman backup: learning is a regression of
+    fields on fields (arXiv 2410.01796). No bounds of returns are needed: means and variances of
+    returns are solved for first, and determine the support.
 
-    Laws are sums of Gaussians, seen at a noise level that is the spacing of their centres. That
-    costs no bias: with :math:`Z_\sigma = Z + N(0, \sigma^2)`, the law of :math:`Z_\sigma` is
-    that of :math:`r + e + \gamma Z'_\sigma`, :math:`e \sim N(0, \sigma^2 (1 - \gamma^2))`.
+    Laws are sums of Gaussians at a noise level near the spacing of their centres. The noise adds no
+    bias: with :math:`Z_\sigma = Z + N(0, \sigma^2)`, the law of :math:`Z_\sigma` is that of
+    :math:`r + e + \gamma Z'_\sigma`, :math:`e \sim N(0, \sigma^2 (1 - \gamma^2))`.
 
-    Where a state is one of at most 1000 labels, laws are a table. Their means and variances are
-    exact for what the rows say, and the backup of all steps is repeated until the shapes settle.
-    In an environment, actions are then taken by laws in which what was seldom tried is hoped to be
-    good.
+    If states are at most 1000 labels, laws are a table. Their means and variances are exact for the
+    rows, and the backup of all steps is repeated until the shapes settle. In an environment, laws
+    with an exploration bonus for rare actions then choose the actions.
 
-    Actions of a Box are chosen by an actor, a second network, that climbs the mean of the laws, or
-    the mean of their worst share (``risk``). Two critics learn the laws: at first the lower law is
-    backed up (arXiv 1802.09477), at last their mixture.
+    An actor, a second network, chooses actions of a Box. It maximises the mean of the laws, or the
+    mean of their worst share (``risk``). Two critics learn the laws. At first the law with the
+    lower value is backed up (arXiv 1802.09477), in the end their mixture.
 
-    Elsewhere a network gives the laws. From a table, each state has a frame: a centre and a scale
-    from linear equations for the mean and the variance. The network learns the law in that frame.
-    In an environment all laws share one support, which moves to where they are.
+    Otherwise a network gives the laws. In a fit to a table, each state has a frame: a centre and a
+    scale from linear equations for the mean and the variance. The network learns the law in that
+    frame. In an environment, all laws share one support, which follows them.
 
     Parameters
     ----------
     policy : "table", "greedy", callable or array of shape (n_states, n_actions), \
             default="table"
-        Whose returns. "table" is the policy that acted in the table; "greedy" the best one,
-        which is learned with its returns. A callable takes states and gives probabilities, of
-        shape (n, n_actions), or actions, (n,); an array has a row of probabilities for each
-        labelled state: for each whole number from 0 if states are such, else in sorted order. The
-        columns of a frame are matched with the actions, its index with the states if it has them.
+        The policy whose returns are learned. "table" is the policy that acted in the table.
+        "greedy" is the best policy, which is learned together with its returns. A callable maps
+        states to probabilities, (n, n_actions), or to actions, (n,). An array has a row of
+        probabilities for each labelled state. If states are whole numbers, row i is that of state
+        i, else rows follow the sorted labels. Columns of a frame are matched with the actions, and
+        its index with the states if it has them.
     gamma : float, default=0.99
-        Discount. 1 only where episodes end.
+        Discount. 1 needs episodes that end.
     form : {"basis", "networks"}, default="basis"
-        How laws are held. "basis": sums of Gaussians, whose inner products have closed forms.
+        Form of the laws. "basis": sums of Gaussians, whose inner products have closed forms.
         "networks": the paper's form, where the return is an input of networks for the density and
-        its gradient; from tables only, slower and less exact, on the support found by the other.
+        its gradient. It needs a table, is slower and less exact, and uses the support of the other
+        form.
     n_basis : int, default=101
         Number of Gaussians of a law.
     gradient_weight : float, default=0.0
-        Weight of matching gradient fields beside the densities, of a network's form="basis".
+        Weight of matching gradient fields as well as densities, for networks with form="basis".
     hidden_layer_sizes : tuple of int, default=(128, 128)
-        Of the network from states to laws; where laws are a table there is none.
+        Units of the hidden layers of the network from states to laws. Unused if laws are a table.
     n_steps : int or "auto", default="auto"
-        Steps of the optimiser from a table, "auto" 12000, or 6000 where states are labels. Where
-        laws are a table, the most backups of all steps, "auto" 20000; they end once laws have
-        settled. Steps in an environment, "auto" 30000.
+        Optimiser steps of a fit to a table: "auto" is 12000, or 6000 if states are labels. If laws
+        are a table, the largest number of backups of all steps: "auto" is 20000, and backups end
+        once laws have settled. Steps in an environment: "auto" is 30000.
     batch_size : int or "auto", default="auto"
-        Of a network: "auto" is 256 from a table, 64 in an environment.
+        Rows of a batch for networks. "auto" is 256 for a table, 64 in an environment.
     learning_rate : float or "auto", default="auto"
-        Of a network's optimiser, at first: it falls to 0 along a cosine. "auto" is 1e-3; 2e-3 in an
-        environment whose states are numbers.
+        Initial learning rate for networks. It decays to 0 by a cosine. "auto" is 1e-3, or 2e-3 in
+        an environment whose states are numbers.
     target_rate : float or "auto", default="auto"
-        How far the slower network, whose laws are backed up, follows at each step. "auto" is 0.1
-        from a table, 0.02 in an environment.
+        Share by which the slower network, whose laws are backed up, follows at each step. "auto" is
+        0.1 for a table, 0.02 in an environment.
     multi_step : int, default=1
-        Steps in an environment that a backup spans. 3 learns faster where rewards are dense and
-        chance is small, as in CartPole; 1 where they are rare and it is large.
+        Steps of a backup in an environment. 3 learns faster if rewards are dense and transitions
+        nearly deterministic, as in CartPole. 1 is better for rare rewards and random transitions.
     exploration : float, default=0.05
-        Share of random actions in an environment, once it has fallen from 1. Where actions are a
-        Box: deviation of the noise on actions, in halves of their range.
+        Final share of random actions in an environment; the first share is 1. For actions of a Box,
+        the standard deviation of the noise on actions, in units of half their range.
     exploration_fraction : float, default=0.2
-        Share of the steps over which it falls. Less is enough where random steps soon show what
-        there is, as in CartPole.
+        Share of the steps over which exploration falls. A small share is enough if random steps
+        soon visit all states, as in CartPole.
     n_random_steps : int, default=1000
         Steps in an environment before learning begins.
     replay_size : int, default=50000
-        Transitions that are remembered; distinct ones where laws are a table.
+        Number of transitions that are kept: distinct ones if laws are a table.
     risk : "mean" or ("cvar", alpha), default="mean"
-        What the actor of a Box of actions makes large: the expected return, or the mean of its
-        worst share. With alpha near 1 that is a mean without the best returns. For labels of
-        actions ``act`` has a risk of its own.
+        What the actor of a Box of actions maximises: the expected return, or the mean of the worst
+        share of returns. For actions that are labels, pass ``risk`` to ``act`` instead.
     target_return : float or None, default=None
-        Stop once the mean return of the last 20 episodes is this high.
+        Stop once the mean return of the last 20 episodes reaches this value.
     device : str, default="auto"
         "cpu", "cuda", ...; "auto" takes a GPU if there is one.
     verbose : int, default=0
-        1 prints how far it is now and then: steps, loss, returns of episodes, support.
+        1 reports progress: share of the steps, loss, returns of episodes, support.
     random_state : int, RandomState instance or None, default=None
-        Seeds everything; the global random states are left alone.
+        Seeds all randomness. Global random states are not changed.
 
     Attributes
     ----------
     field_ : BasisReturnField
-        The laws, as fields; a TabularReturnField where they are a table.
+        The laws as fields. A TabularReturnField if they are a table.
     space_ : DecisionSpace
-        How states and actions are read.
+        The encoding of states and actions.
     actions_ : ndarray of shape (n_actions,) or None
-        The actions, if there is a choice among labels; (n_actions, ...) where an action is an array
-        of labels (MultiDiscrete, MultiBinary).
+        The actions, if they are labels. The shape is (n_actions, ...) if an action is an array of
+        labels (MultiDiscrete, MultiBinary).
     support_ : tuple of float
-        Least and largest return that the laws of the seen states reach.
+        Least and largest return with density, over the states seen.
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        The columns of states, if they had names.
+        Names of the columns of states, if they had names.
     n_features_in_ : int
-        Numbers or labels that a state is given by.
+        Number of values of a state.
     level_ : float
         Noise level at which the laws are seen, in units of the reward.
     history_ : dict of list
@@ -239,16 +240,17 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         Parameters
         ----------
         X : DataFrame, mapping of arrays, Minari dataset, or gymnasium environment
-            Transitions have the parts state, reward, next_state and terminated, and action if
-            there is a choice; truncated and next_action if they are known. A part of several
-            columns has columns of a frame that begin with its name, as state_0, state_1, or is an
-            array of shape (n, d). States in one column of whole numbers, strings or booleans are
-            labels, others numbers. Without next_action, rows are in order, and the next action is
-            that of the next row. An environment, its name, or a vector environment is acted in.
+            Transitions have the parts state, reward, next_state and terminated. They have action if
+            there is a choice, and truncated and next_action if known. A part with several values is
+            an array of shape (n, d), or several columns of a frame, such as state_0 and state_1.
+            States in one column of whole numbers, strings or booleans are labels; others are
+            numbers. Without next_action, rows must be in order, because the next action is that of
+            the next row. The estimator acts in an environment, given as an object, by name, or as a
+            vector environment.
         y : None
             Ignored.
         n_steps : int, optional
-            In place of the parameter of that name.
+            Replaces the parameter of the same name.
 
         Returns
         -------
@@ -258,12 +260,11 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         Raises
         ------
         ValueError
-            For transitions that lack a part or a value, of different lengths, with next states of
-            other columns than states, or with rewards that are not finite or beyond 1e300; for
-            gamma = 1 where no episode ends, or labelled states have an infinite expected return;
-            for a policy that does not fit; for an environment whose actions have no finite bounds,
-            are more than 1000 labels of several parts, or of another space; for observations or
-            masks that cannot be read; for a risk without a Box of actions.
+            If a part or a value of the transitions is missing, lengths or columns differ, or
+            rewards are not finite or exceed 1e300. If gamma = 1 and no episode ends, or an expected
+            return is infinite. If the policy does not fit the states and actions. If actions of an
+            environment have no finite bounds, more than 1000 joint labels, or an unsupported space.
+            If observations or masks cannot be read. If a risk is set without a Box of actions.
         TypeError
             If X is neither transitions nor an environment.
         ImportError
@@ -274,12 +275,12 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         Warns
         -----
         UserWarning
-            If returns lead to labelled states of which no row tells more; if many rows are left
-            out, as they are not in order; if an environment was left before learning began; if
-            more than 1% of the mass of returns is beyond the ends of a network's laws, or their
-            means are not those that linear equations give.
+            If labelled states occur only as next states. If many rows are left out because they are
+            not in order. If a fit in an environment ended before learning began. If more than 1% of
+            the mass of returns lies beyond the ends of a network's laws, or their means differ from
+            the solved ones.
         RuntimeWarning
-            If interrupted from the keyboard: what was learned is kept.
+            If interrupted by the user: what was learned is kept.
 
         Examples
         --------
@@ -294,18 +295,18 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any = None, *, n_steps: int | None = None) -> ReturnLaws:
-        """Go on learning, with other transitions or in the environment.
+        """Continue to learn, with new transitions or in the environment.
 
-        Where laws are a table, the steps of before still count, if the policy is the same.
+        If laws are a table and the policy is the same, earlier steps still count.
 
         Parameters
         ----------
         X : DataFrame, mapping of arrays, Minari dataset, or gymnasium environment
-            As for `fit`, with states and actions that were there in fit.
+            As for `fit`, with states and actions that were seen in fit.
         y : None
             Ignored.
         n_steps : int, optional
-            In place of the parameter of that name.
+            Replaces the parameter of the same name.
 
         Returns
         -------
@@ -315,7 +316,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         Raises
         ------
         ValueError
-            As for `fit`, for states or actions that were not there, and for form="networks".
+            As for `fit`. Also for states or actions that were not seen in fit, and for
+            form="networks".
 
         Examples
         --------
@@ -328,7 +330,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         """
         before = self._before()
         if self.form != "basis" or not (before is None or before.field.goes_on):
-            raise ValueError('partial_fit needs form="basis", whose support moves; use fit.')
+            raise ValueError('partial_fit needs form="basis". Use fit instead.')
         return self._fit(X, n_steps, before)
 
     def act(
@@ -342,26 +344,26 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         Parameters
         ----------
         observation : object
-            One state, as the environment or the table has it. A row with names, or a mapping, is
-            matched by name, where the table had names. An array with one more axis, a frame, or a
-            list of observations of several parts holds several states.
+            One state, in the form of the environment or the table. A row with names, or a mapping,
+            is matched by name if the table had names. An array with one more axis, a frame, or a
+            list of observations holds several states.
         risk : "mean" or ("cvar", alpha), optional
-            What is best: the largest expected return, or the largest mean of its worst share. By
-            default the ``risk`` of fit, "mean". Actors of a Box have no other.
+            The statistic to maximise: the expected return, or the mean of the worst share of
+            returns. By default the ``risk`` of fit. Actors of a Box allow no other.
         action_mask : array-like of shape (n_actions,) or (n_states, n_actions), optional
-            Which actions there are, 1 or True; all of them by default. In fit it is taken from the
-            environment's ``info["action_mask"]``.
+            Available actions are 1 or True. By default all are available. In fit, the mask comes
+            from the environment's ``info["action_mask"]``.
 
         Returns
         -------
         int or object, or ndarray of shape (n_states, ...)
-            As in fit. Actions of a Box are within its bounds.
+            Actions in the form of fit. Actions of a Box are within its bounds.
 
         Raises
         ------
         ValueError
-            If there is no choice of actions, the mask leaves none or is of another length, the risk
-            is none of these or not that of an actor, or the state is of another shape.
+            If there is no choice of actions, the mask allows no action or has another length, the
+            risk is unknown or differs from that of the actor, or the state has another shape.
 
         Examples
         --------
@@ -374,60 +376,59 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         """
         check_is_fitted(self)
         if self.actions_ is None and not self.field_.acts:
-            raise ValueError("there is no choice of actions to act by.")
+            raise ValueError("act needs a choice of actions, and this fit had none.")
         if self.field_.acts and risk not in (None, self.risk):
             raise ValueError(
-                f"the actor learned for risk={self.risk!r}, not {risk!r}: set risk and fit again, "
-                "or go on by partial_fit."
+                f"The actor learned for risk={self.risk!r}, not {risk!r}. Set risk and fit again, "
+                "or call partial_fit."
             )
         return self._questions().act(observation, risk or self.risk, action_mask)
 
     def score(self, states: Any, actions: Any = None, *, returns: Any = None) -> float:
-        r"""Return how well the laws agree with transitions, or with observed returns.
+        r"""Return a score of the laws on transitions, or on observed returns.
 
-        With ``returns``, the mean log-density of these, as of `score_samples`. Without, `states`
-        are transitions, as for `fit`, and the score is minus the error of the Bellman equation
-        in them: the mean of the squared Cramer distance
-        :math:`\int (F_{s,a}(x) - E F_{r + \gamma Z'}(x))^2 dx` between the law at a state and
-        action and its mean backup by the fit's own laws. 0 is best. So `cross_val_score` and
-        `GridSearchCV` work on a frame of transitions (``GroupKFold`` by episodes keeps them whole).
+        With ``returns``, the score is the mean log-density of `score_samples`. Without, `states`
+        are transitions, as for `fit`, and the score is minus the error of the Bellman equation: the
+        mean of the squared Cramer distance :math:`\int (F_{s,a}(x) - E F_{r + \gamma Z'}(x))^2 dx`
+        between the law at a state and action and its mean backup by the fit's own laws. 0 is best.
+        `cross_val_score` and `GridSearchCV` use it with a frame of transitions. ``GroupKFold``
+        keeps episodes whole.
 
-        Steps from the same state and action (the ten nearest, where these are numbers) are
-        multiplied in pairs, so that chance averages out: it does not favour laws that are too wide.
-        Scores of few steps are noisy, and may be above 0.
+        Steps from the same state and action (the ten nearest, if states are numbers) are multiplied
+        in pairs, so noise averages out. The score does not favour laws that are too wide. Scores of
+        few steps are noisy, and may be above 0.
 
-        It is a distance of laws of one discount, reward and policy. Laws of another ``gamma`` or
-        ``policy`` are those of other returns, and are not to be compared by it: the score says
-        nothing about which ``gamma`` to take. Laws that look far (gamma near 1) may be off by
-        1 / (1 - gamma) times what one step shows.
+        The score compares laws of the same discount, reward and policy. Do not use it to choose
+        ``gamma`` or ``policy``, which define other returns. With gamma near 1, laws may be off by 1
+        / (1 - gamma) times the error of one step.
 
         Parameters
         ----------
         states : DataFrame, array-like, or transitions
-            As for `predict`; without returns, transitions as for `fit`.
+            As for `predict`. Without returns, transitions as for `fit`.
         actions : array-like of shape (n_states,), optional
-            As for `predict`; of transitions they are a part.
+            As for `predict`. Transitions contain the actions.
         returns : array-like of shape (n_states,), optional
             One observed return for each state.
 
         Returns
         -------
         float
-            With returns, in natural logarithms of the density by units of the reward; without, in
-            units of the reward. The larger, the better.
+            With returns, in nats, for a density per unit of the reward. Without, in units of the
+            reward. Larger is better.
 
         Raises
         ------
         ValueError
-            As for `score_samples` and `fit`; if no step is from a state and action that were there
-            in fit and leads to such.
+            As for `score_samples` and `fit`. Also if no step begins and ends in states and actions
+            that were seen in fit.
         TypeError
-            If there are no returns, and `states` are no transitions.
+            If there are no returns, and `states` are not transitions.
 
         Warns
         -----
         UserWarning
-            If steps are left out, as their states or actions were not there in fit.
+            If steps are left out because their states or actions were not seen in fit.
 
         Examples
         --------
@@ -446,13 +447,13 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
             return super().score(states, actions, returns=returns)
         check_is_fitted(self)
         if actions is not None:
-            raise ValueError("without returns, actions are a part of the transitions.")
+            raise ValueError("Without returns, put the actions into the transitions.")
         return -HeldOut(self._questions(), self.gamma).error(read_transitions(states))
 
     def law(self, state: Any, action: Any = None) -> DensityField:
         """Return the density field of the return in one state.
 
-        For `skbellman.dynamics.bellman_dynamics`, and for arithmetic.
+        It is for `skbellman.dynamics.bellman_dynamics` and for arithmetic.
 
         Parameters
         ----------
@@ -464,7 +465,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         Returns
         -------
         DensityField
-            Of one column. Its density may be negative by a little.
+            The field of one column. Its density may be slightly negative.
 
         Raises
         ------
@@ -486,15 +487,15 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
 
     @property
     def feature_names_in_(self) -> np.ndarray:
-        """The columns of states, if they had names in fit."""
+        """Names of the columns of states, if they had names in fit."""
         names = self.space_.state_names
         if names is None:
-            raise AttributeError("the estimator was fitted without feature names.")
+            raise AttributeError("The estimator was fitted without feature names.")
         return np.array(names, dtype=object)
 
     @property
     def n_features_in_(self) -> int:
-        """Numbers or labels that a state is given by."""
+        """Number of values of a state."""
         return self.space_.features.n_values
 
     def _fit(
@@ -510,7 +511,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
             seeded=Seeded(int(seeds[0])),
             device=resolve_device(self.device),
         )
-        with renewed(self) as draft:
+        with closing(plan.progress), renewed(self) as draft:
             if is_environment(X):
                 learned = fit_environment(plan, X)
             else:
@@ -520,7 +521,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         return self
 
     def _keep(self, learned: Learned, device: torch.device) -> None:
-        """Set the fitted attributes, all at once."""
+        """Set all fitted attributes at once."""
         field, self.space_, self._steps_seen = learned.fitted
         self.field_, self.device_ = field.eval().requires_grad_(False), device
         actions = self.space_.actions
@@ -530,7 +531,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         self.history_ = learned.curves.as_dict()
 
     def _before(self) -> Fitted | None:
-        """Return what was fitted, None if nothing was."""
+        """Return the fitted laws, None before a fit."""
         if not hasattr(self, "field_"):
             return None
         return Fitted(self.field_, self.space_, self._steps_seen)

@@ -173,7 +173,7 @@ def test_actions_never_leave_their_bounds():
     taken = numbers.taken(drawn)
     assert ((taken >= low) & (taken <= high)).all()
     np.testing.assert_allclose(numbers(taken)[:, :2], drawn[:, :2], atol=1e-5)
-    with pytest.raises(ValueError, match=r"action of row 1.*is not within Box"):
+    with pytest.raises(ValueError, match=r"of row 1 is not within Box"):
         numbers(np.array([low, high + 1]))
 
 
@@ -184,7 +184,7 @@ def test_actions_never_leave_their_bounds():
         (spaces.Box(-3.4e38, 3.4e38, (2,)), "no finite bounds"),
         (spaces.Box(-1, 1, (0,)), "hold no number, so there is nothing to choose"),
         (spaces.Box(0, 255, (2,), np.uint8), "whole numbers.*MultiDiscrete"),
-        (spaces.MultiDiscrete([11, 10, 10]), "has 1100 actions.*at most 1000"),
+        (spaces.MultiDiscrete([11, 10, 10]), "has 1100 joint actions.*at most 1000"),
         (spaces.MultiBinary(70), "at most 1000"),
         (spaces.Tuple([spaces.Discrete(2)]), "Discrete, MultiDiscrete, MultiBinary or Box"),
     ],
@@ -197,7 +197,7 @@ def test_actions_that_cannot_be_chosen_are_refused(space, message):
 
 
 def test_what_is_asked_of_an_actor_has_to_fit(few):
-    with pytest.raises(ValueError, match="action_mask is of actions that are labels"):
+    with pytest.raises(ValueError, match="action_mask needs actions that are labels"):
         few.act(HERE[0], action_mask=[1])
     with pytest.raises(ValueError, match="is not within"):
         few.predict(HERE, [[7.0]])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,7 @@ from skbellman import (
     TrainingDivergedError,
 )
 from skbellman.fields import Mixture
+from skbellman.progress import Progress
 
 QUICK = {"n_steps": 20, "width": 16, "random_state": 0}
 RNG = np.random.default_rng(0)
@@ -207,7 +209,35 @@ def test_the_tools_of_scikit_learn_work():
 def test_history_is_kept_and_printed(capsys):
     density = BellmanDiffusionDensity(**QUICK, verbose=1).fit(FRAME)
     assert {len(curve) for curve in density.history_.values()} == {len(density.history_["step"])}
-    assert f"step {int(density.history_['step'][-1])}:" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(density.history_["step"])
+    last = int(density.history_["step"][-1])
+    assert re.match(rf"step {last} of \d+ \(\d+%, \d+:\d\d left\): loss -?\d", lines[-1])
+
+
+def test_in_a_terminal_each_line_of_progress_replaces_the_last(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    times = iter([0.0, 30.0, 90.0])
+    monkeypatch.setattr("skbellman.progress.time.monotonic", lambda: next(times))
+    progress = Progress()
+    progress.show(100, 400, "loss 1")
+    progress.show(300, 400, "loss 0")
+    progress.close()
+    progress.close()
+    lines = ["step 100 of 400 (25%, 1:30 left): loss 1", "step 300 of 400 (75%, 0:30 left): loss 0"]
+    assert capsys.readouterr().out == "".join(f"\r{line}\x1b[K" for line in lines) + "\n"
+
+
+def test_the_diagram_has_a_line_on_the_fit(fitted):
+    step = fitted.history_["step"].index(fitted.n_iter_)
+    score = fitted.history_["validation_log_density"][step]
+    n_categories = int(fitted.is_categorical_.sum())
+    expected = (
+        f"Density of {fitted.n_features_in_} columns ({n_categories} categorical), "
+        f"{fitted.n_samples_seen_} rows; held-out log-density {score:.3f} nats a row"
+    )
+    assert f"<p>{expected}</p><style>" in fitted._repr_html_()
+    assert "Density of" not in clone(fitted)._repr_mimebundle_()["text/html"]
 
 
 def test_hutchinson_and_exact_divergence_agree(fitted):

@@ -482,7 +482,7 @@ UNREADABLE = {
     "period": (pd.Series(pd.period_range("2020", periods=N)), r"period\[D\].*dt\.to_timestamp"),
     "interval": (pd.Series(pd.interval_range(0, N)), r"interval\[int64.*array\.mid"),
     "complex": (pd.Series(np.arange(N) * 1j), "complex128.*its real and its imaginary part"),
-    "duration": (pd.Series(pd.to_timedelta(np.arange(N), "h")), "Duration.*number of hours"),
+    "duration": (pd.Series(pd.to_timedelta(np.arange(N), "h")), "Duration.*of hours"),
 }
 
 

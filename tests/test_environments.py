@@ -80,8 +80,8 @@ def test_infos_may_be_a_list(mode):
     ("masks", "message"),
     [
         ([[1, 1], [1, 1, 1], [1, 1], [1, 1]], "has length 3 in state 1, but there are 2 actions"),
-        ([[1, 1], [1, 1], [0, 0], [1, 1]], "leaves none of 2 actions in state 2"),
-        ([[0, 0], [1, 1], [1, 1], [1, 1]], "leaves none of 2 actions in state 0"),
+        ([[1, 1], [1, 1], [0, 0], [1, 1]], "forbids all 2 actions in state 2"),
+        ([[0, 0], [1, 1], [1, 1], [1, 1]], "forbids all 2 actions in state 0"),
     ],
 )
 def test_a_mask_that_fits_no_actions_is_refused(masks, message):
@@ -148,7 +148,7 @@ def test_sentences_may_be_left_out():
 
 
 def test_an_agent_that_learned_nothing_warns():
-    with pytest.warns(UserWarning, match=r"nothing was learned in 60 steps.*n_random_steps=60"):
+    with pytest.warns(UserWarning, match=r"Nothing was learned in 60 steps.*n_random_steps=60"):
         learned(Known(), n_steps=60)
     value = learned(Known(), n_steps=61)
     value.partial_fit(Known(), n_steps=5)

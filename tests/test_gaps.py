@@ -176,7 +176,7 @@ def test_a_condition_without_density_is_refused(fitted, monkeypatch):
     nothing = torch.tensor([0.0, -torch.inf]).double()
     for field in fitted.field_.fields:
         monkeypatch.setattr(type(field), "log_masses", lambda *_: (nothing, nothing))
-    with pytest.raises(ValueError, match=r"row 1 of X is so far out in \['x'\]"):
+    with pytest.raises(ValueError, match=r"Row 1 of X has zero density in \['x'\]"):
         fitted.score_samples(WHOLE[:2], given=["x"])
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from test_house import imports
 from test_restrictions import closed_form, fitted, table
 
-from skbellman import DistributionalValueEstimator
+from skbellman import BellmanOutlierDetector, DistributionalValueEstimator
 from skbellman.inspection import (
     ConditionalDisplay,
     DensityDisplay,
+    ExplanationDisplay,
     LearningCurveDisplay,
     PairsDisplay,
     ReturnLawDisplay,
@@ -109,6 +111,38 @@ def test_the_learning_curve_is_the_history():
     assert LearningCurveDisplay.from_estimator(density, metric="loss").name == "loss"
     with pytest.raises(ValueError, match="metric='los' is none of history_"):
         LearningCurveDisplay.from_estimator(density, metric="los")
+
+
+@pytest.mark.parametrize("library", [pd.DataFrame, pl.DataFrame])
+def test_colours_are_surprises_and_frames_mark_the_largest(library):
+    rows = table(4).assign(x=[0.0, 9.0, np.nan, 0.0], sex=["F", "M", None, "never seen"])
+    found = closed_form().explain(rows, reference=table(50))
+    display = ExplanationDisplay.from_estimator(
+        closed_form(), library(rows), reference=library(table(50))
+    )
+    np.testing.assert_allclose(display.surprise, found)
+    (image,) = display.ax_.images
+    np.testing.assert_allclose(image.get_array().filled(np.nan), found.clip(-10, 10))
+    corners = [frame.get_xy() for frame in display.ax_.patches]
+    largest = np.nanargmax(found.to_numpy(), axis=1)
+    np.testing.assert_array_equal(corners, np.column_stack([largest, range(4)]) - 0.5)
+    texts = [text.get_text() for text in display.ax_.texts]
+    assert texts[3::4] == ["F", "M", "missing", "never seen"]
+    assert texts[::4] == ["0", "9", "missing", "0"]
+    assert [label.get_text() for label in display.ax_.get_xticklabels()] == list(rows)
+
+
+def test_a_detector_is_explained_and_surprises_are_drawn_again():
+    rows = table(3).set_axis(["a", "b", "c"])
+    detector = BellmanOutlierDetector(closed_form(), noise=(), n_components=0, random_state=0)
+    display = ExplanationDisplay.from_estimator(detector.fit(table(60)), rows)
+    np.testing.assert_allclose(display.surprise, detector.explain(rows))
+    assert [label.get_text() for label in display.ax_.get_yticklabels()] == ["a", "b", "c"]
+    surprise = np.full((60, 2), np.nan)
+    display = ExplanationDisplay.from_predictions(surprise)
+    assert not len(display.ax_.texts) + len(display.ax_.patches)
+    with pytest.raises(ValueError, match=r"X has shape \(3, 4\), but surprise has \(60, 2\)"):
+        ExplanationDisplay.from_predictions(surprise, rows)
 
 
 def test_axes_that_are_given_are_drawn_into():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import functools
 import importlib
 import pickle
@@ -29,7 +30,7 @@ from skbellman import (
 )
 from skbellman.algebra import difference, mixture, rescale, reweight
 from skbellman.io import TRUSTED
-from skbellman.packing import FORMAT
+from skbellman.packing import FORMAT, PackableMixin
 
 skops = pytest.importorskip("skops.io")
 gymnasium = pytest.importorskip("gymnasium")
@@ -262,8 +263,34 @@ def test_objects_are_saved_and_dtypes_that_cannot_be_are_named():
 def test_another_format_is_refused():
     state = fitted_estimator("encoder").__getstate__()
     assert state["skbellman_format"] == FORMAT
-    with pytest.raises(ValueError, match="has format 99, this version of skbellman reads format"):
+    with pytest.raises(ValueError, match=r"another version \(format 99\)"):
         TableEncoder().__setstate__({**state, "skbellman_format": 99})
+
+
+def reduced_without_a_format(estimator, protocol):
+    return copyreg.__newobj__, (type(estimator),), estimator._pickled_state()
+
+
+def test_pickles_of_older_versions_say_what_to_do(monkeypatch):
+    monkeypatch.setattr(PackableMixin, "__reduce_ex__", reduced_without_a_format)
+    advice = "saved by an older version of skbellman.* Load it with the version that saved it"
+    for estimator in (fitted_estimator("array"), fitted_estimator("labels")):
+        with pytest.raises(ValueError, match=advice):
+            pickle.loads(pickle.dumps(estimator))
+    for gone in ("tables.tallied", "tables.columns.tallied"):
+        with pytest.raises(ValueError, match=advice):
+            pickle.loads(f"cskbellman.{gone}\nTalliedColumn\n.".encode())
+    with pytest.raises(ValueError, match=advice):
+        pickle.loads(b"cskbellman.fields.latent\nCorners\n.")
+    assert not hasattr(importlib.import_module("skbellman.tables.tallied"), "AnotherColumn")
+
+
+def test_the_format_of_a_pickle_is_checked_before_its_classes_are_looked_for(monkeypatch):
+    saved = pickle.dumps(fitted_estimator("array"))
+    monkeypatch.setattr("skbellman.packing.FORMAT", FORMAT + 1)
+    monkeypatch.delattr("skbellman.tables.columns.numeric.NumericColumn")
+    with pytest.raises(ValueError, match=rf"another version \(format {FORMAT}\)"):
+        pickle.loads(saved)
 
 
 @pytest.mark.parametrize("device", ["auto", "cuda"])

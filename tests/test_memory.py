@@ -102,7 +102,7 @@ def test_a_message_counts_the_rows_of_the_table_and_not_of_its_part(fitted, monk
     table.loc[37, "x"] = 1e140
     log_density = lambda model, v, i, given, _: np.where(given[0] > 1e100, np.nan, 0.0)  # noqa: E731
     monkeypatch.setattr(TableModel, "log_density", log_density)
-    with pytest.raises(ValueError, match=r"row 37 of X is so far out in \['x'\]"):
+    with pytest.raises(ValueError, match=r"Row 37 of X has zero density in \['x'\]"):
         fitted.score_samples(table, given=["x"])
 
 

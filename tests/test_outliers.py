@@ -124,7 +124,7 @@ def test_the_density_explains(fitted):
     [
         ({"n_neighbors": (0,)}, "n_neighbors must be a whole number of at least 1, got 0"),
         ({"noise": (-1.0,)}, "noise must be finite and at least 0"),
-        ({"noise": (), "n_neighbors": (), "n_components": 0}, "no view is left"),
+        ({"noise": (), "n_neighbors": (), "n_components": 0}, "There is no view"),
     ],
 )
 def test_views_that_are_none_are_refused(parameters, message):

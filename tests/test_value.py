@@ -249,8 +249,8 @@ BAD_TABLES = [
     ({"next_state": [[0, 1], [1, 1]]}, "must be the same"),
     ({"state": [0.0, np.nan], "next_state": [0.5, 1.0]}, "state is nan in row 1"),
     ({"next_state": [None, 1]}, "next_state is None in row 0"),
-    ({"state": np.array([0, "a"], dtype=object)}, "of one kind, but state has int, str"),
-    ({"action": np.array([0, "a"], dtype=object)}, "of one kind, but action has int, str"),
+    ({"state": np.array([0, "a"], dtype=object)}, "must have one type, but state has int, str"),
+    ({"action": np.array([0, "a"], dtype=object)}, "must have one type, but action has int, str"),
 ]
 
 
@@ -288,13 +288,13 @@ def test_bad_questions_and_parameters():
         estimator(policy=lambda states: np.zeros(3)).fit(table)
     with pytest.raises(ValueError, match="risk must be"):
         value.act(0, risk="median")
-    with pytest.raises(ValueError, match="next actions are not known"):
+    with pytest.raises(ValueError, match="next actions are unknown"):
         estimator().fit({k: np.arange(2) for k in endless} | {"terminated": [False, False]})
     with pytest.raises(ValueError, match="not probabilities"):
         estimator(policy=np.array([[0.5, 0.6]])).fit(table)
     with pytest.raises(TypeError, match="frame or a mapping"):
         estimator().fit([[0, 1]])
-    with pytest.warns(UserWarning, match=r"\[9\] are only ever next states"):
+    with pytest.warns(UserWarning, match=r"\[9\] occur only as next states"):
         estimator(n_steps=5).fit(
             {"state": [0, 0], "reward": [1.0, 1.0], "next_state": [9, 0], "terminated": [0, 1]}
         )
@@ -328,18 +328,18 @@ def test_a_minari_dataset():
     for parts in ({"x": np.zeros((3, 2))}, (np.zeros(3), np.zeros(3))):
         with pytest.raises(ValueError, match=r"gymnasium\.spaces\.flatten"):
             read_transitions(Recorded(episode(parts)))
-    with pytest.raises(ValueError, match="holds no episode"):
+    with pytest.raises(ValueError, match="has no episode"):
         read_transitions(Recorded())
 
 
 def test_bad_environments():
     value = estimator(n_steps=5, policy="greedy").fit(coin(lambda a, rng: a * 1.0, n_rows=50))
-    with pytest.raises(ValueError, match="fitted to other states or actions"):
+    with pytest.raises(ValueError, match="other states or actions than those of fit"):
         value.partial_fit("CartPole-v1")
     agent = estimator(policy="greedy", n_random_steps=5).fit("CartPole-v1", n_steps=10)
     with pytest.raises(ValueError, match="not finite"):
         agent.act([0.0, np.nan, 0.0, 0.0])
-    with pytest.raises(ValueError, match="an observation has shape"):
+    with pytest.raises(ValueError, match="An observation has shape"):
         agent.act([0.0, 0.0])
 
 
@@ -590,7 +590,8 @@ def test_verbose_says_how_far_it_is(capsys):
     *_, line = capsys.readouterr().out.splitlines()
     number = r"-?\d+(?:\.\d+)?"
     found = re.fullmatch(
-        rf"step ({number}) of 250: loss {number}, return ({number}), support {number} to {number}",
+        rf"step ({number}) of 250 \(\d+%, \d+:\d\d left\): loss {number}, return ({number}), "
+        rf"support {number} to {number}",
         line,
     )
     assert found, line
@@ -601,17 +602,17 @@ def test_verbose_says_how_far_it_is(capsys):
 
 @pytest.mark.slow
 def test_target_return_stops_the_fit():
-    with pytest.warns(UserWarning, match="nothing was learned"):  # 20 episodes are fewer steps
+    with pytest.warns(UserWarning, match="Nothing was learned"):  # 20 episodes are fewer steps
         value = control(target_return=-1.0).fit(Corridor(), n_steps=500)
     assert len(value.history_["step"]) == 20
 
 
 def test_environments_that_cannot_be_controlled():
-    with pytest.raises(ValueError, match='set policy="greedy"'):
+    with pytest.raises(ValueError, match='Set policy="greedy"'):
         estimator().fit("CartPole-v1")
     with pytest.raises(ValueError, match='form must be "basis"'):
         control(form="networks").fit("CartPole-v1")
-    with pytest.warns(UserWarning, match="nothing was learned in 10 steps"):
+    with pytest.warns(UserWarning, match="Nothing was learned in 10 steps"):
         value = control().fit("CartPole-v1", n_steps=10)
     with pytest.raises(ValueError, match="shape"):
         value.act([0.0, 1.0])
@@ -621,7 +622,7 @@ def test_divergence_keeps_the_last_good_state():
     from skbellman import TrainingDivergedError
 
     value = estimator(learning_rate=1e30, n_steps=50)
-    with pytest.raises(TrainingDivergedError, match="lower learning_rate"):
+    with pytest.raises(TrainingDivergedError, match="Lower learning_rate"):
         value.fit(numbered(chain(100)))
     assert np.isfinite(value.predict([0.0, 1.0, 2.0])).all()
 
@@ -633,7 +634,7 @@ def test_laws_in_a_table_that_are_not_finite_are_reported(monkeypatch):
     step = sweeps.TableLearner.step
     monkeypatch.setattr(sweeps.TableLearner, "step", lambda *args: step(*args) * torch.nan)
     value = control(gamma=0.9)
-    with pytest.raises(TrainingDivergedError, match="training diverged"):
+    with pytest.raises(TrainingDivergedError, match="Training diverged"):
         value.fit(Corridor(), n_steps=250)
     assert np.isfinite(value.predict([0, 1, 2])).all()
 

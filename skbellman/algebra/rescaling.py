@@ -247,7 +247,9 @@ def rescale(density: Any, units: Mapping[Any, tuple[float, float]]) -> RescaledD
 
 def _checked_unit(measure: ColumnMeasure, scale: float, shift: float) -> Unit:
     if measure.reference == Names():
-        raise ValueError(f"Column {measure.name!r} names rows, which have no unit: leave it out.")
+        raise ValueError(
+            f"Column {measure.name!r} holds identifiers, which have no unit: leave it out."
+        )
     if measure.held != NUMBERS:
         raise ValueError(
             f"Column {measure.name!r} holds {measure.held}, which have no unit: leave it out."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import NoReturn, cast
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch.nn.functional import log_softmax
 
 from skbellman.fields.base import Levels, as_levels
 from skbellman.fields.gaussian import ClosedFormField, GaussianMixtureField, draw_class
+from skbellman.packing import refuse_gone
 
 
 class LatentClassField(ClosedFormField):
@@ -144,3 +145,7 @@ class LatentClassField(ClosedFormField):
             log_joints.append(self._log_probabilities(b).unsqueeze(-2) + log_likelihood)
             log_classes = log_classes + log_joints[-1].logsumexp(-1)
         return log_classes, gradients, log_joints
+
+
+def __getattr__(name: str) -> NoReturn:
+    refuse_gone(__name__, name, ["Corners"])

@@ -8,12 +8,12 @@ import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 
-def single_axes(ax: Any, caller: str) -> Any:
-    """Return the axes that are given, or those of a new figure."""
+def single_axes(ax: Any, caller: str, size: tuple[float, float] | None = None) -> Any:
+    """Return the axes that are given, or those of a new figure of a size in inches."""
     check_matplotlib_support(caller)
     import matplotlib.pyplot as plt
 
-    return plt.subplots(layout="constrained")[1] if ax is None else ax
+    return plt.subplots(figsize=size, layout="constrained")[1] if ax is None else ax
 
 
 def many_axes(ax: Any, n_rows: int, n_columns: int, caller: str) -> np.ndarray:
@@ -46,3 +46,8 @@ def ticks_of_dates(axis: Any) -> None:
     locator = AutoDateLocator(minticks=2, maxticks=5)
     axis.set_major_locator(locator)
     axis.set_major_formatter(ConciseDateFormatter(locator))
+
+
+def short_text(value: Any) -> str:
+    """Return a value as text, numbers with four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

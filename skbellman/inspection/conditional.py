@@ -1,4 +1,4 @@
-"""The law of a column as another column changes."""
+"""The conditional distribution of a column for several values of another column."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from skbellman.inspection.axes import single_axes
+from skbellman.inspection.axes import short_text, single_axes
 from skbellman.inspection.laws import Law, column_of, law_of, values_in
 
 
 class ConditionalDisplay:
-    """The law of a column given each of some values of another.
+    """Curves of the distribution of a column, one for each value of another column.
 
     Parameters
     ----------
     given : object
-        Name of the column of the conditions.
+        Name of the column to condition on.
     values : list
         The conditions.
     laws : list of Law
-        Of the column, given each of them.
+        Distribution of the column under each condition.
 
     Attributes
     ----------
@@ -58,25 +58,24 @@ class ConditionalDisplay:
         random_state: Any = 0,
         ax: Any = None,
     ) -> ConditionalDisplay:
-        """Compute the laws of a column given values of another, and draw them.
+        """Compute the distributions of a column given values of another, and draw them.
 
         Parameters
         ----------
         estimator : fitted density
             Also one of the algebra.
         column : name, or position for an array
-            Whose law is drawn.
+            The column to draw.
         given : name, or position for an array
-            The column of the conditions.
+            The column to condition on.
         values : sequence, optional
-            The conditions. By default the levels of a category, at most 8, or five quantiles of
-            numbers.
+            The conditions. By default up to 8 levels of a category, or five quantiles of numbers.
         X : DataFrame or array-like of shape (n_samples, n_features), optional
-            Rows that set ranges and quantiles; by default 500 draws.
+            Rows that set ranges and quantiles. By default 500 samples.
         n_points : int, default=200
-            Of each curve.
+            Points of each curve.
         random_state : int, RandomState instance or None, default=0
-            Seeds the draws where X is not given.
+            Seeds the samples if X is not given.
         ax : Axes, optional
             By default that of a new figure.
 
@@ -112,7 +111,7 @@ class ConditionalDisplay:
         return cls(given, list(values), laws).plot(ax=ax)
 
     def plot(self, *, ax: Any = None) -> ConditionalDisplay:
-        """Draw the laws, one colour each.
+        """Draw the distributions, each in its own colour.
 
         Parameters
         ----------
@@ -136,7 +135,7 @@ class ConditionalDisplay:
         self.ax_ = single_axes(ax, "ConditionalDisplay.plot")
         self.figure_ = self.ax_.figure
         first = self.laws[0]
-        labels = [f"{self.given} = {_short(value)}" for value in self.values]
+        labels = [f"{self.given} = {short_text(value)}" for value in self.values]
         for k, (law, label) in enumerate(zip(self.laws, labels, strict=True)):
             colour = f"C{k % 10}"
             if not law.is_of_points:
@@ -158,10 +157,6 @@ def _usual_values(rows: Any, column: Any) -> list[Any]:
         return list(column.column.only_levels[:8])
     quantiles = np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95], method="nearest")
     return list(column.kind.drawn(np.unique(quantiles)))
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _height(law: Law, given: Any) -> str:

@@ -21,7 +21,7 @@ class DensityDisplay:
     Parameters
     ----------
     laws : list of Law
-        Of each column.
+        Distribution of each column.
     data : list of array or None
         The values of each column in a table; positions of the levels of a category.
 
@@ -30,7 +30,7 @@ class DensityDisplay:
     ax_ : matplotlib Axes, or ndarray of Axes
         One for each column.
     mass_axes_ : list of Axes or None
-        Of the bars of each column that has a curve too.
+        Axes of the bars of columns that also have a curve.
     figure_ : matplotlib Figure
         The figure of the axes.
 
@@ -75,7 +75,7 @@ class DensityDisplay:
         columns : sequence of names, or of positions for an array, optional
             By default all but identifiers, at most 12.
         n_points : int, default=200
-            Of each curve.
+            Points of each curve.
         random_state : int, RandomState instance or None, default=0
             Seeds the draws where X is not given.
         ax : Axes or array of Axes, optional

@@ -1,4 +1,4 @@
-"""The law of one column: a density where it has one, probabilities of single values."""
+"""The distribution of one column: a density, and probabilities of single values."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from skbellman.tables.kinds import is_missing
 from skbellman.tables.places import places_within
 from skbellman.validation import check_count
 
-# Points of a grid up to which each has a bar.
+# Largest number of grid points that are drawn as bars.
 _MOST_BARS = 100
 
 
 @dataclass
 class Law:
-    """The law of a column, perhaps given others.
+    """The distribution of a column, possibly given others.
 
     Attributes
     ----------
     name : object
-        Of the column.
+        Name of the column.
     places : array of shape (n_places,)
-        Where there is a density: numbers, days since 1970 for dates.
+        Places of the density: numbers, or days since 1970 for dates.
     density : array of shape (n_places,)
-        Per unit of the column.
+        Density per unit of the column.
     points : array of shape (n_points,)
         Single values with a probability; positions of the levels of a category.
     probabilities : array of shape (n_points,)
     levels : list or None
-        Of a category.
+        Levels of a category.
     holds_dates : bool
     """
 
@@ -51,7 +51,7 @@ class Law:
 
     @property
     def is_of_points(self) -> bool:
-        """Whether there are single values alone."""
+        """Whether there are only single values."""
         return not len(self.places)
 
     def name_axis(self, ax: Any) -> None:
@@ -75,9 +75,9 @@ def column_of(density: Any, name: Any) -> FittedColumn:
     columns: list[FittedColumn] = fitted_part(density).encoder_.fitted_
     found = [column for column in columns if column.name == name]
     if not found:
-        raise ValueError(f"{name!r} is no column: these are {[c.name for c in columns]}.")
+        raise ValueError(f"{name!r} is no column; the columns are {[c.name for c in columns]}.")
     if found[0].column.is_fresh:
-        raise ValueError(f"Column {name!r} names rows, and has no law to draw.")
+        raise ValueError(f"Column {name!r} holds identifiers, which have no distribution to draw.")
     return found[0]
 
 
@@ -100,7 +100,7 @@ def law_of(
     given: Mapping[Any, Any] | None = None,
     n_points: int = 200,
 ) -> Law:
-    """Return the law of a column between two numbers, given values of others."""
+    """Return the distribution of a column between two numbers, given values of others."""
     fitted, given = column_of(density, name), given or {}
     check_count("n_points", n_points, 2)
     column, reference = fitted.column, fitted.column.measure

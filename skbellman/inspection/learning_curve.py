@@ -1,4 +1,4 @@
-"""The course of a training."""
+"""The learning curve of a fit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from skbellman.inspection.axes import single_axes
 
-# What is drawn unless it is said, the first that there is, and what the axis says.
+# Default metrics, in order of preference, and their labels.
 _NAMES = {
     "validation_log_density": "held-out log-density (nats a row)",
     "return": "return of an episode",
@@ -17,16 +17,16 @@ _NAMES = {
 
 
 class LearningCurveDisplay:
-    """A figure of the training by optimiser step, and the step whose state was kept.
+    """A metric of the training by step, and the step whose state was kept.
 
     Parameters
     ----------
     steps : array of shape (n_evaluations,)
         Optimiser steps.
     values : array of shape (n_evaluations,)
-        The figure at each of them.
+        The metric at each step.
     name : str
-        What the values are.
+        Name of the metric.
     kept : int, optional
         The step whose state was kept.
 
@@ -63,8 +63,8 @@ class LearningCurveDisplay:
         estimator : fitted estimator
             With ``history_``.
         metric : str, default="auto"
-            A name in ``history_``. "auto" takes the held-out log-density of a density, the returns
-            of an agent, or else the loss.
+            A name in ``history_``. "auto" is the held-out log-density of a density, the returns of
+            an agent, or else the loss.
         ax : Axes, optional
             By default that of a new figure.
 
@@ -76,7 +76,7 @@ class LearningCurveDisplay:
         Raises
         ------
         ValueError
-            If the history has no such figure.
+            If the history has no such metric.
 
         Examples
         --------
@@ -104,14 +104,14 @@ class LearningCurveDisplay:
     def from_predictions(
         cls, steps: Any, values: Any, name: str, kept: int | None = None, *, ax: Any = None
     ) -> LearningCurveDisplay:
-        """Draw figures that were recorded.
+        """Draw recorded values.
 
         Parameters
         ----------
         steps, values : array-like of shape (n_evaluations,)
-            The course.
+            Steps, and values of the metric.
         name : str
-            What the values are.
+            Name of the metric.
         kept : int, optional
             The step whose state was kept.
         ax : Axes, optional
@@ -131,7 +131,7 @@ class LearningCurveDisplay:
         return cls(steps, values, name, kept).plot(ax=ax)
 
     def plot(self, *, ax: Any = None) -> LearningCurveDisplay:
-        """Draw the course.
+        """Draw the curve.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Pairs of columns: real rows beside drawn ones."""
+"""Pairs of columns of real and sampled rows."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from skbellman.tables.levels import levels_of
 
 
 class PairsDisplay:
-    """Histograms of columns and scatter plots of their pairs, of real rows and of drawn ones.
+    """Histograms of columns, and scatter plots of pairs, of real and sampled rows.
 
     Parameters
     ----------
     real, drawn : list of array
-        The values of each column; positions of the levels of a category; NaN where missing.
+        Values of each column: positions of levels for a category, NaN if missing.
     names : list
-        Of the columns.
+        Names of the columns.
     levels : list of (list or None)
-        Of the categories.
+        Levels of categories, None for numbers.
     dates : sequence of int, default=()
         Positions of the columns that hold dates, as days since 1970.
 
@@ -66,7 +66,7 @@ class PairsDisplay:
         random_state: Any = 0,
         ax: Any = None,
     ) -> PairsDisplay:
-        """Draw as many rows as a table has, and both beside each other.
+        """Sample as many rows as a table has, and draw both.
 
         Parameters
         ----------
@@ -77,7 +77,7 @@ class PairsDisplay:
         columns : sequence of names, or of positions for an array, optional
             By default the first four.
         random_state : int, RandomState instance or None, default=0
-            Seeds the draws.
+            Seeds the samples.
         ax : array of Axes, optional
             As many as the square of the number of columns.
 
@@ -108,7 +108,7 @@ class PairsDisplay:
     def from_predictions(
         cls, X: Any, drawn: Any, *, columns: Sequence[Any] | None = None, ax: Any = None
     ) -> PairsDisplay:
-        """Draw real rows and drawn ones beside each other.
+        """Draw real and sampled rows.
 
         Parameters
         ----------
@@ -193,9 +193,9 @@ class PairsDisplay:
         self._write_levels(axis.xaxis, j)
 
     def _pair(self, axis: Any, i: int, j: int) -> None:
-        rng = np.random.default_rng([i, j, 7919])  # no seed that rows are likely to come from
+        rng = np.random.default_rng([i, j, 7919])  # a seed of no rows
         for (across, _, colour), (up, _, _) in zip(self._kinds(j), self._kinds(i), strict=True):
-            # Levels are spread, so that one does not hide the other rows of it.
+            # Levels are jittered, so that rows of one level do not hide each other.
             x, y = (
                 v if self.levels[k] is None else v + rng.uniform(-0.3, 0.3, len(v))
                 for v, k in ((across, j), (up, i))

@@ -18,13 +18,13 @@ class ReturnLawDisplay:
     Parameters
     ----------
     returns : array of shape (n_points,)
-        Where densities are.
+        Returns at which densities are given.
     densities : array of shape (n_states, n_points)
-        Per unit of the return.
+        Densities per unit of the return.
     means : array of shape (n_states,)
         Expected returns.
     labels : list of str
-        Of the states.
+        Labels of the states.
 
     Attributes
     ----------
@@ -64,15 +64,15 @@ class ReturnLawDisplay:
         Parameters
         ----------
         estimator : fitted DistributionalValueEstimator or MixtureOfReturns
-            Whose laws are drawn.
+            The estimator whose laws are drawn.
         states : DataFrame or array-like of shape (n_states,) or (n_states, n_features)
             As for ``predict``.
         actions : DataFrame or array-like of shape (n_states,) or (n_states, n_numbers), optional
             As for ``predict``.
         labels : sequence of str, optional
-            Of the states in the legend; by default their numbers.
+            Labels of the states in the legend. By default their numbers.
         n_points : int, default=200
-            Of each curve.
+            Points of each curve.
         ax : Axes, optional
             By default that of a new figure.
 
@@ -84,7 +84,7 @@ class ReturnLawDisplay:
         Raises
         ------
         ValueError
-            As ``predict`` does; if there is another number of labels than of states.
+            As ``predict`` does. Also if the numbers of labels and states differ.
 
         Examples
         --------
@@ -100,7 +100,7 @@ class ReturnLawDisplay:
         means = estimator.predict(states, actions)
         labels = [f"state {k}" for k in range(len(means))] if labels is None else list(labels)
         if len(labels) != len(means):
-            raise ValueError(f"there are {len(labels)} labels for {len(means)} states.")
+            raise ValueError(f"There are {len(labels)} labels for {len(means)} states.")
         ends = estimator.quantile(states, actions, q=[0.001, 0.999])
         low, high = float(ends.min()), float(ends.max())
         margin = 0.1 * (high - low) or 1.0

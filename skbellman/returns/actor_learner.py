@@ -19,16 +19,16 @@ from skbellman.returns.support import MovingSupport, Support
 
 
 class CautiousLaws:
-    """The laws after the slower actor's action: at first of the critic that has less hope of it.
+    """The laws after the slower actor's action: at first those of the critic with the lower value.
 
-    An actor finds what critics believe by mistake. Of two, the lower one seldom errs upwards
-    (arXiv 1802.09477), but it errs downwards. As the actor settles, the law goes over into the
-    mixture of both, which does neither. It is linear in them.
+    An actor exploits overestimates of its critics. The lower of two critics seldom overestimates
+    (arXiv 1802.09477), but it underestimates. As the actor settles, the law changes to the mixture
+    of both critics, which does neither. It is linear in them.
 
     Parameters
     ----------
     statistic : Statistic
-        Of which the lower value is taken.
+        The lower value of this statistic is taken.
 
     Attributes
     ----------
@@ -49,13 +49,13 @@ class CautiousLaws:
 
 @dataclass(frozen=True)
 class TwinsAndActor:
-    """The distance of both critics to one backup, and the statistic that the actor climbs.
+    """The distance of both critics to one backup, and the statistic that the actor maximises.
 
     Attributes
     ----------
     regression : Regression
     statistic : Statistic
-        Of the first critic's laws. The other one has learned of other mistakes.
+        The actor maximises it for the laws of the first critic.
     """
 
     regression: Regression
@@ -72,7 +72,7 @@ class TwinsAndActor:
         return torch.stack(losses).mean()
 
     def _climb(self, field: Any, states: Tensor) -> None:
-        """Set the gradients of the actor: minus the slopes of the statistic."""
+        """Set the gradients of the actor to minus the slopes of the statistic."""
         actions, back = field.actor.actions_and_back(states)
         inputs = torch.cat([states, actions], -1)
         slopes = field.critics[0].slopes_by_inputs(inputs, self.statistic)
@@ -80,7 +80,7 @@ class TwinsAndActor:
 
 
 class ActorLearner(Learner):
-    """Steps of twin critics towards their backup, and of an actor, on a support that moves.
+    """Train twin critics towards their backup, and an actor, on a support that moves.
 
     Parameters
     ----------
@@ -88,18 +88,18 @@ class ActorLearner(Learner):
         Trained in place.
     support : Support
     statistic : Statistic
-        What the actor climbs.
+        The actor maximises it.
     discount : float
-        Of the law at the next state.
+        Discount of the law at the next state.
     learning_rate, target_rate : float
         As for `Learner`.
 
     Attributes
     ----------
     after : CautiousLaws
-        Which laws are backed up.
+        The laws that are backed up.
     cumulative_weight : float
-        Of matching distribution functions beside densities, as for `GreedyLearner`.
+        Weight of matching distribution functions as well as densities, see `GreedyLearner`.
     """
 
     usual_rate = 2e-3
@@ -123,6 +123,6 @@ class ActorLearner(Learner):
         super().__init__(field, objective, optimiser, target_rate)
 
     def anneal(self, share_of_steps: float) -> None:
-        """Lower the rate after a share of the steps, and in their second half the caution."""
+        """Lower the learning rate, and the caution in the second half of the steps."""
         super().anneal(share_of_steps)
         self.after.caution = min(1.0, 2 * (1 - share_of_steps))

@@ -1,4 +1,4 @@
-"""An actor, which chooses numbers as actions, and the critics by which it does."""
+"""An actor, which chooses numbers as actions, and its critics."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Actor(nn.Module):
     hidden : sequence of int
         Units of the hidden layers.
     n_numbers : int
-        Of an action.
+        Numbers of an action.
     """
 
     def __init__(self, n_inputs: int, hidden: Sequence[int], n_numbers: int) -> None:
@@ -35,7 +35,7 @@ class Actor(nn.Module):
         return self.network(states).tanh()
 
     def actions_and_back(self, states: Tensor) -> tuple[Tensor, Callable[[Tensor], None]]:
-        """Return the same, and what takes slopes by them to gradients of the network."""
+        """Return actions, and a function from slopes by them to gradients of the network."""
         taken = Pass(self.network, states)
         actions = taken.outputs.tanh()
 
@@ -54,7 +54,7 @@ class ActorCriticField(BasisReturnField):
     ----------
     actor : Actor
     critics : sequence of BasisReturnField
-        Of one basis, and of one law for each input.
+        They share one basis, and give one law for each input.
     """
 
     acts: ClassVar[bool] = True

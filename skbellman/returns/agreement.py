@@ -13,7 +13,7 @@ from skbellman.returns.laws import TabulatedLaws
 
 @dataclass(frozen=True)
 class Backups:
-    """Laws in some states, and the laws that one step from there says they are.
+    """Laws in some states, and their backups by one step.
 
     Attributes
     ----------
@@ -23,7 +23,7 @@ class Backups:
         Which of them each step has.
     reward : array of shape (n,)
     discount : array of shape (n,)
-        Of the law at the end of a step, 0 where the return ends.
+        Discount of the law at the end of a step, 0 where the return ends.
     block : int
         Steps that are compared at once.
     """
@@ -37,7 +37,7 @@ class Backups:
     block: int = 2048
 
     def points(self) -> np.ndarray:
-        """Return ascending points of the line that cover all laws, dense where they are."""
+        """Return ascending points that cover all laws, dense where the laws are."""
         some = some_rows(len(self.reward))
         ahead = _ranks(self.following)[self.following_of[some]] * self.discount[some, None]
         return _dense_points(np.concatenate([_ranks(self.own), self.reward[some, None] + ahead]))
@@ -62,13 +62,13 @@ class Backups:
 
 
 def bellman_error(backups: Backups, places: np.ndarray, inputs: np.ndarray | None = None) -> float:
-    r"""Return the mean squared Cramer distance of laws to their mean backups, without chance.
+    r"""Return the mean squared Cramer distance of laws to their mean backups, without noise.
 
     With :math:`R_i = F_{s,a} - F_{r + \gamma Z'}` at step i, the mean of :math:`\int R_i R_j dx`
     over other steps j from the same state and action, or the nearest ones: a kernel loss of the
-    Bellman equation (arXiv 1905.10506). Chance at i and j is independent, so it averages out. The
-    mean of :math:`\int R_i^2 dx` would have a part from chance, which is the less the wider the
-    laws are: laws of twice the right width would have a better one than the right laws.
+    Bellman equation (arXiv 1905.10506). The noise of steps i and j is independent, so it averages
+    out. The mean of :math:`\int R_i^2 dx` would contain a noise term that falls with the width of
+    the laws: laws of twice the right width would score better than the right laws.
 
     Parameters
     ----------
@@ -81,8 +81,8 @@ def bellman_error(backups: Backups, places: np.ndarray, inputs: np.ndarray | Non
     Returns
     -------
     float
-        In units of the reward; by chance it may be below 0. Where no step has another from its
-        state and action, the mean of :math:`\int R_i^2 dx`.
+        In units of the reward. Noise may make it negative. If no step has another from its state
+        and action, the mean of :math:`\int R_i^2 dx`.
     """
     x = backups.points()
     width = np.gradient(x)
@@ -104,9 +104,9 @@ def some_rows(n: int, most: int = 2000) -> np.ndarray:
 def _products_of_groups(
     parts: Iterator[tuple[np.ndarray, np.ndarray]], group: np.ndarray, width: np.ndarray
 ) -> np.ndarray:
-    """Return the mean product with others of its group for each step, the same in all of one.
+    """Return the mean product of each step with the others of its group, one value a group.
 
-    A step that is alone is multiplied with itself.
+    A step that is alone in its group is multiplied with itself.
     """
     sizes = np.bincount(group)
     sums, squares = np.zeros((len(sizes), len(width))), np.zeros(len(sizes))
@@ -124,9 +124,9 @@ def _products_of_neighbours(
     width: np.ndarray,
     most_peers: int = 10,
 ) -> np.ndarray:
-    """Return the mean product with the nearest others of its group for each step.
+    """Return the mean product of each step with its nearest neighbours in its group.
 
-    A step that is alone is multiplied with itself.
+    A step that is alone in its group is multiplied with itself.
     """
     products = residuals**2 @ width
     for rows in (np.flatnonzero(group == k) for k in range(group.max() + 1)):

@@ -14,9 +14,10 @@ from torch import Tensor
 class GaussianBasis:
     r"""The densities :math:`\sum_k w_k N(x; c_k, h^2)`, with weights of either sign.
 
-    Centres c are evenly spaced and h is 3/4 of their spacing: less, and what is smooth would have
-    ripples; more, and the Gaussians would hardly be independent. Such a density is the law of a
-    return at the noise level h: :math:`\sum_k w_k \delta_{c_k}` seen through noise of deviation h.
+    Centres c are evenly spaced, and h is 3/4 of their spacing. With a smaller h, smooth densities
+    would have ripples. With a larger one, the Gaussians would be nearly dependent. Such a density
+    is the law of a return at the noise level h: :math:`\sum_k w_k \delta_{c_k}` seen through noise
+    of deviation h.
 
     The inner product of two densities, :math:`\int p q + \lambda h^2 \int p' q'`, the objective
     of identity and gradient matching together (arXiv 2410.01796, section 3), is a double sum of a
@@ -108,8 +109,8 @@ class GaussianBasis:
     def project(self, positions: Tensor, weights: Tensor) -> Tensor:
         """Return the coordinates u, (n, K), of the nearest density to atoms seen at the level h.
 
-        Nearest among those of the same mass, mean and variance: otherwise the ridge and the ends of
-        the basis would take a little away at each backup.
+        It is the nearest density with the same mass, mean and variance. Without this constraint,
+        the ridge and the ends of the basis would lose a little at each backup.
         """
         return self.nearest(self.moments(positions, weights), self.powers(positions, weights))
 
@@ -126,8 +127,8 @@ class GaussianBasis:
     def nearest(self, moments: Tensor, powers: Tensor, max_gap: float = 0.05) -> Tensor:
         """Return the coordinates, (n, K), of given products with the basis and given moments.
 
-        The moments, (n, 3), are those of `powers`. What lies beyond the basis cannot be met, and is
-        not chased: no more than a gap is mended, in the span of the basis.
+        The moments, (n, 3), are those of `powers`. Moments that lie beyond the basis cannot be met,
+        so the correction is limited to the span of the basis.
         """
         near = moments @ self._like(moments, "whitening")
         gap = torch.addmm(powers, near, self._like(moments, "_powers").T, alpha=-1)
@@ -158,12 +159,12 @@ class GaussianBasis:
         return self._like(coordinates, "_mean").expand_as(coordinates)
 
     def gaps_of_means(self, coordinates: Tensor) -> Tensor:
-        """Return the means of the laws of unit mass that are nearest, but for a constant, (...)."""
+        """Return the means of the nearest laws of unit mass, up to a constant, (...)."""
         return coordinates @ self._like(coordinates, "_gap_of_mean")
 
     @cached_property
     def _gap_of_mean(self) -> Tensor:
-        """The mean at a right angle to the mass, (K,)."""
+        """The part of the mean vector that is orthogonal to the mass vector, (K,)."""
         return self._mean - (self._mean @ self._unit) * self._mass
 
     @cached_property
@@ -199,8 +200,7 @@ class GaussianBasis:
     def without_mass(self, coordinates: Tensor, factor: float = 1.0) -> Tensor:
         """Return the nearest coordinates, (n, K), whose density has mass 0, times a factor.
 
-        Of slopes by the result of `with_unit_mass` those by its argument: it moves coordinates at a
-        right angle to these.
+        It turns slopes by the result of `with_unit_mass` into slopes by its argument.
         """
         mass, unit = (
             coordinates @ self._like(coordinates, "_mass"),
@@ -239,7 +239,7 @@ def cubic_weights(place: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Return four centres and their weights for atoms at places, in spacings: (..., 4) each.
 
     Lagrange's cubic interpolation keeps mass, mean, variance and third moment of atoms on the
-    basis; those beyond its ends are moved to the ends.
+    basis. Atoms beyond its ends are moved to the ends.
     """
     place = place.clamp(0, size - 1)
     first = place.floor().clamp(1, size - 3)
@@ -269,9 +269,9 @@ def linear_weights(place: Tensor, size: int) -> tuple[Tensor, Tensor]:
 def change_of_basis(basis: GaussianBasis, other: GaussianBasis) -> tuple[Tensor, Tensor]:
     """Return matrix and shift that take coordinates u to those in another basis.
 
-    The law is the same, u' = matrix @ u + shift: widened without forgetting. With centres
-    farther apart that is exact, up to what the basis cannot hold, as noise is only added.
-    Made once: the slower field goes where the other has gone.
+    The law stays the same: u' = matrix @ u + shift. With centres farther apart this only adds
+    noise, so it is exact up to the resolution of the new basis. It is computed once, because the
+    slower field moves to the same basis.
     """
     identity = torch.eye(basis.size, dtype=torch.float64)
     across = other.project(basis.centres.expand(basis.size, -1), identity).T
@@ -282,5 +282,5 @@ def change_of_basis(basis: GaussianBasis, other: GaussianBasis) -> tuple[Tensor,
 
 @lru_cache(maxsize=64)
 def _cast(basis: GaussianBasis, name: str, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return an attribute cast once: steps of learning are made of many small operations."""
+    """Return an attribute, cast once: a learning step consists of many small operations."""
     return getattr(basis, name).to(dtype=dtype, device=device)

@@ -24,11 +24,11 @@ class Batch:
     policy : tensor of shape (n, n_actions) or None
         Probabilities of the next actions; None takes the best.
     mask : tensor of bool, shape (n, n_actions), or None
-        Which actions there are in the next state; None where all are.
+        Which actions are available in the next state; None if all are.
     count : tensor of shape (n,), or None
-        How often each step was seen; None where that is not counted.
+        How often each step was seen; None if steps are not counted.
     discount : tensor of shape (n,), or None
-        Of the return that follows each step, 0 after the last; None where it is the same for all.
+        Discount of the return that follows each step, 0 after the last. None if all rows share one.
     """
 
     state: Tensor
@@ -42,7 +42,7 @@ class Batch:
     discount: Tensor | None = None
 
     def discounts(self, discount: float) -> Tensor:
-        """Return the discount of each row, (n,), where it is one number for all that go on."""
+        """Return the discount of each row, (n,), from one number for all rows that go on."""
         return discount * self.follows.to(self.reward) if self.discount is None else self.discount
 
     def take(self, rows: Tensor) -> Batch:

@@ -13,7 +13,7 @@ from torch import Tensor
 from skbellman.fields import Affine, DensityField, GaussianMixtureField, Mixture, Smoothed
 from skbellman.returns.basis import GaussianBasis
 
-# Places at which a backed-up law is tabulated, in a spacing, and beyond its ends in spacings.
+# A backed-up law is tabulated at so many places per spacing, and so many spacings beyond its ends.
 _PLACES = 6
 _REACH = 9
 # Lagrange's polynomials of x for the values at -1, 0, 1, 2, by powers of x.
@@ -45,9 +45,9 @@ def bellman_backup(
     ----------
     rewards : sequence of n floats
     discounts : sequence of n floats
-        Gamma; 0 where the step is terminal, whose law is not looked at.
+        Gamma. It is 0 for terminal steps, whose laws are not used.
     laws : sequence of n DensityField
-        Of the returns that follow, of one column, at the level.
+        Laws of the returns that follow, of one column, at the level.
     weights : tensor of shape (n,)
         Probabilities; normalised.
     level : float
@@ -102,13 +102,13 @@ def project_backup(
     follows : tensor of bool, shape (n,)
         False where the step is terminal.
     next_weights : tensor of shape (n, K)
-        Of the laws that follow; a mixture of laws has the mixture of their weights.
+        Weights of the laws that follow. A mixture of laws has the mixture of their weights.
 
     Returns
     -------
     tensor of shape (n, K)
     """
-    # The end is an atom at the reward: the middle one of a law, with what it adds taken off.
+    # A terminal step gives an atom at the reward: the middle atom of a law, minus its own offset.
     constants = _constants(basis, discount, next_weights.dtype, next_weights.device)
     weights = torch.where(follows.unsqueeze(-1), next_weights, constants.end)
     shift = reward + torch.where(follows, constants.low, constants.low_at_end)
@@ -124,16 +124,16 @@ def project_backup(
 
 @dataclass(frozen=True)
 class _Constants:
-    """What a projected backup takes from a basis and a discount alone.
+    """The constants of a projected backup, which depend on the basis and the discount alone.
 
     Attributes
     ----------
     end : tensor of shape (K,)
-        Weights of the atom that an end is.
+        Weights of the atom of a terminal step.
     low, low_at_end : tensor of shape ()
-        What shifts a law beside the reward, and what shifts the end.
+        Shifts of a law and of a terminal atom, in addition to the reward.
     first : tensor of shape ()
-        Where t = 0 is in the table of F.
+        Position of t = 0 in the table of F.
     pushed : tensor of shape (K, M)
         See `_pushed_basis`.
     powers : tensor of shape (K, 9)
@@ -178,9 +178,9 @@ def push_forward(basis: GaussianBasis, reward: Tensor, discount: Tensor, weights
     ----------
     basis : GaussianBasis
     reward, discount : tensor of shape (n,)
-        A discount of 0 is that of a terminal step.
+        Terminal steps have a discount of 0.
     weights : tensor of shape (n, K)
-        Of the laws that follow.
+        Weights of the laws that follow.
 
     Returns
     -------
@@ -194,9 +194,9 @@ def push_forward(basis: GaussianBasis, reward: Tensor, discount: Tensor, weights
 
 
 def _spread(f: Tensor, weights: Tensor) -> Tensor:
-    """Return what four nodes, (n, 4, K), have of weights at f from the second of them.
+    """Return the shares of four nodes, (n, 4, K), in weights at distance f from the second node.
 
-    As `cubic_weights`, whose polynomials have factors in common.
+    The same as `cubic_weights`, faster because the polynomials share factors.
     """
     outer = torch.addcmul(f, f, f, value=-1).mul_(weights).mul_(-1 / 6)
     inner = torch.sub(3 * outer, weights)
@@ -230,8 +230,8 @@ def _places(basis: GaussianBasis, reward: Tensor, discount: Tensor) -> Tensor:
 def _pushed_basis(basis: GaussianBasis, discount: float) -> Tensor:
     r"""Return the kernel of :math:`t_m - \gamma k`, (K, M): F(t_m) is its sum over weights.
 
-    Every row of a batch needs F at the same places but for a shift, so that F is tabulated for
-    all of them by one product of matrices. In float32, as networks are.
+    All rows of a batch need F at the same places, up to a shift. So one matrix product tabulates F
+    for all of them, in float32 as in the networks.
     """
     n_places = _PLACES * (basis.size + 2 * _REACH)
     places = torch.arange(n_places, dtype=torch.float64) / _PLACES - _REACH
@@ -242,16 +242,16 @@ def _pushed_basis(basis: GaussianBasis, discount: float) -> Tensor:
 def _interpolated(table: Tensor, place: Tensor, basis: GaussianBasis) -> Tensor:
     """Return F(t + j) for each row's F, tabulated in (n, M), and all j: (n, K).
 
-    Given are the places of each t in the table, (n,). Cubic interpolation; the kernel is wide
-    beside a step of the table, and 0 at its ends.
+    The places of each t in the table, (n,), are given. Interpolation is cubic. The kernel is wide
+    compared with a step of the table, and 0 at its ends.
     """
     base = place.floor()
     factors = _lagrange((place - base).unsqueeze(-1))
-    # A place beyond the table is at its end: there all four neighbours are 0.
+    # Places beyond the table are moved to its end, where all four neighbours are 0.
     first = base.clamp(-table.shape[1], 2 * table.shape[1]).long().view(-1, 1, 1)
     index = (first + _neighbours(basis.size, table.device)).clamp_(0, table.shape[1] - 1)
     values = table.gather(1, index.flatten(1))
-    # Not as matrices, of which there would be one for each row.
+    # A matrix product would need one matrix for each row.
     return (factors.unsqueeze(-1) * values.view(-1, 4, basis.size)).sum(1)
 
 

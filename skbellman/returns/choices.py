@@ -10,7 +10,7 @@ import numpy as np
 
 from skbellman.returns.encoding import Features, JointLabelEncoder, LabelEncoder, as_rows
 
-# Of several labels together: a network has a law for each.
+# Largest number of joint actions: a network has a law for each.
 MAX_JOINT_ACTIONS = 1000
 
 
@@ -24,12 +24,12 @@ class BoxActions(Features):
     Attributes
     ----------
     widest : float
-        Bounds farther apart are taken as none: environments write the largest float for "any".
+        Larger bounds count as infinite: environments write the largest float for "any".
 
     Raises
     ------
     ValueError
-        If a bound is infinite, or the space is of whole numbers or of no number at all.
+        If a bound is infinite, or the space holds whole numbers or no number at all.
     """
 
     widest = 1e30
@@ -37,20 +37,20 @@ class BoxActions(Features):
     def __init__(self, space: Any) -> None:
         if space.dtype.kind != "f":
             raise ValueError(
-                f"actions of {space} are whole numbers: wrap the environment so that it has "
+                f"The actions of {space} are whole numbers. Wrap the environment so that it has "
                 "MultiDiscrete actions, or a Box of floats (gymnasium.wrappers.TransformAction)."
             )
         if not math.prod(space.shape):
             raise ValueError(
-                f"actions of {space} hold no number, so there is nothing to choose: give the "
-                "environment an action space with at least one."
+                f"The actions of {space} hold no number, so there is nothing to choose. Give the "
+                "environment an action space with at least one number."
             )
         self.space, self.shape = space, space.shape
         self.low, self.high = (np.ravel(end).astype(np.float64) for end in (space.low, space.high))
         if not (np.maximum(np.abs(self.low), np.abs(self.high)) < self.widest).all():
             raise ValueError(
-                f"actions of {space} have no finite bounds, between which an actor is to choose: "
-                "set some by gymnasium.wrappers.TransformAction(env, lambda a: a, "
+                f"The actions of {space} have no finite bounds, which an actor needs. Set them: "
+                "gymnasium.wrappers.TransformAction(env, lambda a: a, "
                 "gymnasium.spaces.Box(low, high))."
             )
         self.width = self.n_values = len(self.low)
@@ -61,12 +61,12 @@ class BoxActions(Features):
         rows = as_rows(np.asarray(actions, dtype=np.float64))
         if rows.shape[1] != self.width:
             raise ValueError(
-                f"actions have {rows.shape[1]} numbers, but {self.space} {self.width}."
+                f"actions have {rows.shape[1]} numbers, but {self.space} has {self.width}."
             )
         inside = ((rows >= self.low) & (rows <= self.high)).all(1)
         if not inside.all():
             row = int((~inside).argmax())
-            raise ValueError(f"the action of row {row}, {rows[row]}, is not within {self.space}.")
+            raise ValueError(f"Action {rows[row]} of row {row} is not within {self.space}.")
         return (rows - self.middle) / np.where(self.scale > 0, self.scale, 1.0)
 
     def taken(self, numbers: np.ndarray) -> np.ndarray:
@@ -100,8 +100,8 @@ def _joint_labels(space: Any, sizes: np.ndarray, first: Any) -> Choices:
     n_actions = math.prod(sizes.ravel().tolist())
     if n_actions > MAX_JOINT_ACTIONS:
         raise ValueError(
-            f"{space} has {n_actions} actions, its parts together; at most {MAX_JOINT_ACTIONS} can "
-            "be told apart: leave out parts or levels by gymnasium.wrappers.TransformAction."
+            f"{space} has {n_actions} joint actions; at most {MAX_JOINT_ACTIONS} can be "
+            "learned. Leave out parts or levels with gymnasium.wrappers.TransformAction."
         )
     each = np.stack(np.unravel_index(np.arange(n_actions), sizes.ravel()), -1)
     labels = each.reshape(-1, *sizes.shape) + first
@@ -122,7 +122,7 @@ def choices_of(space: Any) -> Choices:
     Raises
     ------
     ValueError
-        If there are too many, they have no bounds, or it is a space of another kind.
+        If there are too many actions, their bounds are infinite, or the space is of another kind.
     """
     from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
@@ -134,6 +134,6 @@ def choices_of(space: Any) -> Choices:
     if read is None:
         raise ValueError(
             f'policy="greedy" needs actions of Discrete, MultiDiscrete, MultiBinary or Box, but '
-            f"the environment has {space}: flatten it, by gymnasium.wrappers.TransformAction, say."
+            f"the environment has {space}. Flatten it with gymnasium.wrappers.TransformAction."
         )
     return read(space)

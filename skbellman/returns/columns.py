@@ -11,7 +11,7 @@ from typing import Any
 import narwhals.stable.v2 as nw
 import numpy as np
 
-# Of the columns of a part of a table, if it has any.
+# Names of the columns of a part of a table, None if it has no names.
 Names = tuple[Any, ...] | None
 
 
@@ -24,7 +24,7 @@ def named_columns(X: Any) -> dict[Any, Any] | None:
     try:
         frame = nw.from_native(X, eager_only=True)
     except nw.exceptions.DuplicateError as error:
-        raise ValueError(f"the table has two columns of one name, rename them: {error}") from error
+        raise ValueError(f"Two columns have the same name. Rename one: {error}") from error
     return dict(zip(frame.columns, frame.iter_columns(), strict=True))
 
 
@@ -42,18 +42,18 @@ def ends_of(names: Iterable[Any], part: str) -> list[Any]:
 
 
 def order_of(found: Names, known: Names, part: str) -> list[int] | None:
-    """Return the places of columns in the order of others, None if they go by position.
+    """Return the places of columns in the order of others, None if they are matched by position.
 
     Parameters
     ----------
     found, known : tuple or None
-        Names of the columns at hand, and of those in fit; None of an array.
+        Names of the columns at hand, and of those in fit. None for an array.
     part : str
 
     Raises
     ------
     ValueError
-        If they are not the same columns.
+        If the columns are not the same.
     """
     if found is None or known is None:
         return None
@@ -61,14 +61,14 @@ def order_of(found: Names, known: Names, part: str) -> list[int] | None:
     absent = [name for name in known if name not in found]
     if unseen or absent:
         raise ValueError(
-            f"the columns of {part} are matched by name with those of fit, {list(known)}; missing: "
-            f"{absent}, unseen in fit: {unseen}. Rename them, or pass an array in that order."
+            f"The columns of {part} are matched by name with those of fit, {list(known)}. Missing: "
+            f"{absent}; unseen in fit: {unseen}. Rename them, or pass an array in that order."
         )
     return [found.index(name) for name in known]
 
 
 def warn_of_names(found: Names, known: Names, part: str) -> None:
-    """Warn of columns that go by position because there are names on one side alone."""
+    """Warn of columns that are matched by position because only one side has names."""
     if found is None and known is not None and len(known) > 1:
         warnings.warn(
             f"{part} does not have valid feature names, but the estimator was fitted with feature "
@@ -126,7 +126,7 @@ def is_row(candidate: Any) -> bool:
 
 
 def named_cells(row: Any) -> Any:
-    """Return a row with names as columns of one; None if it has none.
+    """Return a row with names as columns of one row, None if it has no names.
 
     A frame is returned as it is.
     """
@@ -136,7 +136,7 @@ def named_cells(row: Any) -> Any:
 
 
 def side_by_side(columns: Mapping[Any, Any], names: list[Any], part: str) -> np.ndarray:
-    """Return one column as it is, (n,), or several, which must be numbers, (n, d)."""
+    """Return one column unchanged, (n,), or several columns of numbers, (n, d)."""
     if len(names) == 1:
         return read_values(columns[names[0]], names[0])
     return np.column_stack([_numbers(read_values(columns[n], n), n, part) for n in names])
@@ -145,7 +145,7 @@ def side_by_side(columns: Mapping[Any, Any], names: list[Any], part: str) -> np.
 def read_values(column: Any, name: Any) -> np.ndarray:
     """Return a column as an array of what was given: numbers, booleans, or objects.
 
-    What lacks is NaN in an array of floats, else None in one of objects.
+    Missing values are NaN in an array of floats, and None in an array of objects.
 
     Raises
     ------
@@ -179,7 +179,7 @@ def read_values(column: Any, name: Any) -> np.ndarray:
 
 
 def plain(values: np.ndarray) -> np.ndarray:
-    """Return objects, none missing, as booleans or numbers if they are such, else as they are."""
+    """Return objects, none missing, as booleans or numbers if all are, else unchanged."""
     if values.dtype != object or not values.size:
         return values
     kinds = set(map(type, values.ravel().tolist()))
@@ -204,7 +204,7 @@ def is_gap(values: np.ndarray) -> np.ndarray:
 
 
 def rows_with_gaps(values: np.ndarray) -> np.ndarray:
-    """Return which rows lack a value, (n,)."""
+    """Return which rows have a missing value, (n,)."""
     return np.any(is_gap(values).reshape(len(values), -1), axis=1)
 
 
@@ -215,8 +215,8 @@ def are_whole(values: np.ndarray) -> bool:
 
 
 def _of_series(series: Any) -> np.ndarray:
-    # Whole numbers with gaps would become floats, which hold them to 2^53, and strings arrays of a
-    # width, which lose a zero at the end.
+    # Whole numbers with gaps would become floats, which are exact up to 2^53 only. Strings would
+    # become arrays of a fixed width, which lose a zero at the end.
     exact = series.dtype.is_temporal() or series.dtype.is_numeric() or series.dtype == nw.Boolean
     if series.dtype.is_float() or (exact and not series.is_null().any()):
         return series.to_numpy()
@@ -224,11 +224,11 @@ def _of_series(series: Any) -> np.ndarray:
 
 
 def _of_sequence(values: Any, name: Any) -> np.ndarray:
-    """Return a list as an array; not as strings or floats where its elements are none."""
+    """Return a list as an array, of objects if numpy would convert its elements."""
     try:
         array = np.asarray(values)
     except ValueError as error:
-        raise ValueError(f"{name} is no array: {error}.") from error
+        raise ValueError(f"{name} cannot be read as an array: {error}.") from error
     if array.ndim == 1 and array.dtype.kind in "fUS" and not hasattr(values, "dtype"):
         return _objects(list(values))
     return array
@@ -255,8 +255,8 @@ def _numbers(values: np.ndarray, name: Any, part: str) -> np.ndarray:
     if values.ndim != 1 or (len(seen) and seen.dtype.kind not in "biuf"):
         example = repr(seen.tolist()[0]) if len(seen) else f"shape {values.shape}"
         raise ValueError(
-            f"the columns of {part} must be numbers, as there are several, but {name} holds "
-            f"{example}: encode it as numbers, or keep one column of labels."
+            f"Several columns of {part} must all be numbers, but {name} holds {example}. Encode it "
+            "as numbers, or keep one column of labels."
         )
     if not missing.any():
         return seen

@@ -32,7 +32,7 @@ class Exploration:
 
 @dataclass(frozen=True)
 class ControlSettings:
-    """How much is done in an environment, see `DistributionalValueEstimator`."""
+    """Numbers of steps in an environment, see `DistributionalValueEstimator`."""
 
     n_steps: int
     n_random_steps: int
@@ -44,14 +44,14 @@ class ControlSettings:
 
 
 class ControlLearner(Protocol):
-    """What learns while it acts.
+    """A learner whose fields choose actions while it learns.
 
     Attributes
     ----------
     field : ReturnField
         Trained in place.
     actor : ReturnField
-        By which actions are chosen.
+        The field that chooses actions.
     support : MovingSupport
     n_steps : int
         Steps of learning.
@@ -62,20 +62,20 @@ class ControlLearner(Protocol):
 
     @property
     def actor(self) -> Any:
-        """The field by which actions are chosen."""
+        """The field that chooses actions."""
 
     @property
     def support(self) -> Any:
-        """Where laws lie."""
+        """The support of the laws."""
 
     def anneal(self, share_of_steps: float) -> None:
-        """Lower the rate after a share of the steps."""
+        """Lower the learning rate after a share of the steps."""
 
     def step(self, batch: Batch) -> torch.Tensor:
         """Take one step; return the loss without waiting for the device."""
 
     def keep_if_finite(self, loss: torch.Tensor) -> bool:
-        """Remember the field if its loss is finite, else go back to what is remembered."""
+        """Save the field if its loss is finite, else restore the saved one."""
 
 
 class Controller:
@@ -87,14 +87,14 @@ class Controller:
     replay : Replay
     settings : ControlSettings
     rng : numpy Generator
-        Of exploration.
+        The generator of exploration.
 
     Attributes
     ----------
     report_every : int
         Episodes between reports, over which returns are averaged.
     largest_reward : float
-        Replays are of float32.
+        Limit of rewards: replays hold float32.
     """
 
     report_every = 20
@@ -116,11 +116,11 @@ class Controller:
         environment: Any,
         space: DecisionSpace,
         seed: int,
-        report: Callable[[str], None],
+        report: Callable[[int, int, str], None],
     ) -> None:
-        """Take the steps of the settings; fewer if the target is reached or a key interrupts.
+        """Take the steps of the settings, fewer if the target is reached or the user interrupts.
 
-        Warns if not one of them was a step of learning.
+        Warns if none of them was a learning step.
         """
         n_copies, settings = environment.num_envs, self.settings
         pending = [MultiStep(settings.multi_step, settings.gamma) for _ in range(n_copies)]
@@ -140,11 +140,12 @@ class Controller:
                 if self.curves.diverged or self._is_good_enough():
                     break
                 if len(self.curves.step) % self.report_every == 0:
-                    report(self.curves.line(settings.n_steps, self.report_every))
+                    figures = self.curves.figures(self.report_every)
+                    report(self.n_steps, settings.n_steps, figures)
         if not self.learner.n_steps:
             warnings.warn(
-                f"nothing was learned in {self.n_steps} steps: learning begins after "
-                f"n_random_steps={settings.n_random_steps} and once a backup over "
+                f"Nothing was learned in {self.n_steps} steps. Learning begins after "
+                f"n_random_steps={settings.n_random_steps} steps, once a backup over "
                 f"multi_step={settings.multi_step} steps is seen. Raise n_steps or lower "
                 "n_random_steps.",
                 UserWarning,
@@ -176,8 +177,8 @@ class Controller:
     def _remember(self, pending: MultiStep, step: Step) -> None:
         if not abs(step.reward) <= self.largest_reward:
             raise ValueError(
-                f"the environment gave the reward {step.reward} at step {self.n_steps + 1}: they "
-                f"must be finite, and at most {self.largest_reward:.3g}; wrap it so that they are."
+                f"The environment gave the reward {step.reward} at step {self.n_steps + 1}. "
+                f"Rewards must be finite, and at most {self.largest_reward:.3g}. Rescale them."
             )
         support = self.learner.support
         support.see(torch.tensor([step.reward]))
@@ -197,8 +198,8 @@ class Controller:
 class ActorController(Controller):
     """Takes the actions of an actor, with noise.
 
-    The first actions are drawn uniformly. Exploration is then the deviation of the noise, where
-    actions are numbers from -1 to 1.
+    The first actions are drawn uniformly. Later, exploration is the standard deviation of the
+    noise, with actions from -1 to 1.
     """
 
     def _act(self, states: np.ndarray, masks: np.ndarray | None) -> np.ndarray:

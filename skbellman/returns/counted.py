@@ -13,9 +13,9 @@ from skbellman.returns.replay import Replay, Transition
 
 
 def counted(batch: Batch) -> Batch:
-    """Return the distinct steps of a batch, how often each is there, and its mean policy.
+    """Return the distinct steps of a batch, their counts, and the mean policy of each.
 
-    The backup is linear in the policy: equal steps have the backup of the mean.
+    The backup is linear in the policy, so equal steps have the backup of their mean policy.
     """
     state, following = batch.state.argmax(-1), batch.next_state.argmax(-1)
     parts = [state, batch.action, torch.where(batch.follows, following, state), batch.follows]
@@ -47,7 +47,7 @@ class CountedReplay(Replay):
     Attributes
     ----------
     most_swept : int
-        Distinct steps that are backed up for one step in an environment, or those of one pair.
+        Distinct steps that are backed up at most for one step in an environment.
     """
 
     most_swept = 256
@@ -62,7 +62,7 @@ class CountedReplay(Replay):
         self._pairs = np.zeros((capacity, 2), dtype=np.int64)
 
     def add(self, transition: Transition) -> None:
-        """Count a transition that is there; keep another in place of the oldest."""
+        """Count a known transition; a new one replaces the oldest."""
         key = _key(transition)
         if key not in self._place:
             self._begin(key)
@@ -79,7 +79,7 @@ class CountedReplay(Replay):
         self._place[key], self._counts[at], self._pairs[at] = at, 0, key[:2]
 
     def recall(self, batch: Batch) -> None:
-        """Take up the distinct steps of an earlier time."""
+        """Add the distinct steps of an earlier fit."""
         assert batch.count is not None
         for k, count in enumerate(batch.count.tolist()):
             step = Transition(
@@ -95,7 +95,7 @@ class CountedReplay(Replay):
         return self._counted(np.arange(len(self)))
 
     def sample(self, batch_size: int) -> Batch:
-        """Return all distinct steps, or, of many, all those of some states and actions."""
+        """Return all distinct steps, or all those of some states and actions if there are many."""
         if len(self) <= self.most_swept:
             return self.everything()
         pairs = np.ravel_multi_index(self._pairs[: len(self)].T, self._pairs.max(0) + 1)
@@ -112,5 +112,5 @@ class CountedReplay(Replay):
 def _key(transition: Transition) -> Any:
     state, following = int(transition.state.argmax()), int(transition.next_state.argmax())
     following = following if transition.follows else state
-    reward = float(np.float32(transition.reward))  # as it is kept
+    reward = float(np.float32(transition.reward))  # in the dtype of the replay
     return state, transition.action, following, transition.follows, reward

@@ -24,8 +24,8 @@ from skbellman.returns.perceptron import perceptron
 class DirectReturnField(ReturnField):
     """Networks for the density s and its gradient g, functions of the return and of the state.
 
-    As the fields of arXiv 2410.01796, section 3: nothing ties g to the gradient of s, keeps s
-    positive or its integral 1. There is one noise level.
+    They are the fields of arXiv 2410.01796, section 3. Nothing makes g the gradient of s, s
+    positive, or its integral 1. There is one noise level.
 
     Parameters
     ----------
@@ -35,14 +35,14 @@ class DirectReturnField(ReturnField):
     hidden : sequence of int
         Units of the hidden layers of both networks.
     low, high : float
-        Where returns lie.
+        The interval of returns.
 
     Attributes
     ----------
     n_levels : int
         Noise levels in the support.
     n_waves : int
-        Of x, that a network sees: enough for what is as fine as a level.
+        Number of waves of x that a network sees: enough to resolve one noise level.
     """
 
     goes_on = False
@@ -64,7 +64,7 @@ class DirectReturnField(ReturnField):
         phases = place.unsqueeze(-1) * math.pi * torch.arange(1, self.n_waves + 1).to(x)
         seen = states.unsqueeze(1).expand(-1, x.shape[1], -1)
         inputs = torch.cat([seen, place.unsqueeze(-1), phases.sin(), phases.cos()], -1)
-        # Beyond its support a network knows nothing, and waves would repeat themselves.
+        # A network has learned nothing beyond its support, and the waves would repeat there.
         inside = ((x > self._edges[0]) & (x < self._edges[1])).unsqueeze(-1)
         s, g = self.scalar_network(inputs), self.gradient_network(inputs)
         return inside * s / self.level, inside * g / self.level**2
@@ -74,7 +74,7 @@ class DirectReturnField(ReturnField):
         return self.low - self.tail * self.level, self.high + self.tail * self.level
 
     def points(self, offset: Tensor) -> Tensor:
-        """Return places a level apart from end to end, begun at a share of it: (n, m)."""
+        """Return places from end to end, (n, m), one level apart, shifted by a share of it."""
         places = torch.arange(round(self.n_levels + 2 * self.tail)).to(offset)
         return self._edges[0] + self.level * (places + offset.unsqueeze(-1))
 
@@ -90,7 +90,7 @@ class DirectReturnField(ReturnField):
         return (s @ policy.unsqueeze(-1)).squeeze(-1)
 
     def support(self) -> tuple[float, float, float]:
-        """Return where there is density, and the noise level."""
+        """Return the ends of the density, and the noise level."""
         return *self._edges, self.level
 
     def law(self, state: Tensor, action: int) -> DensityField:
@@ -99,7 +99,7 @@ class DirectReturnField(ReturnField):
 
 
 class DirectLaw(SignedLaw):
-    """One law of a `DirectReturnField`, at its own level alone, which is called 0.
+    """One law of a `DirectReturnField`, at its only level, which is called 0.
 
     Parameters
     ----------
@@ -133,18 +133,18 @@ class DirectLaw(SignedLaw):
 class FieldMatching:
     """Gradient matching and identity matching towards the target's backup.
 
-    The two share no weights, so that neither has a weight beside the other.
+    The two share no parameters, so their losses need no relative weight.
 
     Attributes
     ----------
     discount : float
-        Of the law at the next state.
+        Discount of the law at the next state.
     """
 
     discount: float
 
     def __call__(self, field: DirectReturnField, target: DirectReturnField, batch: Batch) -> Tensor:
-        """Return the loss of a batch, without unit."""
+        """Return the dimensionless loss of a batch."""
         x = field.points(torch.rand_like(batch.reward))
         with torch.no_grad():
             goals = backed_up_fields(target, batch, _policy(field, batch), self.discount, x)
@@ -173,7 +173,7 @@ class DirectLearner(Learner):
     field : DirectReturnField
         Trained in place.
     discount : float
-        Of the law at the next state.
+        Discount of the law at the next state.
     learning_rate, target_rate : float
         As for `Learner`.
     """
@@ -197,13 +197,13 @@ def backed_up_fields(
 ) -> tuple[Tensor, Tensor]:
     r"""Return the density and the gradient field of :math:`r + \gamma Z'` at x, (n, m).
 
-    As `skbellman.returns.bellman_backup`, for fields that are known at one level: the noise e that
-    keeps the level is integrated by quadrature,
+    The same as `skbellman.returns.bellman_backup`, for fields at one level. The noise e that keeps
+    the level is integrated by quadrature,
 
     .. math:: (T s)(x) = \sum_k w_k \frac{1}{\gamma} s\Big(\frac{x - r - e_k}{\gamma}\Big), \qquad
         (T g)(x) = \sum_k w_k \frac{1}{\gamma^2} g\Big(\frac{x - r - e_k}{\gamma}\Big)
 
-    The mass of both is then mended by the sum over x, evenly spaced places, by at most a factor.
+    Both are then divided by the sum over x, evenly spaced places, within a limit.
     """
     reward, level = batch.reward.unsqueeze(-1), field.level
     offset = x - reward

@@ -12,26 +12,26 @@ import numpy as np
 
 from skbellman.returns.columns import Names, asked, is_frame, is_row
 
-# Of states that are one label, up to which their laws are held in a table.
+# Up to so many states that are one label, laws are held in a table.
 MAX_LABELS = 1000
-# Of the rewards: returns may be thousands of them.
+# Largest reward: returns may be thousands of times as large.
 LARGEST_REWARD = 1e300
 
 
 class LabelEncoder:
-    """Labels, among those that were there in fit, as their positions.
+    """Encode labels as their positions among the labels of fit.
 
     Parameters
     ----------
     name : str
-        What they label, for messages.
+        What they label, for error messages.
     labels : array of shape (n_labels,)
         Sorted.
 
     Attributes
     ----------
     n_shown : int
-        Labels that a message names.
+        Labels that an error message shows.
     """
 
     n_shown = 8
@@ -49,7 +49,7 @@ class LabelEncoder:
         if unknown:
             shown = ", ".join(map(repr, self.labels[: self.n_shown].tolist()))
             more = ", ..." if len(self) > self.n_shown else ""
-            raise ValueError(f"unknown {self.name} {unknown[0]!r}: known are {shown}{more}.")
+            raise ValueError(f"unknown {self.name} {unknown[0]!r}; known: {shown}{more}.")
         return np.array([self._position[key] for key in self._keys(values)], dtype=np.int64)
 
     def knows(self, values: np.ndarray) -> np.ndarray:
@@ -61,17 +61,17 @@ class LabelEncoder:
         return self.labels[codes]
 
     def one(self, codes: np.ndarray) -> Any:
-        """Return the label at the first of the positions, of Python's types."""
+        """Return the label at the first of the positions, as a Python object."""
         return self.labels.tolist()[int(codes[0])]
 
     def agrees_with(self, other: Any) -> bool:
-        """Return whether there are the same labels."""
+        """Return whether the labels are the same."""
         labels: Any = getattr(other, "labels", None)
         return np.array_equal(self.labels, labels)
 
     def _keys(self, values: np.ndarray) -> list[Any]:
         if values.size != len(values):
-            raise ValueError(f"{self.name}s are single labels here, got shape {values.shape}.")
+            raise ValueError(f"{self.name}s must be single labels, got shape {values.shape}.")
         return values.reshape(-1).tolist()
 
 
@@ -81,7 +81,7 @@ class JointLabelEncoder(LabelEncoder):
     Parameters
     ----------
     name : str
-        What they label, for messages.
+        What they label, for error messages.
     labels : array of shape (n_labels, ...)
     """
 
@@ -96,31 +96,31 @@ class JointLabelEncoder(LabelEncoder):
     def _keys(self, values: np.ndarray) -> list[Any]:
         rows, shape = as_rows(values), self.labels.shape[1:]
         if rows.shape[1] != math.prod(shape):
-            raise ValueError(f"{self.name}s have the shape {shape}, got {values.shape[1:]}.")
+            raise ValueError(f"{self.name}s must have shape {shape}, got {values.shape[1:]}.")
         return list(map(tuple, rows.tolist()))
 
 
 class Features(ABC):
     """Reads states: labels, numbers, or observations of an environment.
 
-    A new kind of state is a subclass: it says how a state becomes numbers, and what it is.
+    A new kind of state is a subclass, which defines how a state becomes numbers.
 
     Attributes
     ----------
     width : int
         Numbers of a state.
     n_axes : int
-        Of one state as an array.
+        Axes of one state as an array.
     one_hot : bool
-        Whether they are flags of labels, nearly all of them 0.
+        Whether states are one-hot flags of labels.
     one_label : bool
-        Whether exactly one of them is 1.
+        Whether exactly one flag is 1.
     of_parts : bool
-        Whether a state is a mapping or tuple of several, and no array.
+        Whether a state is a mapping or tuple of parts.
     n_values : int
-        Numbers or labels that a state is given by.
+        Numbers or labels of a state, as the user passes it.
     encoder : LabelEncoder or None
-        Of states that are labels of a table.
+        The encoder of states that are labels of a table.
     """
 
     width: int
@@ -136,11 +136,11 @@ class Features(ABC):
         """Return (n, width) for n states."""
 
     def knows(self, states: np.ndarray) -> np.ndarray:
-        """Return which states are such as were there in fit, (n,)."""
+        """Return which states were seen in fit, (n,)."""
         return np.ones(len(states), dtype=bool)
 
     def is_one(self, states: Any) -> bool:
-        """Return whether something is one state, and not a sequence or a frame of them."""
+        """Return whether something is one state, not a sequence or a frame of states."""
         if self.of_parts:
             return not isinstance(states, list | np.ndarray)
         return is_row(states) or (not is_frame(states) and np.ndim(states) <= self.n_axes)
@@ -169,7 +169,7 @@ class LabelFeatures(Features):
         return np.eye(self.width)[self.encoder.codes(states)]
 
     def knows(self, states: np.ndarray) -> np.ndarray:
-        """Return which states are labels that were there in fit, (n,)."""
+        """Return which states are labels that were seen in fit, (n,)."""
         return self.encoder.knows(states)
 
 
@@ -180,12 +180,12 @@ class NumberFeatures(Features):
     ----------
     values : array of shape (n,) or (n, ...)
     name : str
-        What they are, for messages.
+        What they are, for error messages.
 
     Attributes
     ----------
     largest : float
-        Of a number, in deviations: laws are of float32.
+        Largest number, in standard deviations: laws are computed in float32.
     """
 
     largest = float(np.finfo(np.float32).max)
@@ -195,7 +195,7 @@ class NumberFeatures(Features):
         numbers = _as_numbers(values, name)
         self.width = self.n_values = numbers.shape[1]
         self.n_axes = np.ndim(values) - 1
-        # A power of two, so that squares are floats at any scale, and no digit is lost.
+        # A power of two loses no digit, and squares stay finite at any scale.
         largest = np.abs(numbers).max(0)
         self.unit = np.exp2(np.floor(np.log2(np.where(largest > 0, largest, 1.0))))
         scaled = numbers / self.unit
@@ -215,7 +215,7 @@ class NumberFeatures(Features):
         if far.any():
             row = int(far.any(1).argmax())
             raise ValueError(
-                f"the {self.name} of row {row} holds {values[row]}, too far from those of fit for "
+                f"The {self.name} of row {row} holds {values[row]}, too far from those of fit for "
                 "the floats of laws."
             )
         return scaled
@@ -229,24 +229,24 @@ def features_of(states: np.ndarray) -> LabelFeatures | NumberFeatures:
 
 
 def sorted_labels(name: str, values: np.ndarray) -> np.ndarray:
-    """Return the labels that there are, sorted.
+    """Return the distinct labels, sorted.
 
     Raises
     ------
     ValueError
-        If they are of kinds that have no order, as 1 and "a".
+        If labels have no common order, such as 1 and "a".
     """
     try:
         return np.unique(values)
     except TypeError as error:
         kinds = sorted({type(value).__name__ for value in values.tolist()})
         raise ValueError(
-            f"labels must be of one kind, but {name} has {', '.join(kinds)}: write all as strings."
+            f"Labels must have one type, but {name} has {', '.join(kinds)}. Convert all to strings."
         ) from error
 
 
 def check_rows(name: str, values: Any, n_rows: int, known: Names = None) -> np.ndarray:
-    """Return one value for each of n rows, from as many or a single one.
+    """Return one value for each of n rows, given n values or a single one.
 
     ``known`` are the names that the columns had in fit.
     """
@@ -271,7 +271,7 @@ def _as_numbers(values: np.ndarray, name: str) -> np.ndarray:
     numbers = as_rows(numbers)
     if not np.isfinite(numbers).all():
         row = int((~np.isfinite(numbers)).any(1).argmax())
-        raise ValueError(f"the {name} of row {row} holds {values[row]}, which is not finite.")
+        raise ValueError(f"The {name} of row {row} holds {values[row]}, which is not finite.")
     return numbers
 
 
@@ -282,11 +282,11 @@ class DecisionSpace:
     Attributes
     ----------
     features : Features
-        Of a state.
+        Features of a state.
     actions : LabelEncoder or None
-        None where there is no choice of action, or where actions are numbers.
+        None if there is no choice of action, or if actions are numbers.
     action_features : Features or None
-        Of actions that are numbers, which a network takes beside the state.
+        Features of actions that are numbers, which a network takes as inputs.
     state_names, action_names : tuple or None
         Columns of a table, in their order, if they had names.
     """
@@ -314,12 +314,12 @@ class DecisionSpace:
 
     @property
     def choices(self) -> Any:
-        """What reads actions: labels or numbers; None where there is no choice."""
+        """The encoder of actions, labels or numbers. None if there is no choice."""
         return self.action_features if self.actions is None else self.actions
 
     @property
     def is_tabular(self) -> bool:
-        """Whether states and actions are few labels."""
+        """Whether states and actions are labels, and few enough for a table."""
         few = self.features.one_label and self.features.width <= MAX_LABELS
         return few and self.action_features is None
 
@@ -343,7 +343,7 @@ class DecisionSpace:
         if self.action_features is None:
             return encoded
         if actions is None:
-            raise ValueError("actions are numbers here, so the question needs them: pass actions.")
+            raise ValueError("The actions are numbers, so the question needs them: pass actions.")
         return np.hstack([encoded, self.action_features(actions)])
 
     def codes(self, actions: np.ndarray | None, n_rows: int) -> np.ndarray:
@@ -351,11 +351,11 @@ class DecisionSpace:
         if self.actions is None or (actions is None and len(self.actions) == 1):
             return np.zeros(n_rows, dtype=np.int64)
         if actions is None:
-            raise ValueError("there is a choice of actions: pass actions.")
+            raise ValueError("There is a choice of actions: pass actions.")
         return self.actions.codes(actions)
 
     def knows(self, states: np.ndarray, actions: np.ndarray | None) -> np.ndarray:
-        """Return which states and actions are such as were there in fit, (n,)."""
+        """Return which states and actions were seen in fit, (n,)."""
         known = self.features.knows(states)
         if self.actions is not None and actions is not None:
             known &= self.actions.knows(actions)

@@ -14,7 +14,7 @@ from skbellman.returns.encoding import DecisionSpace
 class Step(NamedTuple):
     """A step of one copy of an environment.
 
-    The mask says which actions there are in the next state; None where all are.
+    The mask holds which actions are available in the next state; None if all are.
     """
 
     copy: int
@@ -33,11 +33,11 @@ def run_episodes(
     act: Callable[[np.ndarray, np.ndarray | None], np.ndarray],
     seed: int,
 ) -> Iterator[Step]:
-    """Yield the steps of the copies in a vector environment, without end.
+    """Yield the steps of the copies in a vector environment, endlessly.
 
-    The next state is the one reached, also where an episode ends. The steps in which a copy only
-    resets itself are left out. Actions are chosen for states and masks, of shape (n, n_actions), as
-    positions of labels or as numbers from -1 to 1.
+    The next state is the one reached, also at the end of an episode. Steps in which a copy only
+    resets itself are left out. Actions are chosen for states and masks, of shape (n, n_actions).
+    They are positions of labels, or numbers from -1 to 1.
     """
     from gymnasium.vector.utils import iterate
 
@@ -79,7 +79,7 @@ def run_episodes(
 
 
 def _by_copies(infos: Any, n_copies: int) -> list[Any]:
-    """Return what a vector environment says of each copy, in a list as some wrappers have it."""
+    """Return the infos of the copies of a vector environment as a list, a form of some wrappers."""
     if not isinstance(infos, Mapping):
         return list(infos)
     copies: list[dict[str, Any]] = [{} for _ in range(n_copies)]
@@ -95,7 +95,7 @@ def _by_copies(infos: Any, n_copies: int) -> list[Any]:
 def _masks(
     copies: list[Any], n_actions: int, states: list[Any], goes_on: np.ndarray
 ) -> np.ndarray | None:
-    """Return which actions there are in each copy, (n_copies, n_actions); None where all are."""
+    """Return which actions are available in each copy, (n_copies, n_actions); None if all are."""
     given = [copy.get("action_mask") for copy in copies]
     if all(mask is None for mask in given):
         return None
@@ -104,7 +104,7 @@ def _masks(
 
 
 def _mask(mask: Any, n_actions: int, state: Any, needed: bool) -> np.ndarray:
-    """Return which actions there are in a state, at least one where an action is needed."""
+    """Return which actions are available in a state, at least one if an action is needed."""
     flags = np.asarray(np.ones(n_actions) if mask is None else mask).astype(bool)
     if flags.shape != (n_actions,):
         raise ValueError(
@@ -113,8 +113,8 @@ def _mask(mask: Any, n_actions: int, state: Any, needed: bool) -> np.ndarray:
         )
     if needed and not flags.any():
         raise ValueError(
-            f'info["action_mask"] leaves none of {n_actions} actions in state {state}, where no '
-            "episode has ended."
+            f'info["action_mask"] forbids all {n_actions} actions in state {state}, although the '
+            "episode has not ended."
         )
     return flags
 
@@ -137,7 +137,7 @@ def is_environment(candidate: Any) -> bool:
 
 
 def _is_name(candidate: Any) -> bool:
-    """Return whether something is the name of an environment, which gymnasium makes."""
+    """Return whether something is the name of an environment for ``gymnasium.make``."""
     return isinstance(candidate, str)
 
 
@@ -157,14 +157,14 @@ def as_vector(environment: Any) -> Any:
     made: Any = gymnasium.make(environment) if _is_name(environment) else environment
     absent = [n for n in ("observation_space", "action_space") if not hasattr(made, n)]
     if absent:
-        raise ValueError(f"the environment {made!r} lacks {absent}, which gymnasium's have.")
+        raise ValueError(f"The environment {made!r} lacks {absent}, which gymnasium requires.")
     if not isinstance(made, gymnasium.Env):
         made = PlainEnvironment(made)
     return SyncVectorEnv([lambda: made], autoreset_mode=AutoresetMode.SAME_STEP)
 
 
 class PlainEnvironment:
-    """An object with spaces, reset and step, with what else environments of gymnasium have.
+    """Make an object with spaces, reset and step an environment of gymnasium.
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ class PlainEnvironment:
         self.unwrapped = environment
 
     def close(self) -> None:
-        """Do nothing: who made the environment closes it."""
+        """Do nothing: the user who made the environment closes it."""
 
 
 def _resets_at_once(environment: Any) -> bool:
@@ -189,5 +189,5 @@ def _resets_at_once(environment: Any) -> bool:
 
     mode = environment.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
     if mode == AutoresetMode.DISABLED:
-        raise ValueError("the vector environment does not reset itself: set its autoreset_mode.")
+        raise ValueError("The vector environment does not reset itself. Set its autoreset_mode.")
     return bool(mode == AutoresetMode.SAME_STEP)

@@ -25,7 +25,7 @@ from skbellman.returns.transitions import Transitions
 def space_of(table: Transitions) -> DecisionSpace:
     """Learn from a table how its states and actions are read.
 
-    Actions of floating point are numbers, others are labels.
+    Floating-point actions are numbers, others are labels.
     """
     features = features_of(np.concatenate([table.state, table.next_state]))
     names = table.state_names, table.action_names
@@ -46,7 +46,7 @@ def in_order_of_fit(table: Transitions, space: DecisionSpace) -> Transitions:
     if not space.has_choice:
         table = replace(table, action=None, next_action=None)
     elif table.action is None:
-        raise ValueError("the transitions lack ['action'], of which there was a choice in fit.")
+        raise ValueError("The transitions lack the column 'action', which fit had.")
     return table.in_order_of(space.state_names, space.action_names)
 
 
@@ -69,14 +69,14 @@ def encode(table: Transitions, space: DecisionSpace, policy: Policy, device: tor
 
 
 def warn_of_dead_ends(table: Transitions, space: DecisionSpace) -> None:
-    """Warn of labelled states that returns lead to and that no row begins in."""
+    """Warn of labelled states in which no row begins, although returns lead there."""
     if space.features.encoder is None:
         return
     reached = np.setdiff1d(table.next_state, table.state)
     if len(reached):
         warnings.warn(
-            f"states {reached[:8].tolist()} are only ever next states and not terminal: nothing "
-            "tells their returns, and those of states that lead there are off.",
+            f"States {reached[:8].tolist()} occur only as next states, and are not terminal. Their "
+            "returns are unknown, and those of states that lead there are biased.",
             UserWarning,
             stacklevel=4,
         )

@@ -31,17 +31,17 @@ class ReturnField(nn.Module, ABC):
     ----------
     n_actions : int
     bounds : tuple of float
-        Least and largest return that there can be.
+        Least and largest possible return.
     is_table : bool
-        Whether there is a law for each of finitely many states.
+        Whether each of finitely many states has its own law.
     goes_on : bool
-        Whether other steps than those of its fit can be learned by the same field.
+        Whether the field can continue to learn from new steps.
     acts : bool
-        Whether it has an actor, which chooses numbers as actions.
+        Whether the field has an actor, which chooses numbers as actions.
     tail : float
-        Noise levels beyond the outermost places at which the density is taken to end.
+        The density is cut off so many noise levels beyond the outermost places.
     n_cells : int
-        Of a grid in a noise level, at which laws are tabulated.
+        Laws are tabulated on a grid with so many cells per noise level.
     """
 
     n_actions: int
@@ -57,14 +57,14 @@ class ReturnField(nn.Module, ABC):
         """Return the expected returns, (n, n_actions)."""
 
     def best(self, states: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the actions of the largest expected return, (n,), of those in a mask."""
+        """Return the available actions with the largest expected return, (n,)."""
         return largest(self.means(states), mask)
 
     @abstractmethod
     def density(self, states: Tensor, policy: Tensor, x: Tensor) -> Tensor:
         """Return the density at x, of shape (m,), under actions of a policy, (n, n_actions): (n, m).
 
-        It is linear in the policy, and may be negative by a little. Places x are in units of each
+        It is linear in the policy, and may be slightly negative. Places x are in units of each
         state's frame.
         """  # noqa: E501 - one sentence
 
@@ -78,20 +78,20 @@ class ReturnField(nn.Module, ABC):
 
     @property
     def trunk(self) -> nn.Sequential | None:
-        """The layers from states to features of them, if there are any."""
+        """The layers from states to features, if there are any."""
         return None
 
     def by_frames(self, states: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Return expected returns that were solved for, (n, n_actions), and scales of frames, (n,).
+        """Return the solved expected returns, (n, n_actions), and scales of frames, (n,).
 
-        None where states have no frames of their own.
+        None if states have no frames.
         """
         return None
 
     def mass_beyond(self, batch: Batch, discount: float) -> float:
-        """Return the mean mass beyond the ends, of backed-up laws under the batch's policy.
+        """Return the mean mass of backed-up laws beyond the ends, under the batch's policy.
 
-        The batch is in units of the frames. 0 where laws have no basis.
+        The batch is in units of the frames. It is 0 if laws have no basis.
         """
         return 0.0
 
@@ -100,7 +100,7 @@ class ReturnField(nn.Module, ABC):
         raise NotImplementedError
 
     def with_own_actions(self, states: Tensor) -> Tensor:
-        """Return states with the actions of the actor, as inputs of its critics."""
+        """Return states joined with the actor's actions, as inputs of its critics."""
         return torch.cat([states, self.actions(states)], -1)
 
     def frame(self, states: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,11 +109,11 @@ class ReturnField(nn.Module, ABC):
         return centre, torch.ones_like(centre)
 
     def moments(self, states: Tensor, policy: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the means under actions of a policy, and the deviations if they are solved for."""
+        """Return the means under actions of a policy, and the deviations if solved for."""
         return (policy * self.means(states)).sum(-1), None
 
     def snapshot(self) -> Any:
-        """Return what `restore` goes back to."""
+        """Return a snapshot for `restore`."""
         return copy.deepcopy(self.state_dict())
 
     def restore(self, state: Any) -> None:
@@ -122,7 +122,7 @@ class ReturnField(nn.Module, ABC):
 
     @torch.no_grad()
     def reach(self, states: Tensor) -> tuple[float, float, float]:
-        """Return the least and largest return with density in some states, and the mean level."""
+        """Return the ends of the densities in some states, and the mean noise level."""
         low, high, level = self.support()
         if not len(states):
             return low, high, level
@@ -158,18 +158,18 @@ class ReturnField(nn.Module, ABC):
 
 
 def largest(means: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the actions of the largest means, (n,), of those in a mask."""
+    """Return the available actions with the largest means, (n,)."""
     return (means if mask is None else means.masked_fill(~mask, -torch.inf)).argmax(-1)
 
 
 def _chosen(outputs: Tensor, actions: Tensor) -> Tensor:
-    """Return the outputs of one action each, (n, K), of those of all, (n, n_actions, K)."""
-    # A third of the time that an index of rows and actions takes.
+    """Return the outputs of one action a row, (n, K), out of all, (n, n_actions, K)."""
+    # This takes a third of the time of an index of rows and actions.
     return outputs.flatten(0, 1).index_select(0, _rows(actions, outputs.shape[1]))
 
 
 def _rows(actions: Tensor, n_actions: int) -> Tensor:
-    """Return where each action is where all actions of all states are in a row, (n,)."""
+    """Return the flat index of each row's action, (n,)."""
     return _firsts(len(actions), n_actions, actions.device) + actions
 
 
@@ -189,7 +189,7 @@ class BasisReturnField(ReturnField):
     hidden : sequence of int
         Units of the hidden layers.
     basis : GaussianBasis
-        Of the laws, the same in every state.
+        Basis of the laws, the same in every state.
     """
 
     def __init__(
@@ -202,10 +202,10 @@ class BasisReturnField(ReturnField):
 
     @torch.no_grad()
     def _begin_in_the_middle(self) -> None:
-        """Make every law at first about one narrow peak in the middle of the basis.
+        """Start every law as roughly one narrow peak in the middle of the basis.
 
-        Laws without a place would be backed up from beyond the ends again and again, and drive
-        the support apart. Weights are a tenth of torch's.
+        Otherwise laws would be backed up from beyond the ends again and again, and widen the
+        support. Weights are a tenth of torch's.
         """
         last, coordinates = self.last_layer, _peak_in_the_middle(self.basis)
         last.bias.copy_(coordinates.expand(self.n_actions, -1).flatten())
@@ -222,7 +222,7 @@ class BasisReturnField(ReturnField):
     def coordinates_and_back(
         self, states: Tensor, actions: Tensor
     ) -> tuple[Tensor, Callable[[Tensor, float], None]]:
-        """Return the same, and what takes slopes by them to gradients of the network.
+        """Return coordinates, and a function from slopes by them to gradients of the network.
 
         Slopes have shape (n, K) and a factor.
         """
@@ -249,13 +249,13 @@ class BasisReturnField(ReturnField):
     def best_coordinates(self, states: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the coordinates u of the best action in each state, (n, K)."""
         raw = self._raw(states)
-        # Means of raw coordinates are those of laws but for a constant.
+        # Means of raw coordinates are means of laws, up to a constant.
         best = largest(self.basis.gaps_of_means(raw), mask)
         return self.basis.with_unit_mass(_chosen(raw, best))
 
     def mixed(self, states: Tensor, policy: Tensor) -> Tensor:
         """Return the coordinates u of the laws under a policy, (n, n_actions): (n, K)."""
-        # Three times as fast as a product of batches of matrices, which are small.
+        # This is three times as fast as a batched product of small matrices.
         return self.basis.with_unit_mass((policy.unsqueeze(-1) * self._raw(states)).sum(1))
 
     def _raw(self, states: Tensor) -> Tensor:
@@ -278,14 +278,14 @@ class BasisReturnField(ReturnField):
     def worst(self, states: Tensor, share: float) -> np.ndarray:
         """Return the means of the worst share of the returns of each action, (n, n_actions).
 
-        Of the nearest laws of atoms at the centres: no noise has to be taken out of these.
+        They are those of the nearest laws of atoms at the centres, which contain no noise.
         """
         places = worst_of_atoms(self.basis, law_of_mean(self.weights(states)), share)
         centre, scale = (part.unsqueeze(-1) for part in self.frame(states))
         return (centre + scale * places).clamp(*self.bounds).cpu().numpy()
 
     def support(self) -> tuple[float, float, float]:
-        """Return where there is density, and the noise level."""
+        """Return the ends of the density, and the noise level."""
         room = self.tail * self.basis.level
         return self.basis.low - room, self.basis.high + room, self.basis.level
 
@@ -301,7 +301,7 @@ class BasisReturnField(ReturnField):
 
     @torch.no_grad()
     def move_to(self, basis: GaussianBasis) -> None:
-        """Change the basis, keeping the laws: the last layer takes the change."""
+        """Change the basis and keep the laws: the last layer is transformed."""
         matrix, shift = (
             part.to(self.last_layer.weight) for part in change_of_basis(self.basis, basis)
         )
@@ -313,7 +313,7 @@ class BasisReturnField(ReturnField):
         self.basis = basis
 
     def snapshot(self) -> Any:
-        """Return what `restore` goes back to, the basis included."""
+        """Return a snapshot for `restore`, with the basis."""
         return super().snapshot(), self.basis
 
     def restore(self, state: Any) -> None:
@@ -323,7 +323,7 @@ class BasisReturnField(ReturnField):
 
     @torch.no_grad()
     def mass_beyond(self, batch: Batch, discount: float) -> float:
-        """Return the mean mass beyond the ends, of backed-up laws under the batch's policy."""
+        """Return the mean mass of backed-up laws beyond the ends, under the batch's policy."""
         assert batch.policy is not None
         weights = (batch.policy.unsqueeze(1) @ self.weights(batch.next_state)).squeeze(1)
         parts = batch.reward.to(weights), batch.discounts(discount).to(weights), weights
@@ -331,7 +331,7 @@ class BasisReturnField(ReturnField):
 
     @property
     def trunk(self) -> nn.Sequential | None:
-        """The layers from states to features of them, if there are any."""
+        """The layers from states to features, if there are any."""
         return nn.Sequential(*list(self.network)[:-1]) if len(self.network) > 1 else None
 
     @property
@@ -341,24 +341,24 @@ class BasisReturnField(ReturnField):
 
 
 class TabularReturnField(BasisReturnField):
-    """A law for each state and action, where a state is the flags of one label.
+    """A table of laws, one for each state and action. A state is the one-hot flags of one label.
 
     Parameters
     ----------
     n_states, n_actions : int
     basis : GaussianBasis
-        Of the laws, the same in every state.
+        Basis of the laws, the same in every state.
     unit : float
-        Of the returns on the basis.
+        Unit of the returns on the basis.
 
     Attributes
     ----------
     laws : tensor of shape (n_states, n_actions, K)
         Coordinates u.
     known : tensor of bool, shape (n_states, n_actions)
-        Which of them were assigned.
+        Which laws were assigned.
     solved : tensor of shape (2, n_states, n_actions), float64, or None
-        Means and deviations that are solved for, beside the shapes of laws.
+        Means and deviations from linear equations. They replace those of the laws.
     """
 
     is_table = True
@@ -411,7 +411,7 @@ class TabularReturnField(BasisReturnField):
         return centre, self.unit * scale
 
     def moments(self, states: Tensor, policy: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the means under actions of a policy, and the deviations if they are solved for."""
+        """Return the means under actions of a policy, and the deviations if solved for."""
         if self.solved is None:
             return super().moments(states, policy)
         mean, deviation = self.solved[:, states.argmax(-1)]
@@ -429,7 +429,7 @@ class TabularReturnField(BasisReturnField):
 
     @torch.no_grad()
     def assign(self, pairs: Tensor, laws: Tensor) -> Tensor:
-        """Set some of the laws; return by how much they changed, squared.
+        """Set some of the laws, and return their squared change.
 
         Parameters
         ----------
@@ -446,9 +446,9 @@ class TabularReturnField(BasisReturnField):
 
     @torch.no_grad()
     def suppose(self, law: Tensor | None = None) -> None:
-        """Give every pair that was never assigned a law, of shape (K,).
+        """Set the law, (K,), of every pair that was never assigned one.
 
-        By default the mean of the state's other actions: neither the best nor the worst.
+        By default it is the mean of the state's other actions, neither the best nor the worst.
         """
         known = self.known.unsqueeze(-1)
         if law is None:
@@ -461,7 +461,7 @@ class TabularReturnField(BasisReturnField):
 
 
 def _peak_in_the_middle(basis: GaussianBasis, width: float = 2.0) -> Tensor:
-    """Return the coordinates, (1, K), of about one narrow peak in the middle of the basis.
+    """Return the coordinates, (1, K), of roughly one narrow peak in the middle of the basis.
 
     Its width is in spacings.
     """

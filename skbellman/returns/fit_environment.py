@@ -1,4 +1,4 @@
-"""A fit in an environment: what acts there, and what becomes of what it learned."""
+"""A fit in an environment: the agent that acts, and the laws that it learned."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def fit_environment(plan: Plan, environment: Any) -> Learned:
     """Return the laws of the best policy's returns in an environment."""
     if not plan.policy.is_greedy:
         raise ValueError(
-            'in an environment the best policy is learned: set policy="greedy", or pass a '
-            "table of the transitions of the policy that is evaluated."
+            'A fit in an environment learns the best policy. Set policy="greedy", or pass a table '
+            "of transitions of the policy to evaluate."
         )
     if plan.parameters.form != "basis":
-        raise ValueError('in an environment form must be "basis", whose support moves.')
+        raise ValueError('In an environment, form must be "basis".')
     with opened(environment) as copies:
         space = environment_space(copies)
         if plan.before is not None and not space.agrees_with(plan.before.space):
             raise ValueError(
-                "the estimator was fitted to other states or actions than the environment's: "
-                "use fit."
+                "The environment has other states or actions than those of fit. Call fit instead "
+                "of partial_fit."
             )
         kind = _kind_of(space)
         if kind is not ActorAgent:
@@ -55,14 +55,14 @@ def fit_environment(plan: Plan, environment: Any) -> Learned:
 
 @dataclass(frozen=True)
 class Agent(ABC):
-    """What acts in an environment: how its laws are held, and what it remembers.
+    """An agent: how it holds laws, and which steps it remembers.
 
     Attributes
     ----------
     plan : Plan
     space : DecisionSpace
     controller : type of Controller
-        How it acts.
+        How the agent acts.
     """
 
     controller: ClassVar[type[Controller]] = Controller
@@ -71,7 +71,7 @@ class Agent(ABC):
     space: DecisionSpace
 
     def run(self, environment: Any) -> Learned:
-        """Act and learn; return what was learned."""
+        """Act and learn; return the learned laws."""
         parameters, rng = self.plan.parameters, self.plan.rng
         support = Support(parameters.gamma, parameters.n_basis, parameters.gradient_weight)
         learner, replay = self.learner(self._field(support), support), self.replay()
@@ -84,27 +84,27 @@ class Agent(ABC):
 
     @abstractmethod
     def new_field(self, basis: GaussianBasis) -> ReturnField:
-        """Return laws of which nothing is known."""
+        """Return initial laws."""
 
     @abstractmethod
     def learner(self, field: Any, support: Support) -> Any:
-        """Return what learns the laws of a field."""
+        """Return the learner of a field."""
 
     @abstractmethod
     def replay(self) -> Replay:
-        """Return what remembers transitions."""
+        """Return the memory of transitions."""
 
     @abstractmethod
     def kept(self, learner: Any, seen: Batch) -> tuple[ReturnField, StepsSeen | None]:
-        """Return the laws that are kept after all, and the steps that count in the next fit."""
+        """Return the laws to keep, and the steps that count in the next fit."""
 
     @property
     def discount(self) -> float:
-        """Of the law at the end of a backup."""
+        """The discount of the law at the end of a backup."""
         return float(self.plan.parameters.gamma**self.plan.parameters.multi_step)
 
     def _field(self, support: Support) -> ReturnField:
-        """Return the field that learns: that of before, or a new one."""
+        """Return the field to train: that of the last fit, or a new one."""
         basis, before = support.first(torch.zeros(1)), self.plan.before
         if before is None:
             with self.plan.seeded:
@@ -131,12 +131,12 @@ class Agent(ABC):
 
 
 class NetworkAgent(Agent):
-    """Laws are those of a network.
+    """An agent whose laws are given by a network.
 
     Attributes
     ----------
     placed_after : int
-        Steps of learning after which laws are to be within their ends.
+        Learning steps after which laws should lie within their ends.
     """
 
     placed_after: ClassVar[int] = 1000
@@ -146,34 +146,37 @@ class NetworkAgent(Agent):
         return BasisReturnField(self.space.n_inputs, self.space.n_actions, self.plan.hidden, basis)
 
     def learner(self, field: BasisReturnField, support: Support) -> GreedyLearner:
-        """Return what learns by gradients."""
+        """Return a learner with gradients."""
         kind = greedy_kind(self.space.features.one_hot)
         return kind(field, support, self.discount, *self.plan.rates(kind, 0.02))
 
     def replay(self) -> Replay:
-        """Return what remembers the last transitions."""
+        """Return a replay of the last transitions."""
         return self._replay(Replay)
 
     def kept(self, learner: GreedyLearner, seen: Batch) -> tuple[ReturnField, StepsSeen | None]:
-        """Return the slower network: its policy is that of many steps, and does not waver."""
+        """Return the slower network, whose policy changes less from step to step."""
         if learner.n_steps >= self.placed_after:
             warn_of_mass_beyond(learner.target, seen, self.discount)
         return learner.target, None
 
 
 class TableAgent(Agent):
-    """Laws are a table."""
+    """An agent whose laws are a table."""
 
     def new_field(self, basis: GaussianBasis) -> ReturnField:
         """Return a table."""
         return TabularReturnField(self.space.n_inputs, self.space.n_actions, basis)
 
     def learner(self, field: TabularReturnField, support: Support) -> GreedyTableLearner:
-        """Return what learns by sweeps."""
+        """Return a learner with sweeps."""
         return GreedyTableLearner(field, support, self.discount)
 
     def replay(self) -> CountedReplay:
-        """Return what counts distinct transitions, those of before if they are of such a policy."""
+        """Return a count of distinct transitions.
+
+        It keeps those of the last fit if they still apply.
+        """
         replay = self._replay(CountedReplay)
         before = self.plan.steps_before(self.plan.parameters.multi_step)
         if before is not None:
@@ -183,7 +186,7 @@ class TableAgent(Agent):
     def kept(
         self, learner: GreedyTableLearner, seen: Batch
     ) -> tuple[ReturnField, StepsSeen | None]:
-        """Return the laws of all steps that were counted; those learned if steps are too many."""
+        """Return the laws of all counted steps, or the learned ones if there are too many steps."""
         if not len(seen.action):
             return learner.field, None
         fit = replace(self.plan.table_fit(self.space), gamma=self.discount, report=_silent)
@@ -193,7 +196,7 @@ class TableAgent(Agent):
 
 
 class ActorAgent(Agent):
-    """Actions are numbers, which an actor chooses by the laws of twin critics."""
+    """An agent whose actions are numbers. An actor chooses them by the laws of twin critics."""
 
     controller = ActorController
 
@@ -206,13 +209,13 @@ class ActorAgent(Agent):
         )
 
     def learner(self, field: ActorCriticField, support: Support) -> ActorLearner:
-        """Return what learns actor and critics."""
+        """Return a learner of actor and critics."""
         statistic = statistic_of(self.plan.parameters.risk)
         rates = self.plan.rates(ActorLearner, 0.02)
         return ActorLearner(field, support, statistic, self.discount, *rates)
 
     def replay(self) -> Replay:
-        """Return what remembers the last transitions."""
+        """Return a replay of the last transitions."""
         parameters, width = self.plan.parameters, self.space.features.width
         return Replay(
             parameters.replay_size, width, self.plan.rng, self.plan.device,
@@ -229,11 +232,11 @@ class ActorAgent(Agent):
 
 
 def _kind_of(space: DecisionSpace) -> type[Agent]:
-    """Return what acts in a space."""
+    """Return the agent for a space."""
     if space.action_features is not None:
         return ActorAgent
     return TableAgent if space.is_tabular else NetworkAgent
 
 
-def _silent(line: str) -> None:
+def _silent(step: int, n_steps: int, figures: str) -> None:
     """Report nothing."""

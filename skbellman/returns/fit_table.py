@@ -1,4 +1,4 @@
-"""A fit to a table of transitions: which form its laws have, and what becomes of them."""
+"""A fit to a table of transitions, and the form of its laws."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from skbellman.returns.learning import Curves
 from skbellman.returns.plan import Fitted, Learned, Plan
 from skbellman.returns.transitions import Transitions
 
-# Backups of all laws of a table at most: they end once laws have settled.
+# Largest number of backups of all laws of a table. Backups end once laws have settled.
 MOST_SWEEPS = 20_000
 
 Found = tuple[ReturnField, Curves]
@@ -28,12 +28,12 @@ def fit_table(plan: Plan, table: Transitions) -> Learned:
         table = in_order_of_fit(table, plan.before.space)
     if plan.parameters.gamma == 1 and not table.terminated.any():
         raise ValueError("gamma=1 needs episodes that end, but no step of X is terminated.")
-    with plan.seeded:  # a policy may be a function that draws
+    with plan.seeded:  # a policy may be a random function
         table = policy.told_by(table)
     plan.check_no_actor()
     space = space_of(table) if plan.before is None else plan.before.space
     if policy.is_greedy and space.actions is None:
-        raise ValueError('policy="greedy" needs labels as actions, of which one is the best.')
+        raise ValueError('policy="greedy" needs actions that are labels.')
     warn_of_dead_ends(table, space)
     with plan.seeded:
         steps = encode(table, space, policy, plan.device)
@@ -42,7 +42,7 @@ def fit_table(plan: Plan, table: Transitions) -> Learned:
 
 @dataclass(frozen=True)
 class TableLaws:
-    """The laws of an encoded table: in a table of their own if that can be, else by networks.
+    """Fit the laws of an encoded table: a table of laws if possible, else networks.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class TableLaws:
     fit: TableFit
 
     def learned(self) -> Learned:
-        """Return the laws in the form that is asked for."""
+        """Return the laws in the form that the parameters ask for."""
         few = self._counted()
         tabular = None if few is None else self._tabular(few)
         form = {"basis": self._on_the_basis, "networks": self._in_the_papers_form}
@@ -69,7 +69,7 @@ class TableLaws:
         return Learned(Fitted(field, self.space, seen), curves, self.steps.state)
 
     def _counted(self) -> Batch | None:
-        """Return the distinct steps, with those of before, if laws may be a table."""
+        """Return the distinct steps, with those of the last fit, if laws may be a table."""
         before = self.plan.before
         if not self.space.is_tabular or not (before is None or before.field.is_table):
             return None
@@ -93,5 +93,5 @@ class TableLaws:
 
 
 def steps_from_table(labels: bool) -> int:
-    """Return the steps after which laws of a network have settled: more where states blend."""
+    """Return the steps after which laws of a network settle: more if states share weights."""
     return 6000 if labels else 12_000

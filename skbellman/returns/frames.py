@@ -6,7 +6,7 @@ depend on the row:
 
 .. math:: U = \frac{r + \gamma m' - m}{d} + \frac{\gamma d'}{d} U'.
 
-Errors of the frames are no errors of the laws: what m and d lack, U has.
+Errors of the frames are no errors of the laws: U makes up for them.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from skbellman.returns.basis import GaussianBasis
 from skbellman.returns.batch import Batch
 from skbellman.returns.fields import BasisReturnField, largest
 
-# Deviations that a frame reaches.
+# Standard deviations that a frame covers.
 REACH = 6.0
-# Rows that frames are fitted to, at most, and those at once.
+# Largest number of rows that frames are fitted to, and rows of one block.
 _MAX_ROWS, _CHUNK = 30_000, 4096
 
 
@@ -38,14 +38,14 @@ class Frames(nn.Module):
     features : Features
     n_actions : int
     bounds : tuple of float
-        Of returns, in the unit.
+        Bounds of returns, in the unit.
     unit : float
-        Of returns.
+        Unit of returns.
 
     Attributes
     ----------
     coefficients : tensor of shape (2, n_actions, d), float64
-        Of the means and the variances, in the unit.
+        Coefficients of the means and the variances, in the unit.
     least : tensor of shape (), float64
         Least deviation, in the unit.
     """
@@ -67,7 +67,7 @@ class Frames(nn.Module):
     def forward(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """Return the centre and the scale of each state's frame, (n,) each, float64.
 
-        Those of all its actions, taken evenly.
+        They are those of the uniform mixture of its actions.
         """
         means, variances = self.linear(self.features(states))
         centre = means.mean(-1)
@@ -75,9 +75,9 @@ class Frames(nn.Module):
         return self.unit * centre, self.unit * spread.mean(-1).sqrt()
 
     def reaching(self, states: Tensor, beyond: float = 0.4) -> tuple[Tensor, Tensor]:
-        """Return the same, scales no larger than frames need to reach the bounds of returns.
+        """Return centres and scales whose frames end soon after the bounds of returns.
 
-        So many scales of a frame are then left beyond the bounds.
+        A margin of so many scales is left beyond the bounds.
         """
         centre, scale = self(states)
         low, high = (self.unit * bound for bound in self.bounds)
@@ -97,16 +97,16 @@ class Frames(nn.Module):
 
 
 class Features(nn.Module):
-    """Of a state: the state itself, random hyperbolic tangents, and a trained network's units.
+    """Features of a state: the state itself, random hyperbolic tangents, and units of a network.
 
     Parameters
     ----------
     n_inputs : int
     n_random : int
     generator : torch.Generator
-        Of the random features.
+        Generator of the random features.
     trunk : module, optional
-        From states to more features, not trained any further.
+        A trained module from states to more features. Its weights are fixed.
     """
 
     weight: Tensor
@@ -146,7 +146,7 @@ class TemporalDifferences:
     Parameters
     ----------
     frames : Frames
-        Whose coefficients are set.
+        Frames whose coefficients are set.
     steps : Batch
         Rewards in units of the return.
     gamma : float
@@ -165,18 +165,18 @@ class TemporalDifferences:
         self.reward = self.steps.reward.double() / frames.unit
 
     def solve(self, n_policies: int = 8, least_scale: float = 0.05, rounding: float = 1e-4) -> None:
-        """Set the coefficients of the mean, then those of the variance and its least value.
+        """Solve for the coefficients of the mean, then of the variance and its least value.
 
         The best policy is found by policy iteration (Lagoudakis and Parr, JMLR 2003).
 
         Parameters
         ----------
         n_policies : int
-            At most.
+            Largest number of policies.
         least_scale : float
-            Least deviation of a frame, beside the root of the mean variance.
+            Least deviation of a frame, relative to the root of the mean variance.
         rounding : float
-            The same beside the largest mean: float32 tells no returns apart that are nearer.
+            The same relative to the largest mean: float32 cannot resolve smaller differences.
         """
         coefficients, reward = self.frames.coefficients, self.reward
         for _ in range(n_policies if self.steps.policy is None else 1):
@@ -192,7 +192,7 @@ class TemporalDifferences:
         self.frames.least.fill_(least or rounding)
 
     def _squared_errors(self) -> Tensor:
-        """Return the squared error of each step, with the variance of the choice that follows."""
+        """Return the squared error of each step, with the variance of the next action."""
         own = (self.actions * self.frames.linear(self.now)[0]).sum(-1)
         following, policy = self.frames.linear(self.next)[0], self._policy()
         expected = (policy * following).sum(-1)
@@ -201,7 +201,7 @@ class TemporalDifferences:
         return error.square() + self.onwards.square() * spread
 
     def _policy(self) -> Tensor:
-        """Return the probabilities of the next actions, or the best by the means as they are."""
+        """Return the probabilities of the next actions, or of the best ones by the means."""
         if self.steps.policy is not None:
             return self.steps.policy.double()
         best = largest(self.frames.linear(self.next)[0], self.steps.mask)
@@ -210,7 +210,7 @@ class TemporalDifferences:
     def _solution(self, power: int, target: Tensor, ridge: float = 1e-6) -> Tensor:
         """Return the coefficients, (n_actions, d), for the target of each step.
 
-        The ridge of the equations is in the mean square of a feature.
+        The ridge of the equations is relative to the mean square of a feature.
         """
         n_actions, width = self.frames.coefficients.shape[1:]
         size, square = n_actions * width, 0.0
@@ -221,7 +221,7 @@ class TemporalDifferences:
             matrix += now.T @ (now - _by_action(onwards[rows], self.next[rows]))
             constant += now.T @ target[rows]
             square += float(now.square().sum())
-        # The constant is not drawn to 0: with a discount near 1 it is the largest part of returns.
+        # The constant has no penalty: with a discount near 1, it is the largest part of returns.
         ridges = target.new_full((n_actions, width), ridge * square / size or 1.0)
         ridges[:, 0] *= ridge
         matrix.diagonal().add_(ridges.flatten())
@@ -234,15 +234,15 @@ def _by_action(shares: Tensor, features: Tensor) -> Tensor:
 
 
 def unit_of(rewards: Tensor) -> float:
-    """Return the power of two that is next to the largest reward, 1 if all are 0.
+    """Return the power of two nearest to the largest reward, 1 if all are 0.
 
-    In that unit no square or fourth power is too large or small for a float.
+    In that unit, squares and fourth powers stay within the range of floats.
     """
     return 2.0 ** math.frexp(float(rewards.abs().max()))[1]
 
 
 def return_bounds(rewards: Tensor, gamma: float) -> tuple[float, float]:
-    """Return the least and the largest return that rewards allow."""
+    """Return the least and the largest return that the rewards allow."""
     lowest, highest = float(rewards.min()), float(rewards.max())
     horizon = 1 / (1 - gamma) if gamma < 1 else math.inf
     low = min(lowest, lowest * horizon, 0.0) if lowest else 0.0
@@ -252,9 +252,9 @@ def return_bounds(rewards: Tensor, gamma: float) -> tuple[float, float]:
 def n_random_features(
     n_inputs: int, n_actions: int, a_number: int = 100, most: int = 400, most_in_all: int = 1200
 ) -> int:
-    """Return how many random features a state has: so many for each of its numbers, up to a limit.
+    """Return the number of random features of a state: a multiple of its numbers, up to a limit.
 
-    The other limit is that of all actions' features. See doc/decisions/state-frames.md.
+    The features of all actions together have a limit, too. See doc/decisions/state-frames.md.
     """
     return max(min(a_number * n_inputs, most, most_in_all // n_actions - n_inputs), 0)
 
@@ -268,7 +268,7 @@ def new_frames(
 ) -> Frames:
     """Return frames for the returns of a table, of steps in units of the reward."""
     n_inputs = steps.state.shape[1]
-    labels = bool(((steps.state == 0) | (steps.state == 1)).all())  # which are features enough
+    labels = bool(((steps.state == 0) | (steps.state == 1)).all())  # which need no random features
     n_random = 0 if labels else n_random_features(n_inputs, n_actions)
     features = Features(n_inputs, n_random, generator, trunk)
     unit = unit_of(steps.reward)
@@ -302,7 +302,7 @@ class FramedReturnField(BasisReturnField):
     hidden : sequence of int
         Units of the hidden layers.
     basis : GaussianBasis
-        Of the laws of U, from -REACH to REACH.
+        Basis of the laws of U, from -REACH to REACH.
     frames : Frames
     """
 
@@ -320,14 +320,14 @@ class FramedReturnField(BasisReturnField):
 
     @torch.no_grad()
     def _begin(self) -> None:
-        """Make every law about a normal one in its frame."""
+        """Start every law as roughly normal in its frame."""
         normal = torch.exp(-0.5 * self.basis.centres.square())
         bias = self.basis.coordinates(normal / normal.sum())
         self.last_layer.bias.copy_(bias.repeat(self.n_actions))
         self.last_layer.weight.zero_()
 
     def in_frames(self, frames: Frames) -> FramedReturnField:
-        """Return the field with other frames, whose laws begin anew; layers before stay."""
+        """Return the field with other frames. Laws start anew, the earlier layers stay."""
         other = copy.deepcopy(self)
         other.frames = frames
         other._begin()
@@ -347,5 +347,5 @@ class FramedReturnField(BasisReturnField):
         return (centre + scale * super().means(states).double()).clamp(*self.bounds)
 
     def best(self, states: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the actions of the largest expected return, (n,): all are in one frame."""
+        """Return the actions with the largest expected return, (n,): all share one frame."""
         return largest(super().means(states), mask)

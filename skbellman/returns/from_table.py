@@ -45,8 +45,8 @@ from skbellman.returns.tabular import (
 )
 from skbellman.settings import Seeded
 
-# What is reported: mass beyond the ends of the laws, and the distance of the mean over all rows
-# from the one solved for, in deviations of a return and beside the mean.
+# Limits of warnings: mass of the laws beyond their ends, and the distance of the mean over all rows
+# from the solved one, in deviations of a return and relative to the mean.
 _BEYOND, _OFF, _RELATIVE = 0.01, 0.1, 0.01
 
 
@@ -57,13 +57,13 @@ class TableFit:
     Attributes
     ----------
     sizes : tuple of int
-        Numbers of a state, and actions.
+        Width of a state, and number of actions.
     rates : callable
-        Gives the rates of learning and of the target for a kind of learner and a usual target rate.
+        Returns the learning and target rates, given a kind of learner and a default target rate.
     seeded : Seeded
-        Open while networks are built.
+        A context that is open while networks are built.
     report : callable
-        Takes a line on how far it is.
+        Receives the step, the number of steps, and figures as text.
     """
 
     gamma: float
@@ -75,21 +75,21 @@ class TableFit:
     rates: Callable[[type[Learner], float], tuple[float, float]]
     generator: torch.Generator
     seeded: Seeded
-    report: Callable[[str], None]
+    report: Callable[[int, int, str], None]
 
     def with_labels(
         self, steps: Batch, n_sweeps: int, name: Callable[[int], str]
     ) -> tuple[TabularReturnField, Curves] | None:
-        """Return the laws of labelled states and how they settled; None for too many steps.
+        """Return the laws of labelled states and their curves; None if there are too many steps.
 
         Parameters
         ----------
         steps : Batch
-            Counted.
+            Counted steps.
         n_sweeps : int
-            Backups of all laws at most.
+            Largest number of backups of all laws.
         name : callable
-            Gives the name of a pair of state and action, for messages.
+            Returns the name of a pair of state and action, for error messages.
         """
         unit = unit_of(steps.reward)
         scaled = replace(steps, reward=steps.reward.double() / unit)
@@ -108,7 +108,7 @@ class TableFit:
             curves.step.append(sweep)
             curves.loss.append(change)
             curves.support.append((unit * basis.low, unit * basis.high))
-            self.report(curves.line(n_sweeps))
+            self.report(sweep, n_sweeps, curves.figures())
 
         with kept_if_interrupted():
             settled(operator(few, basis, cubic_weights), laws, SETTLED, n_sweeps, note)
@@ -124,8 +124,8 @@ class TableFit:
     ) -> tuple[BasisReturnField, Curves]:
         """Return the laws that a network gives, and its curves.
 
-        Frames are solved for twice: at first with random features, and once the network has
-        learned features of its own. A field of before goes on in its frames, if laws stay in them.
+        Frames are solved for twice: with random features, and again once the network has learned
+        features. An earlier field continues in its frames if the laws stay within them.
         """
         n_actions = self.sizes[1]
         if field is not None and self._stays(field, steps):
@@ -157,18 +157,18 @@ class TableFit:
     ) -> tuple[DirectReturnField, Curves]:
         """Return networks of the density and its gradient, and their curves.
 
-        Their support is that of the laws of labelled states, or of the frames of states.
+        Their support comes from the laws of labelled states, or from the frames of states.
 
         Raises
         ------
         ValueError
-            For rewards that float32 does not hold: the largest below the least, or above its
+            For rewards beyond the range of float32: the largest is below a limit, or above its
             inverse.
         """
         largest = float(steps.reward.abs().max())
         if largest and not least_reward < largest < 1 / least_reward:
             raise ValueError(
-                f'the largest reward is {largest:g}: form="networks" needs one from '
+                f'The largest reward is {largest:g}; form="networks" needs one from '
                 f"{least_reward:g} to {1 / least_reward:g}. Multiply all rewards by a constant."
             )
         if tabular is not None:
@@ -182,7 +182,7 @@ class TableFit:
             low, high = float((centre - 3 * scale).min()), float((centre + 3 * scale).max())
             support = max(low, least), min(high, most)
         rows = replace(steps, reward=steps.reward.float())
-        with self.seeded:  # also while it learns: each step draws places of the return
+        with self.seeded:  # also while it learns: each step samples places of the return
             field = DirectReturnField(*self.sizes, self.hidden, *support).to(steps.state.device)
             learner = DirectLearner(field, self.gamma, *self.rates(DirectLearner, 0.1))
             return field, self._curves(learner, rows, n_steps, 64, Curves())
@@ -212,13 +212,13 @@ class TableFit:
 
 
 def some_rows(steps: Batch, at_most: int = 4096) -> Batch:
-    """Return rows to check laws on, evenly from a table."""
+    """Return evenly spaced rows of a table, to check laws on."""
     every = 1 + (len(steps.action) - 1) // at_most
     return steps.take(torch.arange(0, len(steps.action), every, device=steps.action.device))
 
 
 def checked_rows(steps: Batch, field: ReturnField) -> Batch:
-    """Return some rows, with the best next actions by a field where they have no policy."""
+    """Return some rows, with the best next actions by a field if they have no policy."""
     rows = some_rows(steps)
     if rows.policy is not None:
         return rows
@@ -234,7 +234,7 @@ def warn_of_mass_beyond(field: ReturnField, steps: Batch, gamma: float) -> None:
     ----------
     field : ReturnField
     steps : Batch
-        In units of the reward; None as a policy is that of the best actions by the field.
+        In units of the reward. A policy of None is that of the best actions by the field.
     gamma : float
     """
     rows = checked_rows(steps, field)
@@ -278,7 +278,7 @@ def _warn(fault: str) -> None:
 
 
 def _means_of(field: ReturnField, rows: Batch, gamma: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return expected returns of rows by the laws, those solved for, and scales of the frames."""
+    """Return expected returns of rows by the laws, the solved ones, and scales of the frames."""
     found = field.by_frames(rows.state)
     if found is None:
         generator = torch.Generator(rows.state.device).manual_seed(0)

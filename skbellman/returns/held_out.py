@@ -1,4 +1,4 @@
-"""How well laws agree with transitions that they were not fitted to."""
+"""The agreement of laws with held-out transitions."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from skbellman.returns.transitions import Transitions
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Transitions that laws are held against.
+    """Held-out transitions.
 
     Attributes
     ----------
     questions : Questions
-        To the laws.
+        Questions to the laws.
     gamma : float
     """
 
@@ -32,7 +32,7 @@ class HeldOut:
     def error(self, table: Transitions) -> float:
         """Return the error of the Bellman equation in steps, see `bellman_error`.
 
-        Warns of steps that are left out.
+        Warns if steps are left out.
         """
         table, space = self._known(table), self.questions.space
         own, own_of = self._distinct_laws(table.state, table.action)
@@ -46,18 +46,18 @@ class HeldOut:
         return bellman_error(backups, space.codes(table.action, len(table)), inputs)
 
     def _known(self, table: Transitions) -> Transitions:
-        """Return the steps among states and actions that were there in fit."""
+        """Return the steps whose states and actions were seen in fit."""
         space, policy = self.questions.space, self.questions.policy
         table = in_order_of_fit(table, space)
         table = with_actions(policy.told_by(table), space)
         known = space.knows(table.state, table.action)
         known &= space.knows(table.next_state, policy.recorded(table, space)) | table.terminated
         if not known.any():
-            raise ValueError("no step of X is among states and actions that were there in fit.")
+            raise ValueError("The states and actions of X do not occur in the rows of fit.")
         if not known.all():
             warnings.warn(
                 f"{(~known).sum()} of {len(known)} steps are left out of the score: their states "
-                "or actions were not there in fit.",
+                "or actions do not occur in the rows of fit.",
                 UserWarning,
                 stacklevel=3,
             )
@@ -67,7 +67,7 @@ class HeldOut:
     def _distinct_laws(
         self, states: np.ndarray, actions: np.ndarray | None
     ) -> tuple[TabulatedLaws, np.ndarray]:
-        """Return laws without noise, and which of them each state has: distinct ones of labels."""
+        """Return laws without noise, and the index of each state's law. Labels share equal laws."""
         space = self.questions.space
         rows = of = np.arange(len(states))
         if space.is_tabular:

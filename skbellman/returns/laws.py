@@ -1,4 +1,4 @@
-"""What is read off the laws of returns: densities, quantiles, risks, draws."""
+"""Densities, quantiles, risks and samples of laws of returns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from skbellman.returns.basis import GaussianBasis
 
 
 class SignedLaw(DensityField):
-    """One law whose density may be negative by a little: logarithms are those of its positive part.
+    """One law whose density may be slightly negative: logarithms are those of its positive part.
 
     A subclass gives ``scalar`` and ``gradient``.
     """
@@ -42,7 +42,7 @@ class BasisLaw(SignedLaw):
     ----------
     basis : GaussianBasis
     weights : tensor of shape (K,)
-        Of either sign.
+        Weights of either sign.
     """
 
     def __init__(self, basis: GaussianBasis, weights: Tensor) -> None:
@@ -62,28 +62,28 @@ class BasisLaw(SignedLaw):
 
 
 class TabulatedLaws:
-    """Laws on a line, constant on each cell of a grid: every question has a closed form.
+    """Laws that are constant on each cell of a grid: every question has a closed form.
 
-    Negative values of the density are taken as 0, and what is left is normalised. The grid is
-    the same for all laws, in units of a frame that each has: a return is centre + scale * place.
+    Negative values of the density become 0, and the rest is normalised. All laws share one grid, in
+    units of their own frames: a return is centre + scale * place.
 
     Parameters
     ----------
     edges : array of shape (m + 1,)
-        Of the cells, ascending, in units of the frames.
+        Edges of the cells, ascending, in units of the frames.
     density : array of shape (n, m)
-        Of n laws in the cells, up to a factor.
+        Densities of n laws in the cells, up to a factor.
     centre, scale : array of shape (n,), optional
         The frames, 0 and 1 by default; scales are positive.
     bounds : tuple of float, optional
-        Least and largest return that there can be: no answer is beyond.
+        Least and largest possible return: no answer is beyond.
 
     Attributes
     ----------
     negative_mass : array of shape (n,)
         Share of the mass that was negative.
     n_sharpenings : int
-        Steps of the deconvolution: an atom is then a third as wide as the noise.
+        Steps of the deconvolution. They make an atom a third as wide as the noise.
 
     Raises
     ------
@@ -105,7 +105,7 @@ class TabulatedLaws:
         positive = mass.clip(min=0)
         total = positive.sum(1, keepdims=True)
         if not (np.isfinite(total).all() and (total > 0).all()):
-            raise ValueError("a law has no positive mass: the fit diverged, lower learning_rate.")
+            raise ValueError("A law has no positive mass: the fit diverged. Lower learning_rate.")
         self.edges, self.bounds = edges, bounds
         self.centre = np.zeros(len(mass)) if centre is None else centre
         self.scale = np.ones(len(mass)) if scale is None else scale
@@ -123,7 +123,7 @@ class TabulatedLaws:
         """Return the mixture of the laws of each row, with shares of shape (n_parts,)."""
         low = np.min([part.centre + part.scale * part.edges[0] for part in parts], 0)
         high = np.max([part.centre + part.scale * part.edges[-1] for part in parts], 0)
-        # Finer cells than those of a part: parts may lie apart.
+        # Cells are finer than those of a part, because parts may lie far apart.
         edges = np.linspace(0, 1, 4 * max(len(part.edges) for part in parts))
         returns = low[:, None] + (high - low)[:, None] * edges
         mass = np.tensordot(shares, [np.diff(part.cdf(returns)) for part in parts], 1)
@@ -132,9 +132,9 @@ class TabulatedLaws:
     def without_noise(self, level: float) -> TabulatedLaws:
         """Return the laws Z of laws seen through noise, Z + N(0, level^2), in units of the frames.
 
-        By expectation and maximisation (Richardson and Lucy): the likelihood of Z on the cells
-        grows at each step, mass and mean are kept, and Z stays positive. Atoms become narrow, and
-        what is as smooth as the noise stays as it is.
+        This is expectation maximisation (Richardson and Lucy): each step increases the likelihood
+        of Z on the cells, and Z keeps its mass and mean and stays positive. Atoms become narrow,
+        and densities as smooth as the noise hardly change.
         """
         width = self.edges[1] - self.edges[0]
         reach = math.ceil(5 * level / width)  # in cells, five deviations of the noise
@@ -148,7 +148,7 @@ class TabulatedLaws:
     def moved_to(self, mean: np.ndarray, deviation: np.ndarray | None = None) -> TabulatedLaws:
         """Return the laws of the same shapes with other means, and deviations if given, (n,)."""
         scale, own = self.scale, self.deviation()
-        if deviation is not None:  # a law of one atom keeps a width of rounding
+        if deviation is not None:  # a law of one atom keeps a width near rounding
             least = np.finfo(float).eps * np.maximum(np.abs(mean), own)
             scale = scale * (np.maximum(deviation, least) / own)
         centre = mean - scale * (self.mass @ self._middles)
@@ -171,7 +171,7 @@ class TabulatedLaws:
         return self.scale * np.sqrt((self.mass * (offset**2 + within)).sum(1))
 
     def density(self, x: np.ndarray) -> np.ndarray:
-        """Return the density of law i at x[i], (n,), 0 off the grid."""
+        """Return the density of law i at x[i], (n,). It is 0 outside the grid."""
         cell = np.searchsorted(self.edges, self._places(x[:, None])[:, 0], side="right") - 1
         inside = (cell >= 0) & (cell < self.mass.shape[1])
         cell = cell.clip(0, self.mass.shape[1] - 1)
@@ -184,7 +184,10 @@ class TabulatedLaws:
         return np.stack([np.interp(row, self.edges, cumulative) for row, cumulative in pairs])
 
     def _places(self, x: np.ndarray) -> np.ndarray:
-        """Return returns, (n, q), in units of the frames; infinite where a law is but an atom."""
+        """Return returns, (n, q), in units of the frames.
+
+        They are infinite if a law is one atom.
+        """
         with np.errstate(over="ignore"):
             places: np.ndarray = (x - self.centre[:, None]) / self.scale[:, None]
         return places
@@ -206,7 +209,7 @@ class TabulatedLaws:
         return (self.centre + self.scale * worst).clip(*self.bounds)
 
     def sample(self, n_samples: int, rng: np.random.Generator) -> np.ndarray:
-        """Return draws, (n, n_samples)."""
+        """Return samples, (n, n_samples)."""
         return self.quantile(rng.random((len(self), n_samples)))
 
 

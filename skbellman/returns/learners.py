@@ -1,4 +1,4 @@
-"""Learners of laws on a basis: which objective and optimiser go together."""
+"""Learners of laws on a basis, each with its objective and optimiser."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from skbellman.returns.support import FixedSupport, MovingSupport, Support
 
 
 class BasisLearner(Learner):
-    """Steps of regression on the projected backup, on a basis that stays.
+    """Regression on the projected backup, with a fixed basis.
 
     Parameters
     ----------
     field : BasisReturnField
         Trained in place.
     discount : float
-        Of the law at the next state. A batch may have one for each row.
+        Discount of the law at the next state. A batch may have one for each row.
     learning_rate, target_rate : float
         As for `Learner`.
     """
@@ -47,13 +47,14 @@ class BasisLearner(Learner):
 
 
 class GreedyLearner(Learner):
-    r"""Steps where actions are chosen by what is learned, on a support that moves.
+    r"""Regression on the backup of the greedy policy, with a support that moves.
 
-    The backup brings distribution functions nearer, by :math:`\sqrt\gamma`, and takes densities
-    apart, by :math:`1 / \sqrt\gamma` (arXiv 1802.08163): a policy that follows the errors makes
-    them grow. So distribution functions are matched beside densities. What is backed up is a law
-    without weights below 0 and of the same mean, which keeps expected returns on the support. Every
-    action is chosen by the slower field, whose choices do not waver from step to step.
+    The backup contracts distances of distribution functions by :math:`\sqrt\gamma`, and expands
+    those of densities by :math:`1 / \sqrt\gamma` (arXiv 1802.08163). A policy that follows the
+    errors would amplify them, so distribution functions are matched as well as densities. Before
+    its backup, a law loses its negative weights and keeps its mean, so expected returns stay on the
+    support. The slower field chooses every action, because its choices change less from step to
+    step.
 
     Parameters
     ----------
@@ -61,11 +62,11 @@ class GreedyLearner(Learner):
         Trained in place.
     support : Support
     discount : float
-        Of the law at the next state.
+        Discount of the law at the next state.
     learning_rate, target_rate : float
         As for `Learner`.
     optimiser : callable
-        Makes the optimiser of parameters and a rate.
+        Returns the optimiser, given parameters and a rate.
 
     Attributes
     ----------
@@ -93,14 +94,14 @@ class GreedyLearner(Learner):
 
 @dataclass(frozen=True)
 class GreedyKind:
-    """A greedy learner for a kind of states.
+    """The settings of a greedy learner for a kind of states.
 
     Attributes
     ----------
     usual_rate : float
-        A learning rate that suits the optimiser, where none is asked for.
+        Default learning rate for the optimiser.
     optimiser : callable
-        As for `GreedyLearner`.
+        See `GreedyLearner`.
     """
 
     usual_rate: float
@@ -121,6 +122,6 @@ class GreedyKind:
 def greedy_kind(one_hot: bool) -> GreedyKind:
     """Return the learner for states that are flags of labels, or numbers.
 
-    Weights of seldom seen labels need Adam's steps, as long for each number.
+    Weights of rare labels need Adam, whose steps have the same length for each weight.
     """
     return GreedyKind(Learner.usual_rate, Adam) if one_hot else GreedyKind(2e-3, BlockwiseAdam)

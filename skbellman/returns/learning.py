@@ -1,4 +1,4 @@
-"""Steps of learning: one field towards the backup of a slower one, and how that went."""
+"""Learning steps of a field towards the backup of a slower one, and their history."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from skbellman.training import Record, TrainingDivergedError
 
 
 class Objective(Protocol):
-    """How far a field is from the backup of a slower one."""
+    """The distance of a field to the backup of a slower one."""
 
     def set_gradients(self, field: Any, target: Any, batch: Batch, /) -> Tensor:
         """Set the gradients of the field's parameters, in place; return the loss of a batch."""
@@ -29,12 +29,12 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class ByAutograd:
-    """An objective whose gradients torch finds.
+    """An objective whose gradients torch computes.
 
     Attributes
     ----------
     loss : callable
-        Of a field, the slower one and a batch.
+        The loss of a field, given the slower field and a batch.
     """
 
     loss: Callable[[Any, Any, Batch], Tensor]
@@ -49,16 +49,16 @@ class ByAutograd:
 
 
 class Learner:
-    """An online field, a slower target field, and the steps of one towards the other's backup.
+    """An online field that takes steps towards the backup of a slower target field.
 
     Parameters
     ----------
     field : ReturnField
         Trained in place.
     objective : Objective
-        What a step makes less.
+        The objective that steps minimise.
     optimiser : Optimiser
-        Of the field's parameters.
+        Optimiser of the field's parameters.
     target_rate : float
         How far the target moves towards the field at each step.
 
@@ -66,9 +66,9 @@ class Learner:
     ----------
     target : ReturnField
     n_steps : int
-        That were taken.
+        Steps so far.
     usual_rate : float
-        A learning rate that suits the optimiser, where none is asked for.
+        Default learning rate for the optimiser.
     """
 
     usual_rate: ClassVar[float] = 1e-3
@@ -89,11 +89,11 @@ class Learner:
 
     @property
     def actor(self) -> Any:
-        """The field whose best actions are taken: the slower one, which does not waver."""
+        """The field that chooses actions: the slower one, whose choices change less."""
         return self.target
 
     def anneal(self, share_of_steps: float) -> None:
-        """Lower the rate after a share of the steps."""
+        """Lower the learning rate after a share of the steps."""
         self.optimiser.anneal(share_of_steps)
 
     def step(self, batch: Batch) -> Tensor:
@@ -106,11 +106,11 @@ class Learner:
         return loss
 
     def keep_if_finite(self, loss: Tensor) -> bool:
-        """Remember the field if its loss is finite, else go back to what is remembered."""
+        """Save the field if its loss is finite, else restore the saved one."""
         return self._good.keep_if_finite(loss)
 
     def move_to(self, basis: GaussianBasis) -> None:
-        """Take both fields to another basis; the optimiser begins anew where they changed."""
+        """Move both fields to another basis, and reset the optimiser for the changed tensors."""
         self.field.move_to(basis)
         self.target.move_to(basis)
         self.optimiser.forget(self.field.last_layer.parameters())
@@ -123,7 +123,7 @@ class LastGood:
     ----------
     field : ReturnField
     target : ReturnField
-        Which goes back with it, to the same state.
+        It is restored to the same state.
     """
 
     def __init__(self, field: ReturnField, target: ReturnField) -> None:
@@ -131,7 +131,7 @@ class LastGood:
         self.state = field.snapshot()
 
     def keep_if_finite(self, loss: Tensor) -> bool:
-        """Remember the field if its loss is finite, else take both back to what is remembered."""
+        """Save the field if its loss is finite, else restore both from the saved state."""
         finite = bool(torch.isfinite(loss))
         if finite:
             self.state = self.fields[0].snapshot()
@@ -143,7 +143,7 @@ class LastGood:
 
 @dataclass
 class Curves:
-    """What happened: losses and supports by step, and the returns of episodes, if there are any."""
+    """History: losses and supports by step, and the returns of episodes if there are any."""
 
     step: list[int] = field(default_factory=list)
     loss: list[float] = field(default_factory=list)
@@ -152,27 +152,27 @@ class Curves:
     diverged: bool = False
 
     def note(self, step: int, loss: Tensor | None, learner: Any) -> None:
-        """Take note of the state of things; a learner that diverged goes back to the last note."""
+        """Record loss and support; a learner that diverged goes back to the last record."""
         self.step.append(step)
         self.loss.append(math.nan if loss is None else float(loss))
         self.support.append(learner.field.support()[:2])
         if loss is not None:
             self.diverged = not learner.keep_if_finite(loss)
 
-    def line(self, n_steps: int, n_last: int = 1) -> str:
-        """Return a line on the last notes, of n_steps that are to be taken."""
+    def figures(self, n_last: int = 1) -> str:
+        """Return the figures of the last records as text."""
         low, high = self.support[-1]
-        parts = [f"step {self.step[-1]} of {n_steps}: loss {self.loss[-1]:.4f}"]
+        parts = [f"loss {self.loss[-1]:.4f}"]
         if last := self.episode_return[-n_last:]:
             parts.append(f"return {sum(last) / len(last):.4g}")
         return ", ".join([*parts, f"support {low:.4g} to {high:.4g}"])
 
     def raise_if_diverged(self) -> None:
-        """Raise the error that says so."""
+        """Raise a TrainingDivergedError."""
         if self.diverged:
             raise TrainingDivergedError(
-                f"training diverged before step {self.step[-1]}. The state of the report before is "
-                "kept; lower learning_rate.",
+                f"Training diverged before step {self.step[-1]}. The state of the previous report "
+                "is kept. Lower learning_rate.",
                 Record(self.step, self.loss),
             )
 
@@ -185,7 +185,7 @@ class Curves:
 
 
 def random_rows(table: Batch, batch_size: int, generator: torch.Generator) -> Callable[[], Batch]:
-    """Return what draws rows of a table."""
+    """Return a function that samples rows of a table."""
 
     def draw() -> Batch:
         rows = torch.randint(
@@ -200,11 +200,11 @@ def fit_to_table(
     learner: Learner,
     draw: Callable[[], Batch],
     n_steps: int,
-    report: Callable[[str], None],
+    report: Callable[[int, int, str], None],
     curves: Curves,
     n_reports: int = 10,
 ) -> Curves:
-    """Take steps on batches that are drawn, at a rate that falls to 0 along a cosine."""
+    """Take steps on sampled batches. The learning rate decays to 0 by a cosine."""
     before = curves.step[-1] if curves.step else 0
     note_at = {round(n_steps * (i + 1) / n_reports) for i in range(n_reports)}
     with kept_if_interrupted():
@@ -213,7 +213,7 @@ def fit_to_table(
             loss = learner.step(draw())
             if step in note_at:
                 curves.note(before + step, loss, learner)
-                report(curves.line(before + n_steps))
+                report(before + step, before + n_steps, curves.figures())
                 if curves.diverged:
                     break
     return curves
@@ -221,12 +221,12 @@ def fit_to_table(
 
 @contextmanager
 def kept_if_interrupted() -> Iterator[None]:
-    """Turn an interrupt from the keyboard into a warning: what was learned is kept."""
+    """Turn a keyboard interrupt into a warning, and keep what was learned."""
     try:
         yield
     except KeyboardInterrupt:
         warnings.warn(
-            "fit was interrupted; what was learned until then is kept.",
+            "fit was interrupted. What was learned until then is kept.",
             RuntimeWarning,
             stacklevel=4,
         )

@@ -1,4 +1,4 @@
-"""Moments of returns between finitely many pairs of state and action, by linear equations."""
+"""Moments of returns of finitely many pairs of state and action, by linear equations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class PairSteps:
         Pair that a step begins in. Every pair has at least one step.
     reward : array of float64, shape (n,)
     discount : array of float64, shape (n,)
-        Of the return that follows; 0 where there is none.
+        Discount of the return that follows, 0 if none follows.
     share : array of float64, shape (n,)
         Probability of the step in its pair.
     following : sparse matrix of shape (n, n_pairs)
@@ -44,7 +44,7 @@ class PairSteps:
 
     @cached_property
     def edges(self) -> Edges:
-        """The steps with each pair that may follow as an edge of its own."""
+        """The edges of the steps: one for each pair that may follow."""
         entries = self.following.tocoo()
         step = entries.row
         return Edges(
@@ -57,25 +57,25 @@ class PairSteps:
         )
 
     def ending_where_nothing_is_paid(self, name: Callable[[int], str]) -> PairSteps:
-        """Return the steps with an end of loops that pay nothing and never end at discount 1.
+        """Return the steps, in which endless loops with reward 0 and discount 1 end.
 
         Parameters
         ----------
         name : callable
-            Gives the name of a pair, for the message.
+            Returns the name of a pair, for the error message.
 
         Raises
         ------
         ValueError
-            If a loop without an end pays: its expected return is infinite.
+            If an endless loop has rewards: its expected return is infinite.
         """
         unpaid = self.edges.is_never_paid()[self.pair]
         steps = replace(self, discount=np.where(unpaid, 0.0, self.discount))
         endless = ~steps.edges.can_end()
         if endless.any():
             raise ValueError(
-                f"with gamma=1 the return of {name(int(endless.argmax()))} is infinite: it leads "
-                "to a loop that pays and that no step of the table ends. Use gamma below 1, or "
+                f"With gamma=1 the return of {name(int(endless.argmax()))} is infinite: it leads "
+                "to a loop with rewards that no step of the table ends. Use gamma below 1, or "
                 "mark the steps that end an episode as terminated."
             )
         return steps
@@ -104,7 +104,7 @@ class Edges:
         return np.asarray(splu((identity(self.n_pairs) - onwards).tocsc()).solve(constant))
 
     def is_never_paid(self) -> np.ndarray:
-        """Return from which pairs every reward is 0 for ever, (n_pairs,)."""
+        """Return the pairs from which every later reward is 0, (n_pairs,)."""
         found = np.ones(self.n_pairs, dtype=bool)
         found[self.pair[self.reward != 0]] = False
         while True:
@@ -116,7 +116,7 @@ class Edges:
             found = kept
 
     def can_end(self) -> np.ndarray:
-        """Return from which pairs an end, or a discount below 1, can be reached, (n_pairs,)."""
+        """Return the pairs from which an end, or a discount below 1, can be reached, (n_pairs,)."""
         found = np.zeros(self.n_pairs, dtype=bool)
         found[self.pair[self.discount < 1]] = True
         while True:
@@ -154,7 +154,7 @@ def moments(steps: PairSteps) -> Moments:
     edges, mean = steps.edges, expected_returns(steps)
     to, discount = edges.following, edges.discount
     e = edges.reward + discount * mean[to] - mean[edges.pair]
-    # Fourth powers of errors in this unit are no larger than 1; less than rounding is nothing.
+    # In this unit, fourth powers of errors are at most 1. Smaller ones than rounding become 0.
     unit = max(float(np.abs(e).max()), _TIED * float(np.abs(mean).max()), np.finfo(float).tiny)
     e = e / unit
     variance = edges.solved(2, edges.sums(e**2)).clip(0)
@@ -168,7 +168,7 @@ def moments(steps: PairSteps) -> Moments:
 def bounds(steps: PairSteps, gamma: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the least and the largest return that each pair can have, (n_pairs,) each.
 
-    Infinite where gamma is 1 and steps go in a circle.
+    They are infinite if gamma is 1 and steps form a cycle.
     """
     edges = steps.edges
     return -_most(replace(edges, reward=-edges.reward), gamma), _most(edges, gamma)

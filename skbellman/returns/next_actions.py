@@ -1,4 +1,4 @@
-"""The action after each step of a table: given, that of the next row, or any after an end."""
+"""The action after each step of a table: the given one, or that of the next row."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from skbellman.returns.transitions import Transitions, along
 
 
 def with_next_actions(table: Transitions) -> Transitions:
-    """Return the table with each step's next action; rows where none is known are left out.
+    """Return the table with each step's next action. Rows without a known one are left out.
 
-    If the table does not have them, it is the action of the next row, where that begins in the
-    state that this one ends in.
+    If the table has no next actions, they are those of the next rows, provided that these begin in
+    the states in which the steps end.
 
     Raises
     ------
@@ -28,20 +28,20 @@ def with_next_actions(table: Transitions) -> Transitions:
         table = _with_actions_of_next_rows(table)
     if not (table.has_next_action.any() or table.terminated.all()):
         raise ValueError(
-            "the next actions are not known: give the column next_action, keep the rows of an "
-            "episode in order, or pass the policy that is evaluated."
+            "The next actions are unknown. Add the column next_action, keep the rows of an "
+            "episode in order, or pass the policy to evaluate."
         )
     return table.take(np.flatnonzero(table.has_next_action | table.terminated))
 
 
 def _with_actions_of_next_rows(table: Transitions) -> Transitions:
-    """Return the table with the action of the next row, if that begins where a row ends."""
+    """Return the table with the action of the next row, if it begins in the state reached."""
     actions = np.asarray(table.action)
     if (actions == actions[:1]).all():  # no choice
         return replace(table, next_action=actions, has_next_action=np.ones(len(table), dtype=bool))
     following = np.minimum(np.arange(len(table)) + 1, len(table) - 1)
     goes_on = ~(table.terminated | table.truncated)
-    acted = table.has_action | table.terminated  # where the return ends any action is one
+    acted = table.has_action | table.terminated  # after the end of a return, any action will do
     follows = goes_on & acted[following] & _same_rows(table.next_state, table.state[following])
     follows[-1] = False
     _warn_of_disorder(int(goes_on.sum()), int(follows.sum()), table)
@@ -51,15 +51,15 @@ def _with_actions_of_next_rows(table: Transitions) -> Transitions:
 def _warn_of_disorder(
     n_open: int, n_followed: int, table: Transitions, share_of_ends: float = 0.25
 ) -> None:
-    """Warn if more rows are left out than there are ends of episodes, short as they may be.
+    """Warn if more rows are left out than the ends of short episodes would explain.
 
-    Episodes that are cut off without a flag may be of four steps.
+    Episodes that are cut off without a flag may have as few as four steps.
     """
     if not n_followed or n_open - n_followed <= share_of_ends * n_open:
         return
     n_used = n_followed + int(table.terminated.sum())
     warnings.warn(
-        f"{n_used} of {len(table)} rows could be used: the next action is that of the next row, "
+        f"{n_used} of {len(table)} rows could be used. The next action is that of the next row, "
         f"but only {n_followed} of the {n_open} rows in which no episode ends are followed by a "
         "row that begins in their next state. Sort the rows by episode and time, give the column "
         "next_action, or pass the policy that is evaluated.",
@@ -69,9 +69,9 @@ def _warn_of_disorder(
 
 
 def with_actions(table: Transitions, space: DecisionSpace) -> Transitions:
-    """Return the steps whose action is known; a return that ends without one ends after any.
+    """Return the steps whose action is known. Terminal steps without an action have any action.
 
-    A step without an action at which an episode was cut off is none, and left out.
+    A last row without an action, at which an episode was cut off, is no step and is left out.
     """
     if table.action is None or table.has_action.all():
         return table
@@ -86,7 +86,7 @@ def with_actions(table: Transitions, space: DecisionSpace) -> Transitions:
 
 
 def filled(next_actions: np.ndarray | None, table: Transitions) -> np.ndarray | None:
-    """Return the next actions, with any in place of those after the end."""
+    """Return the next actions, with an arbitrary one after the end."""
     if next_actions is None or table.action is None:
         return table.action
     return np.where(along(table.terminated, table.action), table.action, next_actions)

@@ -12,21 +12,21 @@ from torch import Tensor
 
 
 class Optimiser(ABC):
-    """Moves tensors against the mean of their gradients.
+    """Gradient descent with running means of gradients.
 
-    The gradients of all tensors are parts of one vector, and so are their means: a step is a few
-    operations on these, where torch's optimisers have as many for each tensor.
+    The gradients of all tensors are parts of one vector, and so are their means. A step is a few
+    operations on these vectors; torch's optimisers need as many for each tensor.
 
     Parameters
     ----------
     parameters : iterable of Parameter
-        Their ``grad`` is made, and is to be changed in place.
+        Their ``grad`` is allocated here, and has to be changed in place.
     learning_rate : float
 
     Attributes
     ----------
     decay, square_decay : float
-        Of the means of gradients and of their squares.
+        Decay rates of the means of gradients, and of their squares.
     least : float
         Added to the root of the mean square.
     """
@@ -48,11 +48,11 @@ class Optimiser(ABC):
             parameter.grad = part
 
     def anneal(self, share_of_steps: float) -> None:
-        """Set the rate after a share of the steps, which falls to 0 along a cosine."""
+        """Set the learning rate after a share of the steps. It decays to 0 by a cosine."""
         self.rate = self.first_rate * 0.5 * (1 + math.cos(math.pi * share_of_steps))
 
     def forget(self, parameters: Iterable[Tensor]) -> None:
-        """Begin anew for some of the tensors."""
+        """Reset the means of some tensors."""
         some = {id(parameter) for parameter in parameters}
         for k, parameter in enumerate(self.parameters):
             if id(parameter) in some:
@@ -65,8 +65,8 @@ class Optimiser(ABC):
         """Move each tensor against the mean of its gradients."""
         self._n_seen = [n + 1 for n in self._n_seen]
         self._mean.lerp_(self.gradient, 1 - self.decay)
-        # Both means begin at 0: divided by what they have seen they are without bias. A root is not
-        # divided itself, but its length and what is added to it are multiplied.
+        # Both means start at 0, and their bias is corrected. Instead of the root, the step length
+        # and the added constant are scaled, which is cheaper.
         roots = [math.sqrt(1 - self.square_decay**n) for n in self._n_seen]
         pairs = zip(roots, self._n_seen, strict=True)
         lengths = [-self.rate * root / (1 - self.decay**n) for root, n in pairs]
@@ -75,20 +75,20 @@ class Optimiser(ABC):
 
     @abstractmethod
     def _sizes(self, least: list[float]) -> list[Tensor]:
-        """Return roots of the mean squares, with those of this step, and the least added."""
+        """Return roots of the mean squares, updated by this step, plus a constant."""
 
     @abstractmethod
     def _forget_square(self, k: int) -> None:
         """Set the mean square of a tensor to 0."""
 
     def _parts(self, vector: Tensor) -> list[Tensor]:
-        """Return the parts of a vector that belong to each tensor, in its shape."""
+        """Return the part of a vector that belongs to each tensor, in its shape."""
         pairs = zip(self.parameters, self._places, strict=True)
         return [vector[place].view_as(parameter) for parameter, place in pairs]
 
 
 class Adam(Optimiser):
-    """Adam, as torch has it."""
+    """Adam, equal to that of torch."""
 
     def __init__(self, parameters: Iterable[Tensor], learning_rate: float) -> None:
         super().__init__(parameters, learning_rate)
@@ -96,7 +96,7 @@ class Adam(Optimiser):
         self._squares, self._roots = self._parts(self._square), self._parts(self._root)
 
     def _sizes(self, least: list[float]) -> list[Tensor]:
-        """Return one for each number."""
+        """Return one second moment for each number."""
         self._square.mul_(self.square_decay)
         self._square.addcmul_(self.gradient, self.gradient, value=1 - self.square_decay)
         torch.sqrt(self._square, out=self._root)
@@ -111,13 +111,13 @@ class Adam(Optimiser):
 
 
 class BlockwiseAdam(Optimiser):
-    """Adam with one second moment for each tensor (arXiv 2406.16793, a block to a tensor).
+    """Adam with one second moment for each tensor (arXiv 2406.16793, one block a tensor).
 
-    Adam divides each number's gradient by its own size, and so takes steps of the same length along
-    every coordinate of a law: those that hold noise alone as far as those that hold the law.
-    Coordinates of laws are orthonormal, and divided by one number they stay so.
+    Adam divides each gradient by its own size. Its steps have the same length along every
+    coordinate of a law, also along those that hold only noise. Here the coordinates are
+    orthonormal, and one common divisor preserves their geometry.
 
-    The rate is the length of a step by the root mean square of the tensor's gradients.
+    The learning rate is the length of a step relative to the root mean square of gradients.
     """
 
     def __init__(self, parameters: Iterable[Tensor], learning_rate: float) -> None:
@@ -127,7 +127,7 @@ class BlockwiseAdam(Optimiser):
         self._counts = self.gradient.new_tensor([p.numel() for p in self.parameters])
 
     def _sizes(self, least: list[float]) -> list[Tensor]:
-        """Return one for each tensor."""
+        """Return one second moment for each tensor."""
         norms = torch.stack(torch._foreach_norm(self._gradients))
         self._square.lerp_(norms * norms / self._counts, 1 - self.square_decay)
         return list((self._square.sqrt() + self._square.new_tensor(least)).unbind())

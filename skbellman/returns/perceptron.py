@@ -1,7 +1,7 @@
 """Multilayer perceptrons, and their gradients without a graph.
 
-A step of learning is made of small operations, of which a graph that is made anew costs as much as
-the products of matrices. The layers are few and known, so that their gradients are written out.
+A learning step consists of small operations, and building an autograd graph costs as much as the
+matrix products. The layers are few and known, so their gradients are written out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def perceptron(n_inputs: int, hidden: Sequence[int], n_outputs: int) -> nn.Seque
 
 
 class Pass:
-    """One pass of inputs through a perceptron, that can be gone back.
+    """One forward pass through a perceptron, with its backward pass.
 
     Parameters
     ----------
@@ -49,14 +49,14 @@ class Pass:
 
     @torch.no_grad()
     def set_gradients(self, slopes: Tensor) -> None:
-        """Set the gradients of the layers, whose memory there is, from slopes by the outputs."""
+        """Set the gradients of the layers, in place, from slopes by the outputs."""
         backwards = list(zip(self._layers, self._inputs, strict=True))[::-1]
         for depth, (layer, inputs) in enumerate(backwards):
             torch.mm(slopes.t(), inputs, out=layer.weight.grad)
             torch.sum(slopes, 0, out=layer.bias.grad)
             if depth < len(backwards) - 1:
                 slopes = slopes @ layer.weight
-                # Four times as fast as the product with a mask, which is made a number first.
+                # Four times as fast as a product with a mask, which torch converts first.
                 slopes = torch.ops.aten.threshold_backward(slopes, inputs, 0.0)
 
     @torch.no_grad()

@@ -1,13 +1,14 @@
-"""What one fit of laws is to do, and what it leaves behind."""
+"""The plan of one fit of laws, and its result."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from skbellman.progress import Progress
 from skbellman.returns.batch import Batch
 from skbellman.returns.encoding import DecisionSpace
 from skbellman.returns.fields import ReturnField
@@ -20,9 +21,9 @@ from skbellman.settings import Seeded
 
 
 class StepsSeen(NamedTuple):
-    """Distinct steps of a table of laws, beside what they depend on.
+    """Distinct steps of a table of laws, with the settings they depend on.
 
-    The span is that of sums of rewards: steps, and their discount.
+    The span is that of sums of rewards: number of steps, and discount.
     """
 
     steps: Batch
@@ -31,7 +32,7 @@ class StepsSeen(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """The laws of a fit, how their states are read, and the steps that still count in the next."""
+    """The laws of a fit, the encoding of their states, and the steps that the next fit reuses."""
 
     field: ReturnField
     space: DecisionSpace
@@ -39,7 +40,7 @@ class Fitted(NamedTuple):
 
 
 class Learned(NamedTuple):
-    """What a fit has found, how that went, and some of the states that were seen."""
+    """The result of a fit, its curves, and some of the states seen."""
 
     fitted: Fitted
     curves: Curves
@@ -48,22 +49,23 @@ class Learned(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """One fit: what is asked for, what was learned before, and where chance comes from.
+    """One fit: its parameters, the earlier fit, and its sources of randomness.
 
     Attributes
     ----------
     parameters : DistributionalValueEstimator
-        Whose parameters are read by their names.
+        The estimator, whose parameters are read by name.
     hidden : list of int
         Units of the hidden layers.
     n_steps : int or "auto"
     before : Fitted or None
-        What goes on; None where all begins anew.
+        The fit to continue; None for a new one.
     rng : numpy Generator
     seeded : Seeded
-        Open while fields are built and policies asked. While steps are taken it is not: it costs
-        a call of Python for each of torch's.
+        A context that is open while fields are built and policies are called. It is closed during
+        steps, because it adds a Python call to each call of torch.
     device : torch.device
+    progress : Progress
     """
 
     parameters: Any
@@ -73,32 +75,33 @@ class Plan:
     rng: np.random.Generator
     seeded: Seeded
     device: torch.device
+    progress: Progress = field(default_factory=Progress)
 
     @property
     def policy(self) -> Policy:
-        """Whose returns."""
+        """The policy whose returns are learned."""
         return policy_of(self.parameters.policy)
 
     def check_no_actor(self) -> None:
-        """Raise an error if a risk is set that only an actor could learn for."""
+        """Raise an error if a risk is set that needs an actor."""
         if share_of(self.parameters.risk) < 1:
             raise ValueError(
-                f"risk={self.parameters.risk!r} in fit needs a Box of actions, among which an "
-                "actor chooses; elsewhere laws are of the best expected return: pass risk to act."
+                f"risk={self.parameters.risk!r} in fit needs a Box of actions. Other actions are "
+                "learned for the best expected return: pass risk to act instead."
             )
 
     def steps(self, usual: int) -> int:
-        """Return how many steps are taken, where "auto" is the usual number."""
+        """Return the number of steps, given the default for "auto"."""
         return usual if self.n_steps == "auto" else int(self.n_steps)
 
     @property
     def batch_size(self) -> int | None:
-        """The rows of a batch, None for the usual number."""
+        """The rows of a batch, None for the default."""
         asked = self.parameters.batch_size
         return None if asked == "auto" else int(asked)
 
     def rates(self, kind: type[Learner] | GreedyKind, target_rate: float) -> tuple[float, float]:
-        """Return the rates of learning and of the target: where "auto", the usual and the given."""
+        """Return the learning and target rates, given the defaults for "auto"."""
         rates = self.parameters.learning_rate, self.parameters.target_rate
         usual = kind.usual_rate, target_rate
         first, second = (
@@ -111,7 +114,7 @@ class Plan:
         return torch.Generator(self.device).manual_seed(int(self.rng.integers(2**62)))
 
     def table_fit(self, space: DecisionSpace) -> TableFit:
-        """Return how laws are learned from a table."""
+        """Return the settings of a fit to a table."""
         return TableFit(
             gamma=self.parameters.gamma,
             sizes=(space.n_inputs, space.n_actions),
@@ -125,17 +128,17 @@ class Plan:
             report=self.report,
         )
 
-    def report(self, line: str) -> None:
-        """Say how far it is, if that is asked for."""
+    def report(self, step: int, n_steps: int, figures: str) -> None:
+        """Print the progress if verbose."""
         if self.parameters.verbose:
-            print(line)
+            self.progress.show(step, n_steps, figures)
 
     def steps_seen(self, steps: Batch, n: int) -> StepsSeen:
-        """Return distinct steps as the next fit takes them; n are the steps of a backup."""
+        """Return distinct steps for the next fit, of backups over n steps."""
         return StepsSeen(steps.to("cpu"), self.policy, self._span(n))
 
     def steps_before(self, n: int) -> Batch | None:
-        """Return the distinct steps of before, if they are of the same policy and span."""
+        """Return the distinct steps of the earlier fit, if policy and span are the same."""
         seen = None if self.before is None else self.before.seen
         if seen is None or seen.span != self._span(n):
             return None

@@ -1,4 +1,4 @@
-"""Policies: whose returns are learned, and the actions that they take."""
+"""Policies whose returns are learned."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from skbellman.returns.fields import ReturnField
 from skbellman.returns.next_actions import filled, with_next_actions
 from skbellman.returns.transitions import Transitions
 
-# Next actions that are numbers, and the probabilities of laws; None of them are the best.
+# Next actions that are numbers, and probabilities of laws. None stands for the best action.
 Following = tuple[np.ndarray | None, np.ndarray | None]
 
 
 class Policy(ABC):
-    """Whose returns are learned.
+    """A policy whose returns are learned.
 
-    A new kind of policy is a subclass, and a line of `policy_of`.
+    A new kind of policy is a subclass, and a line in `policy_of`.
 
     Attributes
     ----------
     is_greedy : bool
-        Whether it takes the best actions, which are learned with their returns.
+        Whether it takes the best actions, which are learned together with their returns.
     """
 
     is_greedy: ClassVar[bool] = False
 
     def told_by(self, table: Transitions) -> Transitions:
-        """Return the rows of a table that tell of the policy, with what it did after them."""
+        """Return the rows of a table that inform on the policy, with its next actions."""
         return table
 
     @abstractmethod
@@ -46,26 +46,26 @@ class Policy(ABC):
     def first(
         self, states: Any, inputs: Tensor, field: ReturnField, space: DecisionSpace
     ) -> np.ndarray:
-        """Return the probabilities of first actions, (n, n_actions), where there is a choice.
+        """Return the probabilities of first actions, (n, n_actions), if there is a choice.
 
         Inputs are the states as a field takes them.
         """
 
     def recorded(self, table: Transitions, space: DecisionSpace) -> np.ndarray | None:
-        """Return the recorded actions after a step, None where the policy does not go by them."""
+        """Return the recorded actions after a step, None if the policy does not use them."""
         return None
 
     def after(self, table: Transitions, space: DecisionSpace) -> np.ndarray | None:
-        """Return the actions after a step, None where `first` says their probabilities."""
+        """Return the actions after a step, None if `first` gives their probabilities."""
         return self.recorded(table, space)
 
     def agrees_with(self, other: Policy) -> bool:
-        """Return whether two policies are known to be the same."""
+        """Return whether two policies are certainly the same."""
         return type(self) is type(other)
 
 
 class RecordedPolicy(Policy):
-    """The policy that acted in a table, known by its actions alone."""
+    """The policy that acted in a table. Only its recorded actions are known."""
 
     def told_by(self, table: Transitions) -> Transitions:
         """Return the rows whose next action is known."""
@@ -81,19 +81,19 @@ class RecordedPolicy(Policy):
     def first(
         self, states: Any, inputs: Tensor, field: ReturnField, space: DecisionSpace
     ) -> np.ndarray:
-        """Raise an error: what it would do is not known."""
+        """Raise an error: its other actions are unknown."""
         raise ValueError(
-            "there is a choice of actions, and the policy is known by its recorded actions "
-            "alone: pass actions."
+            "There is a choice of actions, and only the recorded actions of the policy are "
+            "known: pass actions."
         )
 
     def recorded(self, table: Transitions, space: DecisionSpace) -> np.ndarray | None:
-        """Return the recorded next actions, where there is a choice."""
+        """Return the recorded next actions, if there is a choice."""
         return table.next_action if space.has_choice else None
 
 
 class GreedyPolicy(Policy):
-    """The best policy, by what is learned."""
+    """The greedy policy of the learned laws."""
 
     is_greedy = True
 
@@ -110,7 +110,7 @@ class GreedyPolicy(Policy):
 
 @dataclass(frozen=True, eq=False)
 class GivenPolicy(Policy):
-    """A policy that is given by a user.
+    """A policy that the user passes.
 
     Attributes
     ----------
@@ -120,7 +120,7 @@ class GivenPolicy(Policy):
     given: Any
 
     def following(self, table: Transitions, space: DecisionSpace) -> Following:
-        """Return the next actions where actions are numbers, else their probabilities."""
+        """Return the next actions if actions are numbers, else their probabilities."""
         if space.action_features is not None:
             return self.numbers(table), np.ones((len(table), 1))
         return table.next_action, self.probabilities(table.next_state, space)
@@ -132,7 +132,7 @@ class GivenPolicy(Policy):
         return self.probabilities(states, space)
 
     def agrees_with(self, other: Policy) -> bool:
-        """Return whether both are one and the same object, which may have changed meanwhile."""
+        """Return whether both are the same object. It may have changed meanwhile."""
         return super().agrees_with(other) and self.given is getattr(other, "given", None)
 
     @abstractmethod
@@ -154,16 +154,16 @@ class GivenPolicy(Policy):
                 f"{space.n_actions} actions."
             )
         if (answer < 0).any() or not np.allclose(answer.sum(1), 1):
-            raise ValueError("policy gives rows that are not probabilities.")
+            raise ValueError("The rows of policy are not probabilities (at least 0, with sum 1).")
         return answer.astype(np.float64)
 
     @abstractmethod
     def answer(self, states: Any, space: DecisionSpace) -> np.ndarray:
-        """Return what should be probabilities, (n, n_actions)."""
+        """Return unchecked probabilities, (n, n_actions)."""
 
 
 class FunctionPolicy(GivenPolicy):
-    """A function of states, which gives actions or their probabilities."""
+    """A function from states to actions, or to their probabilities."""
 
     given: Callable[[Any], Any]
 
@@ -187,7 +187,7 @@ class ArrayPolicy(GivenPolicy):
     """A row of probabilities for each labelled state."""
 
     def numbers(self, table: Transitions) -> np.ndarray | None:
-        """Return the recorded actions: an array has no numbers for states."""
+        """Return the recorded actions: a table of probabilities has no numeric actions."""
         return table.next_action
 
     def answer(self, states: np.ndarray, space: DecisionSpace) -> np.ndarray:
@@ -202,16 +202,16 @@ class ArrayPolicy(GivenPolicy):
 
 
 def policy_of(parameter: Any) -> Policy:
-    """Return the policy that a parameter means: "table", "greedy", a function or an array."""
+    """Return the policy of a parameter: "table", "greedy", a function or an array."""
     if isinstance(parameter, str):
         return {"table": RecordedPolicy, "greedy": GreedyPolicy}[parameter]()
     return FunctionPolicy(parameter) if callable(parameter) else ArrayPolicy(parameter)
 
 
 def _policy_table(policy: Any, states: np.ndarray, actions: LabelEncoder | None) -> np.ndarray:
-    """Return a policy's table as an array; a frame's columns are matched with the actions.
+    """Return a policy's table as an array. Columns of a frame are matched with the actions.
 
-    Its index with the labels of states, if it has them.
+    Its index is matched with the labels of states, if it has them.
     """
     if not nw.dependencies.is_into_dataframe(policy) or actions is None:
         return np.asarray(policy)
@@ -227,7 +227,7 @@ def _policy_table(policy: Any, states: np.ndarray, actions: LabelEncoder | None)
 def _policy_rows(n_rows: int, states: np.ndarray, encoder: LabelEncoder) -> np.ndarray:
     """Return the row of a policy's table for each state.
 
-    There is a row for each whole number from 0, if states are such; else for each label, sorted.
+    If states are whole numbers, row i is that of state i. Else rows follow the sorted labels.
     """
     codes, labels = encoder.codes(states), encoder.labels
     if labels.dtype.kind in "iu" and labels.min() >= 0 and labels.max() < n_rows:

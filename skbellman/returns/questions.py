@@ -1,4 +1,4 @@
-"""Questions to fitted laws, with states and actions as a user has them."""
+"""Questions to fitted laws, with states and actions as the user passes them."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from skbellman.returns.risk import share_of
 
 @dataclass(frozen=True)
 class Questions:
-    """What is asked of fitted laws.
+    """Questions to fitted laws.
 
     Attributes
     ----------
     field : ReturnField
     space : DecisionSpace
     policy : Policy
-        That takes the first action where none is given.
+        It takes the first action if none is given.
     device : torch.device
-        Of the field.
+        Device of the field.
     """
 
     field: ReturnField
@@ -44,7 +44,7 @@ class Questions:
         return self.field.moments(inputs, first)[0].double().cpu().numpy()
 
     def laws(self, states: Any, actions: Any, with_noise: bool) -> TabulatedLaws:
-        """Return the laws, seen at the noise level or without it."""
+        """Return the laws, with the noise of their level or without it."""
         return self.field.tabulated(*self._asked(states, actions), with_noise)
 
     def laws_of_rows(self, states: Any, actions: np.ndarray | None) -> TabulatedLaws:
@@ -65,7 +65,7 @@ class Questions:
         Raises
         ------
         ValueError
-            For a risk that is none, or a mask that does not fit.
+            For an unknown risk, or a mask of another shape.
         """
         features, share = self.space.features, share_of(risk)
         single = features.is_one(observation)
@@ -77,9 +77,7 @@ class Questions:
     def _numbers(self, states: Tensor, mask: Any) -> np.ndarray:
         """Return the actor's actions, (n, n_numbers)."""
         if mask is not None:
-            raise ValueError(
-                "action_mask is of actions that are labels, and they are numbers here."
-            )
+            raise ValueError("action_mask needs actions that are labels; here they are numbers.")
         return self.field.actions(states).double().cpu().numpy()
 
     def _best(self, states: Tensor, share: float, mask: Any) -> np.ndarray:
@@ -99,7 +97,7 @@ class Questions:
         return self._in_order(rows, actions)
 
     def _in_order(self, states: Any, actions: np.ndarray | None) -> tuple[Tensor, Tensor]:
-        """Return states, and probabilities of first actions, as the field takes them."""
+        """Return states, and probabilities of first actions, as inputs of the field."""
         inputs = self._inputs(states, actions)
         n_actions = self.space.n_actions
         if actions is not None or n_actions == 1:
@@ -124,7 +122,7 @@ class Questions:
         """Return one state, which may be a row of a frame, as rows in the order of fit."""
         rows = self._states(_as_rows(observation, self.space.state_names))
         if len(rows) != 1:
-            raise ValueError(f"one state is asked for, but there are {len(rows)} rows.")
+            raise ValueError(f"Expected one state, got {len(rows)} rows.")
         return rows
 
     def _one_action(self, action: Any) -> np.ndarray:
@@ -134,12 +132,12 @@ class Questions:
 
 
 def checked_mask(mask: Any, shape: tuple[int, int]) -> np.ndarray:
-    """Return which actions there are, of shape (n, n_actions), or (n_actions,) for all states.
+    """Return which actions are available, (n, n_actions), or (n_actions,) for all states.
 
     Raises
     ------
     ValueError
-        If there is none, or they are of another number.
+        If no action is available, or the shape is wrong.
     """
     flags = np.asarray(mask).astype(bool)
     if flags.shape not in (shape[1:], shape) or not flags.any(-1).all():
@@ -148,6 +146,6 @@ def checked_mask(mask: Any, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _as_rows(row: Any, names: Names) -> Any:
-    """Return one row as rows, by the names of its cells if there were names in fit."""
+    """Return one row as a table, matched by the names of its cells if fit had names."""
     cells = None if names is None else named_cells(row)
     return [row] if cells is None else cells

@@ -1,6 +1,7 @@
-"""The objective of laws on a basis: their distance to the projected backup, in parts.
+"""The objective of laws on a basis: their distance to the projected backup.
 
-A backup has the laws at the next states, a support that may move, and a projection onto the basis.
+A backup consists of the laws at the next states, a support that may move, and a projection onto the
+basis.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ class NextLaws:
     Attributes
     ----------
     best : callable
-        Gives the coordinates after the best actions, (n, K), by a field and the slower one.
+        Returns the coordinates of the best actions, (n, K), given a field and the slower one.
     as_law : callable
-        Takes weights as they are learned to those that are backed up, (n, K).
+        Turns the learned weights into those that are backed up, (n, K).
     """
 
     best: Callable[[Any, Any, Batch], Tensor]
@@ -44,33 +45,33 @@ class NextLaws:
 
 
 def chosen_by_field(field: Any, target: Any, batch: Batch) -> Tensor:
-    """Return coordinates of actions chosen by the field, valued by the slower one."""
+    """Return coordinates of actions that the field chooses and the slower field evaluates."""
     return target.coordinates(batch.next_state, field.best(batch.next_state, batch.mask))
 
 
 def chosen_by_target(field: Any, target: Any, batch: Batch) -> Tensor:
-    """Return coordinates of actions chosen and valued by the slower field."""
+    """Return coordinates of actions that the slower field chooses and evaluates."""
     return target.best_coordinates(batch.next_state, batch.mask)
 
 
 def as_learned(weights: Tensor) -> Tensor:
-    """Return the weights as they are."""
+    """Return the weights unchanged."""
     return weights
 
 
 def cut_off(weights: Tensor) -> Tensor:
-    """Cut weights off below 0: they are those of atoms between centres, without noise."""
+    """Set negative weights to 0: without noise, they come from atoms between centres."""
     positive = weights.clamp(min=0)
     return positive / positive.sum(-1, keepdim=True)
 
 
 class Projection(Protocol):
-    """Takes the laws at the next states one step back, onto a basis."""
+    """Project the backup of the laws at the next states onto a basis."""
 
     def __call__(
         self, basis: GaussianBasis, batch: Batch, discount: float, weights: Tensor, /
     ) -> Tensor:
-        """Return coordinates of r + gamma Z', (n, K), where Z' has the weights."""
+        """Return coordinates of r + gamma Z', (n, K), for Z' with the given weights."""
 
 
 def pushed_by_rows(basis: GaussianBasis, batch: Batch, discount: float, weights: Tensor) -> Tensor:
@@ -86,16 +87,16 @@ def pushed_at_once(basis: GaussianBasis, batch: Batch, discount: float, weights:
 
 @dataclass(frozen=True)
 class Backup:
-    """What laws are to become by a batch of steps: their backup, projected.
+    """The target of a batch of steps: the projected backup.
 
     Attributes
     ----------
     discount : float
-        Of the law at the next state.
+        Discount of the law at the next state.
     next_laws : NextLaws
     project : Projection
     support : SupportPolicy
-        Moves the basis, if that is called for.
+        Moves the basis when needed.
     """
 
     discount: float
@@ -113,13 +114,13 @@ class Backup:
 
 @dataclass(frozen=True)
 class Regression:
-    """The mean distance of laws to their backup, from the gap of their coordinates.
+    """The mean distance of laws to their backup, computed from coordinates.
 
     Attributes
     ----------
     backup : Backup
     cumulative_weight : float
-        Of matching distribution functions beside densities.
+        Weight of matching distribution functions as well as densities.
     """
 
     backup: Backup
@@ -147,7 +148,7 @@ class Regression:
 def metric(
     basis: GaussianBasis, cumulative_weight: float, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    """Return the matrix M, (K, K), of the squared distance u M u, for a gap u of coordinates."""
+    """Return the matrix M, (K, K), of the squared distance u M u of a difference u."""
     identity = torch.eye(basis.size, dtype=torch.float64)
     cumulative = basis.cumulative(identity)
     return (identity + cumulative_weight * cumulative @ cumulative.T).to(device, dtype)

@@ -1,4 +1,4 @@
-"""Transitions of an environment: made of its steps, remembered, and drawn."""
+"""Transitions of an environment: built from its steps, stored and sampled."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from skbellman.returns.episodes import Step
 
 
 class Transition(NamedTuple):
-    """What is learned from: one step, or several whose rewards are summed."""
+    """A transition to learn from: one step, or several with the sum of their rewards."""
 
     state: np.ndarray
     action: Any
@@ -26,7 +26,7 @@ class Transition(NamedTuple):
 
 
 class MultiStep:
-    """Turn steps into transitions over n of them, as they come.
+    """Build transitions over n steps, as steps arrive.
 
     Parameters
     ----------
@@ -39,10 +39,10 @@ class MultiStep:
         self._steps: deque[Step] = deque()
 
     def push(self, step: Step) -> Iterator[Transition]:
-        """Take a step; yield the transitions that it completes.
+        """Add a step; yield the transitions that it completes.
 
-        Those are of exactly n steps, or end the return. An episode that is cut off leaves its
-        last n - 1 steps without one.
+        They have exactly n steps, or end the return. The last n - 1 steps of a truncated episode
+        begin no transition.
         """
         self._steps.append(step)
         if step.terminated:
@@ -62,7 +62,7 @@ class MultiStep:
 
 
 class Replay:
-    """The last transitions, drawn from uniformly.
+    """The last transitions, sampled uniformly.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class Replay:
     rng : numpy Generator
     device : torch.device
     n_numbers : int
-        Of an action; 0 where actions are labels.
+        Numbers of an action; 0 if actions are labels.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Replay:
         return min(self.n_seen, self.capacity)
 
     def add(self, transition: Transition) -> None:
-        """Keep a transition, in place of the oldest where there is no room."""
+        """Store a transition. It replaces the oldest if the replay is full."""
         at = self.n_seen % self.capacity
         self._states[:, at] = transition.state, transition.next_state
         self._actions[at] = transition.action
@@ -112,7 +112,7 @@ class Replay:
         return self._batch(np.arange(len(self)))
 
     def sample(self, batch_size: int) -> Batch:
-        """Return transitions drawn with replacement; the next actions are the best."""
+        """Return transitions, sampled with replacement. The next actions are the best."""
         return self._batch(self.rng.integers(len(self), size=batch_size))
 
     def _batch(self, rows: np.ndarray) -> Batch:

@@ -1,8 +1,8 @@
-r"""What is good in a law: its mean, or the mean of its worst share. Both are exact in the weights.
+r"""Statistics of laws: the mean, or the mean of the worst share. Both are exact in the weights.
 
-The mean is linear in them. The worst share :math:`\alpha` has the mean :math:`\max_z z - E(z -
-Z)^+ / \alpha` (Rockafellar and Uryasev, 2000), the largest of linear functions, and for atoms at
-centres one of these is best.
+The mean is linear in them. The worst share :math:`\alpha` has the mean
+:math:`\max_z z - E(z - Z)^+ / \alpha` (Rockafellar and Uryasev, 2000), the largest of linear
+functions. For atoms at centres, the largest belongs to one centre.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from skbellman.returns.basis import GaussianBasis
 
-# Takes a basis and coordinates, (n, K), to values, (n,), and slopes by the coordinates, (n, K).
+# Maps a basis and coordinates, (n, K), to values, (n,), and slopes by the coordinates, (n, K).
 Statistic = Callable[[GaussianBasis, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -26,7 +26,7 @@ def mean(basis: GaussianBasis, coordinates: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class WorstShare:
-    """The mean of the worst share of a law, with atoms for Gaussians.
+    """The mean of the worst share of a law, with atoms in place of Gaussians.
 
     Parameters
     ----------
@@ -53,19 +53,19 @@ def worst_of_atoms(basis: GaussianBasis, weights: Tensor, share: float) -> Tenso
 def _functions(
     basis: GaussianBasis, share: float, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Return the linear functions for each centre z, in columns: of weights and of coordinates."""
+    """Return the linear functions of each centre z as columns: of weights, and of coordinates."""
     z, centres = basis.centres, basis.centres.unsqueeze(-1)
     of_weights = z - (z - centres).clamp(min=0) / share
     return of_weights.to(device, dtype), (basis.whitening @ of_weights).to(device, dtype)
 
 
 def checked_share(alpha: float) -> float:
-    """Return a share of the worst returns.
+    """Return a checked share of the worst returns.
 
     Raises
     ------
     ValueError
-        If it is none.
+        If it is not above 0 and at most 1.
     """
     if not 0 < alpha <= 1:
         raise ValueError(f"alpha must be above 0 and at most 1, got {alpha!r}.")
@@ -73,12 +73,12 @@ def checked_share(alpha: float) -> float:
 
 
 def share_of(risk: Any) -> float:
-    """Return the share of the worst returns whose mean is asked for: 1 for "mean".
+    """Return the share of the worst returns of a risk: 1 for "mean".
 
     Raises
     ------
     ValueError
-        If a risk is neither "mean" nor ("cvar", alpha).
+        If the risk is neither "mean" nor ("cvar", alpha).
     """
     match risk:
         case "mean":
@@ -89,6 +89,6 @@ def share_of(risk: Any) -> float:
 
 
 def statistic_of(risk: Any) -> Statistic:
-    """Return what is good in a law by a risk, see `share_of`."""
+    """Return the statistic of a risk, see `share_of`."""
     share = share_of(risk)
     return mean if share == 1 else WorstShare(share)

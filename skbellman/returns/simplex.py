@@ -1,4 +1,4 @@
-"""Laws near weights of either sign: none below 0, of sum 1."""
+"""Projections of weights onto laws: weights of at least 0 with sum 1."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from torch import Tensor
 
 
 def nearest_law(weights: Tensor) -> Tensor:
-    """Return the nearest weights, (n, K), that are those of a law: none below 0, of sum 1.
+    """Return the nearest weights, (n, K), that are at least 0 and sum to 1.
 
     The Euclidean projection on the simplex (Duchi et al., ICML 2008): all are lowered by one number
-    and cut at 0. What noise has put above 0 goes with what it has put below.
+    and cut at 0. This removes positive and negative noise alike.
     """
     excess = _largest_first(weights).cumsum(-1) - 1
-    # Were the k largest kept, each would be lowered by its share of their excess: k of the most is
-    # the one that leaves the others below 0.
+    # If the k largest are kept, each is lowered by its share of their excess. The right k maximises
+    # this number.
     shares = _shares(weights.shape[-1], weights.dtype, weights.device)
     return (weights - (excess * shares).amax(-1, keepdim=True)).clamp_(min=0)
 
 
 def law_of_mean(weights: Tensor, n_tilts: int = 2, least_variance: float = 1e-12) -> Tensor:
-    """Return weights of a law near given ones, (n, K), whose mean they have, if a law can.
+    """Return weights of a law near given ones, (n, K), with the same mean if possible.
 
-    The nearest law, tilted: its weights are multiplied by linear functions of the place. Each tilt
-    keeps the mass and, where no weight is cut off at 0, brings the mean. Half the basis is the unit
-    of the variance. See doc/decisions/simplex-projection.md.
+    It is the nearest law with tilted weights: they are multiplied by linear functions of the place.
+    Each tilt keeps the mass, and corrects the mean if no weight is cut off at 0. Half the basis is
+    the unit of the variance. See doc/decisions/simplex-projection.md.
     """
     place = _half_way(weights.shape[-1], weights.dtype, weights.device)
     mean = (weights @ place.T).clamp_(-1, 1)
@@ -46,7 +46,7 @@ def _largest_first(weights: Tensor) -> Tensor:
     """Return each row's weights in order."""
     if weights.device.type != "cpu":
         return weights.sort(dim=-1, descending=True).values
-    # NumPy's sort of short rows is five times as fast as torch's, which keeps their places.
+    # NumPy sorts short rows five times as fast as torch, which also returns indices.
     return torch.from_numpy(-np.sort(-weights.numpy(), -1))
 
 

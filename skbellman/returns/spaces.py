@@ -12,12 +12,12 @@ from skbellman.returns.encoding import MAX_LABELS, DecisionSpace, Features, as_r
 
 
 class BoxFeatures(Features):
-    """Observations flattened by gymnasium, those between finite bounds brought to -1 to 1.
+    """Observations, flattened by gymnasium. Numbers with finite bounds are scaled to -1 to 1.
 
     Attributes
     ----------
     widest : float
-        Bounds farther apart are taken as none: environments write the largest float for "any".
+        Larger bounds count as infinite: environments write the largest float for "any".
     """
 
     widest = 1e4
@@ -29,12 +29,12 @@ class BoxFeatures(Features):
             flat = flatten_space(space)
         except NotImplementedError as error:  # MiniGrid's missions
             raise ValueError(
-                f"gymnasium cannot flatten observations of {space}: leave out the parts that are "
-                "neither numbers nor labels, by gymnasium.wrappers.FilterObservation, say."
+                f"gymnasium cannot flatten observations of {space}. Leave out the parts that are "
+                "neither numbers nor labels, e.g. with gymnasium.wrappers.FilterObservation."
             ) from error
         if not isinstance(flat, Box):
             raise ValueError(
-                f"observations of {space} have no fixed length: wrap the environment so that they "
+                f"Observations of {space} have no fixed length. Wrap the environment so that they "
                 "do."
             )
         bounds = np.stack([flat.low, flat.high]).astype(np.float64).reshape(2, -1)
@@ -54,11 +54,11 @@ class BoxFeatures(Features):
         flat = as_rows(np.asarray(rows, dtype=np.float64))
         if flat.shape[1] != self.width:
             raise ValueError(
-                f"observations have {flat.shape[1]} numbers, but the environment's {self.width}."
+                f"observations have {flat.shape[1]} numbers, but {self.space} has {self.width}."
             )
         if not np.isfinite(flat).all():
             row = int((~np.isfinite(flat).all(1)).argmax())
-            raise ValueError(f"an observation is not finite: {rows[row]}.")
+            raise ValueError(f"The observation {rows[row]} is not finite.")
         return (flat - self.middle) / self.scale
 
     def _flat(self, observation: Any) -> np.ndarray:
@@ -80,7 +80,7 @@ class BoxFeatures(Features):
 
 
 class JointLabelFeatures(BoxFeatures):
-    """Observations of labels alone, as the flags of one label for all of them together."""
+    """Observations of labels only, as one-hot flags of one joint label."""
 
     one_label = True
 
@@ -99,7 +99,7 @@ class JointLabelFeatures(BoxFeatures):
 
 
 def features_of_space(space: Any) -> BoxFeatures:
-    """Return how observations are read: few labels as one, others flattened."""
+    """Return the features of observations: few labels as one label, others flattened."""
     seen = observed(space)
     if seen.holds_labels and math.prod(seen.label_sizes) <= MAX_LABELS:
         return JointLabelFeatures(space)
@@ -107,7 +107,7 @@ def features_of_space(space: Any) -> BoxFeatures:
 
 
 def environment_space(environment: Any) -> DecisionSpace:
-    """Return how the states and actions of a vector environment become numbers.
+    """Return the encoding of states and actions of a vector environment.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def environment_space(environment: Any) -> DecisionSpace:
 
 
 class Observed:
-    """What a space of gymnasium says of observations: by default that they are numbers.
+    """The observations of a space of gymnasium: by default they are numbers.
 
     A new kind of space is a subclass, and an entry of `observed`.
 
@@ -131,11 +131,11 @@ class Observed:
     Attributes
     ----------
     holds_labels : bool
-        Whether observations are labels, or mappings or tuples of nothing else.
+        Whether observations are labels, or mappings or tuples of labels.
     label_sizes : list of int
         How many values each label has.
     n_values : int
-        How many numbers or labels an observation is of.
+        Numbers or labels of an observation.
     """
 
     holds_labels = False
@@ -150,7 +150,7 @@ class Observed:
         return not self.holds_labels or bool(self.space.contains(observation))
 
     def member(self, observation: Any) -> Any:
-        """Return an observation as the space holds it.
+        """Return an observation in the form of the space.
 
         Raises
         ------
@@ -159,7 +159,7 @@ class Observed:
         """
         if self.space.shape is not None and np.shape(observation) != self.space.shape:
             raise ValueError(
-                f"an observation has shape {np.shape(observation)}, not {self.space.shape}."
+                f"An observation has shape {np.shape(observation)} instead of {self.space.shape}."
             )
         return observation
 
@@ -177,7 +177,7 @@ class ObservedLabel(Observed):
         """Return the label as an integer."""
         label = _whole(observation)
         if label is None or not self.space.contains(label):
-            raise ValueError(f"unknown state {observation!r}: known are those of {self.space}.")
+            raise ValueError(f"unknown state {observation!r}; known: those of {self.space}.")
         return label
 
 
@@ -219,7 +219,7 @@ class ObservedTuple(Observed):
 
 
 class ObservedDict(ObservedTuple):
-    """Several observations, each of which has a name."""
+    """Several named observations."""
 
     def spaces(self) -> list[Any]:
         """Return the spaces of the parts."""
@@ -231,7 +231,7 @@ class ObservedDict(ObservedTuple):
 
 
 def observed(space: Any) -> Observed:
-    """Return what a space says of observations."""
+    """Return the observations of a space."""
     from gymnasium.spaces import Dict, Discrete, MultiDiscrete, Tuple
 
     kinds: dict[type, type[Observed]] = {
@@ -243,7 +243,7 @@ def observed(space: Any) -> Observed:
 
 
 def _whole(value: Any) -> Any:
-    """Return a whole number as an integer, None if it is none."""
+    """Return a whole number as an integer, None for anything else."""
     try:
         number = np.int64(value)
     except (TypeError, ValueError):

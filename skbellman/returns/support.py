@@ -1,4 +1,4 @@
-"""Where returns lie: found from rewards at first, widened when laws reach beyond."""
+"""The support of returns: first from rewards, then widened when laws reach beyond it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from skbellman.returns.batch import Batch
 
 @dataclass
 class Support:
-    """The interval that centres are spread over, for rewards seen so far.
+    """The interval that the centres cover, for the rewards seen so far.
 
     Parameters
     ----------
@@ -24,27 +24,27 @@ class Support:
     size : int
         Number of centres.
     gradient_weight : float
-        Of the inner product, see `GaussianBasis`.
+        Gradient weight of the inner product, see `GaussianBasis`.
 
     Attributes
     ----------
     least, most : float
-        Of rewards that were seen.
+        Least and largest reward seen.
     ended : tuple of float
-        Outermost usual quantiles of returns that ended: the support stays between them.
+        Outermost ``usual`` quantiles of returns that ended. The support always covers them.
     margin : float
         Room beyond the outermost returns, in spacings.
     growth : float
-        By how much of itself the support is widened at once.
+        Share of its width by which the support is widened at once.
     beyond, most_noise : float
-        Mass of a batch's backed-up laws that may lie beyond an end, and the most of it that may be
+        Mass of a batch's backed-up laws that may lie beyond an end, and the part of it that may be
         noise.
     empty, room : float
-        Mass that counts as none, and the room that is left beside the rest.
+        Mass that counts as 0, and the room that is left around the rest.
     usual : tuple of float
-        Quantiles of returns that are no outliers.
+        Quantiles between which returns are no outliers.
     most_sorted : int
-        Returns of which quantiles are taken, at most.
+        Largest number of returns for quantiles.
     """
 
     margin: ClassVar[float] = 2.0
@@ -74,7 +74,7 @@ class Support:
         return GaussianBasis(low - margin, high + margin, self.size, self.gradient_weight)
 
     def see(self, rewards: Tensor) -> None:
-        """Take note of rewards, which bound the returns."""
+        """Record rewards, which bound the returns."""
         self.least = min(self.least, float(rewards.min()))
         self.most = max(self.most, float(rewards.max()))
 
@@ -83,8 +83,8 @@ class Support:
     ) -> GaussianBasis | None:
         """Return a basis for backed-up atoms, (n, K), if they lie beyond this one, else None.
 
-        It is never wider than the discounted rewards allow, and is drawn in where the share that is
-        in use is less than ``sparse``.
+        It is never wider than the discounted rewards allow. It is narrowed if the share in use is
+        less than ``sparse``.
         """
         low, high = self._widened(basis, positions, weights)
         if (low, high) == (basis.low, basis.high):
@@ -108,7 +108,7 @@ class Support:
         return self._with_atoms(basis, low - margin, high + margin)
 
     def _with_atoms(self, basis: GaussianBasis, low: float, high: float) -> GaussianBasis:
-        """Return a basis from about low to high that has 0 and the extreme reward as centres."""
+        """Return a basis from roughly low to high, with 0 and the extreme reward as centres."""
         if low < 0 < high:
             spacing = (high - low) / (basis.size - 1)
             extreme = max(abs(self.least), abs(self.most))
@@ -121,7 +121,7 @@ class Support:
     ) -> tuple[float, float]:
         low, high = basis.low, basis.high
         span, (least, most) = high - low, self._bounds()
-        # A law that is cut off at an end rings, so that its noise grows with what is beyond.
+        # A law that is cut off at an end has ripples, so its noise grows with the mass beyond.
         sure = max(self.beyond, min(_noise(basis, weights), self.most_noise))
         if low > least and _share(positions < low, weights) > sure:
             low = max(low - self.growth * span, least)
@@ -134,7 +134,7 @@ class Support:
     ) -> tuple[float, float]:
         """Return the interval in use, with room for returns that ended.
 
-        Those are laws of their own, also where they are too rare to be in most batches.
+        They count even if they are too rare to be in most batches.
         """
         low, high = self._used(basis, positions, weights)
         room = self.margin * basis.spacing
@@ -160,7 +160,7 @@ class Support:
         )
 
     def _bounds(self) -> tuple[float, float]:
-        """Return the least and largest return there can be, with a margin."""
+        """Return the least and largest possible return, with a margin."""
         horizon = 1 / (1 - self.gamma) if self.gamma < 1 else math.inf
         low = min(self.least, self.least * horizon, 0.0)
         high = max(self.most, self.most * horizon, 0.0)
@@ -169,7 +169,7 @@ class Support:
 
 
 class Carrier(Protocol):
-    """What has laws on a basis that can be another."""
+    """An object whose laws can move to another basis."""
 
     field: Any
 
@@ -178,40 +178,40 @@ class Carrier(Protocol):
 
 
 class SupportPolicy(ABC):
-    """Whether and when the basis of laws that are learned moves."""
+    """A policy for moving the basis during learning."""
 
     @abstractmethod
     def after_a_look(
         self, basis: GaussianBasis, batch: Batch, discount: float, next_weights: Tensor
     ) -> Tensor:
-        """Return the weights of next laws, (n, K), on the basis as it is after a look at them."""
+        """Return the weights of next laws, (n, K), on the basis after a look at them."""
 
 
 class FixedSupport(SupportPolicy):
-    """The basis stays."""
+    """A basis that never moves."""
 
     def after_a_look(
         self, basis: GaussianBasis, batch: Batch, discount: float, next_weights: Tensor
     ) -> Tensor:
-        """Return the weights as they are."""
+        """Return the weights unchanged."""
         return next_weights
 
 
 class MovingSupport(SupportPolicy):
-    """The basis moves to where the backed-up laws lie.
+    """A basis that follows the backed-up laws.
 
     Parameters
     ----------
     support : Support
     carrier : Carrier
-        Whose laws are moved.
+        The object whose laws are moved.
 
     Attributes
     ----------
     look_every : int
         Backups between looks: a look waits for the device.
     least_used : float
-        Share of a support in use, below which it is drawn in once a return has ended.
+        The support is narrowed if a smaller share is in use and a return has ended.
     """
 
     look_every = 25
@@ -223,14 +223,14 @@ class MovingSupport(SupportPolicy):
         self.sparse = 0.0
 
     def see(self, rewards: Tensor) -> None:
-        """Take note of rewards, which bound the returns."""
+        """Record rewards, which bound the returns."""
         self.support.see(rewards)
 
     def cover(self, returns: Tensor) -> None:
-        """Widen the support to returns that ended; from the first of them on it may be drawn in.
+        """Widen the support to returns that ended. After the first one, it may be narrowed.
 
-        Before, all laws are of what never ends, which is nearly one value: a support drawn in to it
-        has no room for better ones.
+        Before any return has ended, all laws are close to one value. A support around that value
+        would have no room for better returns.
         """
         wider = self.support.covering(self.carrier.field.basis, returns)
         if wider is not None:
@@ -240,7 +240,7 @@ class MovingSupport(SupportPolicy):
     def after_a_look(
         self, basis: GaussianBasis, batch: Batch, discount: float, next_weights: Tensor
     ) -> Tensor:
-        """Return the weights of next laws on the basis as it is now: every so often it moves."""
+        """Return the weights of next laws on the current basis, which moves every so often."""
         self.n_backups += 1
         if (self.n_backups - 1) % self.look_every:
             return next_weights
@@ -258,7 +258,7 @@ def _share(where: Tensor, weights: Tensor) -> float:
 
 
 def _noise(basis: GaussianBasis, weights: Tensor) -> float:
-    """Return the mass that errors of the laws may put anywhere: half of what they have below 0."""
+    """Return the mass of the laws that may be error: half of their negative mass."""
     density = basis.density(weights, basis.centres.to(weights)) * basis.spacing
     return 0.5 * float(density.clamp(max=0).sum(-1).mean().abs())
 
@@ -266,11 +266,11 @@ def _noise(basis: GaussianBasis, weights: Tensor) -> float:
 def with_centres_at(
     extreme: float, low: float, spacing: float, size: int, least_apart: int = 8
 ) -> tuple[float, float]:
-    """Return an end and a spacing near these by which 0 and the extreme reward are centres.
+    """Return an end and a spacing near these, so that 0 and the extreme reward are centres.
 
-    Many a return is exactly that, and an atom between centres is held by weights of either sign,
-    which ring. With fewer spacings between the two than the least the basis would be stretched by
-    more than an eighth: then 0 alone is a centre.
+    Many returns have exactly these values, and an atom between centres has ripples. If the two are
+    too few spacings apart, the basis would be stretched by more than an eighth; then only 0 is a
+    centre.
     """
     n_between = math.floor(extreme / spacing)
     if least_apart <= n_between < size:

@@ -1,8 +1,8 @@
-"""Sweeps over laws in a table, by all that was seen at once.
+"""Sweeps over laws in a table, with all steps seen.
 
-Where states are labels, equal steps are counted, and the backup of a state and action is the mean
-over its steps: a linear operator on the laws, applied again and again. There is no rate, no slower
-network, and no noise of batches.
+If states are labels, equal steps are counted, and the backup of a state and action is the mean over
+its steps. This linear operator is applied repeatedly, without a learning rate, a slower network or
+noise of batches.
 """
 
 from __future__ import annotations
@@ -26,28 +26,27 @@ from skbellman.returns.regression import (
 )
 from skbellman.returns.support import FixedSupport, MovingSupport, Support, SupportPolicy
 
-# Takes a basis, laws of pairs and how often each was seen: those laws with what is supposed beside
-# it, and the law of a pair that was never seen, None for the mean of the state's other actions.
+# Maps a basis, laws of pairs and counts to the laws with a prior, and the law of unseen pairs. None
+# stands for the mean of the state's other actions.
 Prior = Callable[[GaussianBasis, Tensor, Tensor], tuple[Tensor, Tensor | None]]
 
 
 def no_prior(basis: GaussianBasis, laws: Tensor, counts: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Return the laws as they are."""
+    """Return the laws unchanged."""
     return laws, None
 
 
 @dataclass(frozen=True)
 class Hope:
-    """Every action has had, beside its returns, others at the end of the support.
+    """An exploration bonus: every action gets additional returns at the end of the support.
 
-    The seldomer an action was taken, the more is hoped of it, and of what leads there: optimism, as
-    in R-max (Brafman and Tennenholtz, JMLR 2002), by a mixture of laws.
+    Rare actions, and actions that lead there, get a larger bonus. This is optimism, as in R-max
+    (Brafman and Tennenholtz, JMLR 2002), by a mixture of laws.
 
     Attributes
     ----------
     weight : float
-        Returns that are hoped for, by the root of how many an action had: so much less than certain
-        is their mean.
+        Number of additional returns, relative to the root of the count of the action.
     """
 
     weight: float = 1.0
@@ -55,14 +54,14 @@ class Hope:
     def __call__(
         self, basis: GaussianBasis, laws: Tensor, counts: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the laws with what is hoped."""
+        """Return the laws with the bonus."""
         best = basis.project(laws.new_tensor([[basis.high]]), laws.new_ones(1, 1))
         share = (self.weight / (self.weight + counts.sqrt())).unsqueeze(-1)
         return laws + share * (best - laws), best.squeeze(0)
 
 
 class TableLearner:
-    """Sweeps: laws become the means of their backups, over distinct steps that are counted.
+    """Sweeps that replace laws by the means of their backups over counted distinct steps.
 
     Parameters
     ----------
@@ -70,14 +69,14 @@ class TableLearner:
         Changed in place.
     backup : Backup
     prior : callable
-        What is supposed beside that which was seen.
+        The prior, in addition to the steps seen.
     """
 
     def __init__(self, field: TabularReturnField, backup: Backup, prior: Prior = no_prior) -> None:
         self.field, self.backup, self.prior = field, backup, prior
 
     def step(self, batch: Batch) -> Tensor:
-        """Replace the laws of the pairs in a batch; return by how much they changed, squared."""
+        """Replace the laws of the pairs in a batch, and return their squared change."""
         backed_up = self.backup(self.field, self.field, batch)
         pairs, laws, counts = self._means(batch, backed_up)
         laws, unseen = self.prior(self.field.basis, laws, counts)
@@ -86,7 +85,7 @@ class TableLearner:
         return change
 
     def _means(self, batch: Batch, laws: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the pairs in a batch, the means of their laws, and how often each was seen."""
+        """Return the pairs in a batch, the means of their laws, and their counts."""
         codes = batch.state.argmax(-1) * self.field.n_actions + batch.action
         pairs, place = codes.unique(return_inverse=True)
         assert batch.count is not None
@@ -98,7 +97,7 @@ class TableLearner:
 
 
 class GreedyTableLearner:
-    """Sweeps in an environment; actions are taken by laws of `Hope`, beside those learned.
+    """Sweeps in an environment, with actions chosen by the laws of `Hope`.
 
     Parameters
     ----------
@@ -106,17 +105,17 @@ class GreedyTableLearner:
         Changed in place.
     support : Support
     discount : float
-        Of the law at the next state.
+        Discount of the law at the next state.
 
     Attributes
     ----------
     target : TabularReturnField
         The field itself: there is no slower one.
     actor : TabularReturnField
-        The laws of hope, on the same basis.
+        The laws with the bonus, on the same basis.
     support : MovingSupport
     n_steps : int
-        Sweeps that were made.
+        Sweeps so far.
     """
 
     def __init__(self, field: TabularReturnField, support: Support, discount: float) -> None:
@@ -131,18 +130,18 @@ class GreedyTableLearner:
         """There is no rate."""
 
     def step(self, batch: Batch) -> Tensor:
-        """Replace the laws of the pairs in a batch, and what is hoped of them."""
+        """Replace the laws of the pairs in a batch, and those with the bonus."""
         change = self.learned.step(batch)
         self.hoped.step(batch)
         self.n_steps += 1
         return change
 
     def keep_if_finite(self, loss: Tensor) -> bool:
-        """Remember the laws if they change finitely, else go back to what is remembered."""
+        """Save the laws if their change is finite, else restore the saved ones."""
         return self._good.keep_if_finite(loss)
 
     def move_to(self, basis: GaussianBasis) -> None:
-        """Take the laws, and those of hope, to another basis."""
+        """Move the laws, and those with the bonus, to another basis."""
         for field in (self.field, self.actor):
             field.move_to(basis)
 

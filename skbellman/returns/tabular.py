@@ -1,8 +1,8 @@
-"""Laws between finitely many states and actions: moments first, then the shape of each law.
+"""Laws of finitely many states and actions: first moments, then the shape of each law.
 
 The backup of a pair of state and action is the mean over all its steps: a linear operator on the
-laws. Means, variances and fourth moments are solutions of linear equations. They say where the
-laws lie. The operator is then applied to normal laws of these moments until the shapes settle.
+laws. Means, variances and fourth moments solve linear equations, and determine the support. The
+operator is then applied to normal laws of these moments until the shapes settle.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from skbellman.returns.moments import (
 )
 from skbellman.returns.support import with_centres_at
 
-# Largest change of a distribution function at which laws have settled, while the support is
-# sought and at last.
+# Laws have settled if no distribution function changes by more: during the search for the support,
+# and in the end.
 _ROUGH, SETTLED = 1e-4, 1e-5
 # Room beyond each end, in spacings.
 MARGIN = 2.5
@@ -45,9 +45,9 @@ class Table:
     follows : array of bool, shape (n,)
     count : array of float64, shape (n,)
     policy : array of shape (n, n_actions) or None
-        Probabilities of the next actions; None takes the best.
+        Probabilities of the next actions; None for the best.
     mask : array of bool, shape (n, n_actions)
-        Which actions there are in the next state.
+        Which actions are available in the next state.
     n_states : int
     """
 
@@ -63,7 +63,7 @@ class Table:
 
     @classmethod
     def of(cls, steps: Batch, n_actions: int) -> Table:
-        """Return the table of counted steps, whose states are flags."""
+        """Return the table of counted steps with one-hot states."""
         mask, policy, count = (
             None if part is None else part.cpu().numpy()
             for part in (steps.mask, steps.policy, steps.count)
@@ -103,8 +103,8 @@ class Table:
     def steps(self, policy: np.ndarray, gamma: float) -> PairSteps:
         """Return the steps from pair to pair under next actions of given probabilities.
 
-        An action that was never taken is supposed to be the mean of the state's other actions. A
-        state that no step begins in has the return 0.
+        An action that was never taken gets the mean of the state's other actions. A state in which
+        no step begins has the return 0.
         """
         n, n_pairs = len(self.state), self.n_states * self.n_actions
         row, action = np.nonzero(np.where(self.follows[:, None], policy, 0.0))
@@ -131,9 +131,9 @@ class Table:
         )
 
     def _untold(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the pairs that no step tells of, each beside every known pair of its state.
+        """Return the unseen pairs, each with every seen pair of its state.
 
-        A pair of a state that no step begins in is beside itself.
+        A pair of a state in which no step begins is listed with itself.
         """
         known = self.is_known
         none = known.sum(1) == 0
@@ -145,7 +145,7 @@ class Table:
 def evaluated(table: Table, gamma: float, name: Callable[[int], str]) -> PairSteps:
     """Return the steps from pair to pair under the table's policy, or the best next actions.
 
-    Those are found by policy iteration on exact means.
+    Policy iteration on exact means finds the best actions.
 
     Raises
     ------
@@ -159,7 +159,7 @@ def evaluated(table: Table, gamma: float, name: Callable[[int], str]) -> PairSte
 
     if table.policy is not None:
         return under(table.policy)
-    # Any action at first: that ends wherever an end can be reached.
+    # The first policy takes every action, so it ends wherever an end can be reached.
     policy = table.mask / table.mask.sum(1, keepdims=True)
     chosen = np.full(len(policy), -1)
     while True:
@@ -171,7 +171,7 @@ def evaluated(table: Table, gamma: float, name: Callable[[int], str]) -> PairSte
 
 
 def _best_actions(table: Table, returns: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """Return the best next action of each step, (n,): that of before where it is as good."""
+    """Return the best next action of each step, (n,). Ties keep the earlier action."""
     worth = returns.reshape(table.n_states, table.n_actions)[table.next_state]
     known = table.mask & table.is_known[table.next_state]
     worth = np.where(np.where(known.sum(1, keepdims=True) > 0, known, table.mask), worth, -np.inf)
@@ -181,7 +181,7 @@ def _best_actions(table: Table, returns: np.ndarray, before: np.ndarray) -> np.n
 
 
 def merged(steps: PairSteps, reward: np.ndarray, share: np.ndarray, row: np.ndarray) -> PairSteps:
-    """Return one step for each pair, reward and discount: what follows is the mixture.
+    """Return one step for each pair, reward and discount, followed by a mixture.
 
     The backup is linear in the law that follows.
 
@@ -189,7 +189,7 @@ def merged(steps: PairSteps, reward: np.ndarray, share: np.ndarray, row: np.ndar
     ----------
     steps : PairSteps
     reward, share : array of shape (m,)
-        Of parts of the steps.
+        Reward and share of parts of the steps.
     row : array of int, shape (m,)
         Step that a part is of.
     """
@@ -210,11 +210,11 @@ def merged(steps: PairSteps, reward: np.ndarray, share: np.ndarray, row: np.ndar
 def with_few_rewards(
     steps: PairSteps, basis: GaussianBasis, most_entries: int = 2_000_000
 ) -> PairSteps | None:
-    """Return the steps merged, with rewards in bins where many are different, or None.
+    """Return the merged steps, with rewards in bins if many differ, or None.
 
-    A reward between two bins is in both, by shares that keep the mean. Eight bins in a spacing add
-    at most 1 / 256 of a squared spacing to a variance; there are fewer if steps times centres are
-    still more than the entries that an operator may have.
+    A reward between two bins is split between both, which keeps the mean. Eight bins per spacing
+    add at most 1 / 256 of a squared spacing to a variance. There are fewer bins if the operator
+    would have too many entries.
     """
     most = most_entries // basis.size
     rows = np.arange(len(steps.pair))
@@ -241,10 +241,10 @@ def located(
     n_trims: int = 2,
     most_sweeps: int = 2000,
 ) -> tuple[PairSteps, GaussianBasis] | None:
-    """Return few steps, and a basis that all laws are on, beside at most 1e-3 of their mass.
+    """Return merged steps, and a basis that covers all laws except at most 1e-3 of their mass.
 
-    By Markov's inequality for fourth moments, within the bounds of returns, and then drawn in
-    to where the laws are by a projection that keeps them positive. None if steps are too many.
+    The ends come from Markov's inequality for fourth moments, within the bounds of returns. A
+    projection that keeps laws positive then narrows them. None if steps are too many.
     """
     low, high = _reached(steps, gamma, solved)
     basis = with_atoms(like, low, high, steps.reward)
@@ -273,7 +273,7 @@ def _reached(
 def _drawn_in(
     laws: np.ndarray, basis: GaussianBasis, low: float, high: float, beyond: float = 3e-4
 ) -> tuple[float, float]:
-    """Return the interval beyond each end of which no law has more than a little mass."""
+    """Return the interval beyond whose ends no law has more than a little mass."""
     below = np.cumsum(laws.clip(0), 1) / laws.clip(0).sum(1, keepdims=True)
     first = int((below < beyond).sum(1).min())
     last = int((below < 1 - beyond).sum(1).max())
@@ -299,7 +299,7 @@ def operator(
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Return the projected backup of all laws, (n_pairs, K) to (n_pairs, K). It is linear."""
     size, n = basis.size, len(steps.pair)
-    # The law of an end is an atom at the reward, from whichever atoms come in.
+    # The law of a terminal step is an atom at the reward, whatever the next law.
     value = steps.reward[:, None] + steps.discount[:, None] * basis.centres.numpy()
     place = torch.as_tensor((value - basis.low) / basis.spacing)
     node, share = (part.numpy() for part in weights(place, size))
@@ -331,7 +331,7 @@ def settled(
 ) -> np.ndarray:
     """Return the laws, (n_pairs, K), once sweeps no longer change them.
 
-    Every so many sweeps is a look at how much they do.
+    The change is measured every so many sweeps.
     """
     for k in range(1, n_sweeps + 1):
         after = sweep(laws)

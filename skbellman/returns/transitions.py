@@ -1,4 +1,4 @@
-"""Tables of transitions: what can be read as one, and what is wrong with it."""
+"""Tables of transitions: reading and validation."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ class Transitions:
     Attributes
     ----------
     state, next_state : array of shape (n,) or (n, d)
-        Where a step is terminal, the next state is never looked at, and holds the state.
+        The next state of a terminal step is never used, and equals the state.
     reward : array of float, shape (n,)
     terminated : array of bool, shape (n,)
         Whether the return ends with the reward.
     truncated : array of bool, shape (n,)
         Whether the episode was cut off after the step, though its return goes on.
     action, next_action : array of shape (n,) or (n, d), or None
-        Any action where none was given.
+        An arbitrary action if none was given.
     has_action, has_next_action : array of bool, shape (n,)
-        Whether one was given; only the last step of an episode may lack it.
+        Whether an action was given; only the last step of an episode may lack one.
     state_names, action_names : tuple or None
         The columns of states and actions, if they have names.
     """
@@ -83,17 +83,17 @@ class Transitions:
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a table, whose columns are side by side.
+    """A part of a table, with one or several columns.
 
     Attributes
     ----------
     name : str
     values : array of shape (n,) or (n, ...)
-        With None or NaN where a value lacks.
+        Missing values are None or NaN.
     columns : list
-        Where the values come from, for messages.
+        The source of the values, for error messages.
     names : tuple or None
-        The columns, where they have an order that could be another.
+        Names of the columns, if their order is not fixed.
     """
 
     name: str
@@ -105,12 +105,12 @@ class Part:
         return len(self.values)
 
     def gaps(self, allowed: np.ndarray | None = None) -> np.ndarray:
-        """Return which rows lack a value, (n,), refused where that is not allowed.
+        """Return which rows have missing values, (n,), or raise if that is not allowed.
 
         Raises
         ------
         ValueError
-            With the column and the row.
+            The message names the column and the row.
         """
         gaps = rows_with_gaps(self.values)
         wrong = gaps if allowed is None else gaps & ~allowed
@@ -123,12 +123,12 @@ class Part:
         return gaps
 
     def beside(self, other: Part) -> Part:
-        """Return the part with its columns in the order of those of another, by their ends.
+        """Return the part with its columns in the order of another part, matched by their suffixes.
 
         Raises
         ------
         ValueError
-            If they have other ends, or the parts are of other shapes.
+            If suffixes or shapes differ.
         """
         found, known = (
             None if part.names is None else tuple(ends_of(part.names, part.name))
@@ -136,13 +136,13 @@ class Part:
         )
         if found is not None and known is not None and set(found) != set(known):
             raise ValueError(
-                f"the columns of {other.name} end in {list(known)}, those of {self.name} in "
-                f"{list(found)}: they must be the same."
+                f"The columns of {other.name} end in {list(known)}, those of {self.name} in "
+                f"{list(found)}. They must have the same suffixes."
             )
         if self.values.shape[1:] != other.values.shape[1:]:
             raise ValueError(
-                f"{other.name} has shape {other.values.shape}, {self.name} {self.values.shape}: "
-                "they must be the same."
+                f"{other.name} has shape {other.values.shape}, but {self.name} has "
+                f"{self.values.shape}. The shapes must be the same."
             )
         order = order_of(found, known, self.name)
         if order is None or self.values.ndim == 1:
@@ -159,8 +159,8 @@ def read_transitions(X: Any) -> Transitions:
     TypeError
         If X is none of these.
     ValueError
-        If a part lacks, lengths differ, a value lacks where there has to be one, or rewards are not
-        finite; the message names the part.
+        If a part or a required value is missing, lengths differ, or rewards are not finite. The
+        message names the part.
     """
     columns = _of_episodes(X) if hasattr(X, "iterate_episodes") else named_columns(X)
     if columns is None:
@@ -185,8 +185,8 @@ def _of_episodes(dataset: Any) -> dict[str, np.ndarray]:
         for name in ("observations", "actions"):
             if isinstance(getattr(episode, name), Mapping | tuple):
                 raise ValueError(
-                    f"{name} of the dataset are mappings or tuples: pass a mapping of arrays "
-                    "whose parts are flat, by gymnasium.spaces.flatten, say."
+                    f"{name} of the dataset are mappings or tuples. Flatten them, e.g. with "
+                    "gymnasium.spaces.flatten, and pass a mapping of arrays."
                 )
         observations = np.asarray(episode.observations)
         found["state"].append(observations[:-1])
@@ -196,12 +196,15 @@ def _of_episodes(dataset: Any) -> dict[str, np.ndarray]:
         found["terminated"].append(np.asarray(episode.terminations))
         found["truncated"].append(_cut_at_the_end(episode))
     if not found["state"]:
-        raise ValueError("the dataset holds no episode.")
+        raise ValueError("The dataset has no episode.")
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
 def _cut_at_the_end(episode: Any) -> np.ndarray:
-    """Return the truncations, one at the last step too, which another episode's may follow."""
+    """Return the truncations.
+
+    The last step counts as truncated, because another episode may follow.
+    """
     cut = np.array(episode.truncations, dtype=bool)
     cut[-1:] |= ~np.asarray(episode.terminations, dtype=bool)[-1:]
     return cut
@@ -228,7 +231,7 @@ def _parts(columns: Mapping[Any, Any], named: bool) -> dict[str, Part]:
     Raises
     ------
     ValueError
-        If one that is needed is not, or they are of different lengths.
+        If a required part is missing, or lengths differ.
     """
     parts = {
         name: Part(name, read_values(columns[name], name), [name])
@@ -270,22 +273,22 @@ def _check_complete(parts: Mapping[str, Part], columns: list[Any]) -> None:
     absent = [name for name in ("state", "next_state", "reward", "terminated") if name not in parts]
     if absent:
         raise ValueError(
-            f"the transitions lack {absent}: they need state, reward, next_state and terminated "
-            f"(and action, if there is a choice), but hold {columns}."
+            f"The transitions lack {absent}. They need state, reward, next_state and terminated "
+            f"(and action, if there is a choice), but have {columns}."
         )
     _check_lengths({name: part.values for name, part in parts.items()})
     if not len(parts["reward"]):
-        raise ValueError("the transitions hold no row.")
+        raise ValueError("The transitions have no rows.")
 
 
 def _check_lengths(columns: Mapping[Any, Any]) -> None:
     shapes = {name: np.shape(column) for name, column in columns.items()}
     single = [name for name, shape in shapes.items() if not shape]
     if single:
-        raise ValueError(f"{single[0]} is a single value: give one for each row.")
+        raise ValueError(f"{single[0]} is a single value. Pass one value for each row.")
     lengths = {name: shape[0] for name, shape in shapes.items()}
     if len(set(lengths.values())) > 1:
-        raise ValueError(f"the parts of the transitions have different lengths: {lengths}.")
+        raise ValueError(f"The parts of the transitions have different lengths: {lengths}.")
 
 
 def _actions(part: Part | None, ends: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
@@ -294,7 +297,9 @@ def _actions(part: Part | None, ends: np.ndarray) -> tuple[np.ndarray | None, np
         return None, np.ones(len(ends), dtype=bool)
     gaps = part.gaps(allowed=ends)
     if gaps.all():
-        raise ValueError("action lacks in every row: leave the column out if there is no choice.")
+        raise ValueError(
+            "action is missing in every row. Leave the column out if there is no choice."
+        )
     seen = plain(part.values[~gaps])
     if gaps.any() and seen.dtype.kind == "f" and are_whole(seen):
         seen = seen.astype(np.int64)  # a gap makes floats of whole numbers
@@ -316,12 +321,12 @@ def _next_actions(
 
 
 def _filled(part: Part, rows: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """Return values with others in place of some rows: of the kind of those, which a gap changes.
+    """Return values with some rows replaced. Gaps may have changed their dtype, so others set it.
 
     Raises
     ------
     ValueError
-        If values are of another kind than the others.
+        If the values have another type than the others.
     """
     seen = _alike(plain(part.values[~rows]), like, part.name)
     filled = like.astype(_common_type(like, seen))
@@ -330,7 +335,7 @@ def _filled(part: Part, rows: np.ndarray, like: np.ndarray) -> np.ndarray:
 
 
 def _alike(seen: np.ndarray, like: np.ndarray, name: str) -> np.ndarray:
-    """Return whole numbers as the type of others, where that keeps them, or as they are."""
+    """Return whole numbers in the dtype of others if it holds them exactly, else unchanged."""
     if not seen.size:
         return seen.astype(like.dtype)
     if like.dtype.kind not in "biu" or _common_type(like, seen).kind in "biuO":
@@ -338,14 +343,14 @@ def _alike(seen: np.ndarray, like: np.ndarray, name: str) -> np.ndarray:
     other = name.removeprefix("next_")
     if seen.dtype.kind == "f" and not are_whole(seen):
         raise ValueError(
-            f"{other} holds whole numbers, but {name} does not, or it has them as floats beyond "
-            '2^53, which are inexact: read it as "Int64", say.'
+            f"{other} holds whole numbers, but {name} does not, or it holds inexact floats beyond "
+            '2^53. Read it with an integer dtype, such as "Int64".'
         )
     cast = seen.astype(like.dtype)
     if not np.array_equal(cast, seen):
         raise ValueError(
-            f"{other} holds whole numbers of {like.dtype}, and {name} of {seen.dtype}, which go "
-            "beyond: give both one dtype."
+            f"{name} holds whole numbers of {seen.dtype}, beyond the {like.dtype} of {other}. Give "
+            "both the same dtype."
         )
     return cast
 
@@ -357,7 +362,7 @@ def _common_type(a: np.ndarray, b: np.ndarray) -> np.dtype[Any]:
 def _finite_rewards(part: Part) -> np.ndarray:
     rewards = part.values
     if rewards.ndim != 1:
-        raise ValueError(f"reward must have one number a row, got shape {rewards.shape}.")
+        raise ValueError(f"reward must have one number for each row, got shape {rewards.shape}.")
     part.gaps()
     try:
         values = rewards.astype(np.float64)
@@ -369,7 +374,7 @@ def _finite_rewards(part: Part) -> np.ndarray:
     row = int(np.abs(values).argmax())
     if abs(values[row]) > LARGEST_REWARD:
         raise ValueError(
-            f"reward is {values[row]} in row {row}, too large for sums of rewards: divide all "
+            f"reward is {values[row]} in row {row}, too large for sums of rewards. Divide all "
             "rewards by a constant."
         )
     return values

@@ -61,10 +61,10 @@ class TableEncoder(PackableMixin, BaseEstimator):
         counts predict rows no better than a smooth density has no point masses. 1 turns off point
         masses and modelling value by value.
     identifiers : "auto", None, or array-like of int, str or bool, default="auto"
-        Which columns name rows: text, or whole numbers. They have no part in the density, and
-        samples have new names of the same form. "auto" takes, with a warning, columns of text with
-        more than ``max_categories`` values, nearly all of which are in one row. Columns that are
-        listed are identifiers as well. With None no column is.
+        Which columns are identifiers of rows: text, or whole numbers. They have no part in the
+        density, and samples have new identifiers of the same form. "auto" selects, with a warning,
+        columns of text with more than ``max_categories`` values, nearly all of which occur once. A
+        list adds columns. None turns identifiers off.
 
     Attributes
     ----------
@@ -182,7 +182,7 @@ class TableEncoder(PackableMixin, BaseEstimator):
         self.layout_ = Layout(columns)
         if not self.layout_.n_dims:
             raise ValueError(
-                "Every column of X is constant or names rows: there is no density to fit."
+                "Every column of X is constant or an identifier: there is no density to fit."
             )
 
     def fitted_to(self, X: Any, origin: np.ndarray | None = None) -> TableEncoder:
@@ -201,7 +201,7 @@ class TableEncoder(PackableMixin, BaseEstimator):
             return copy.deepcopy(self)._fit(X, origin)
         if (names := container_of(X).names_of(X)) != self.names:
             raise ValueError(
-                f"The columns of X are {names}, those of the encoder {self.names}: fit the encoder "
+                f"The columns of X are {names}, those of the encoder are {self.names}. Fit it "
                 "to a table with the columns of X."
             )
         for _, part in parts_of(X, 2**16):
@@ -241,10 +241,6 @@ class TableEncoder(PackableMixin, BaseEstimator):
     def __sklearn_clone__(self) -> TableEncoder:
         """Return a copy, still fitted: a fitted encoder is a parameter of a density."""
         return copy.deepcopy(self)
-
-    def _restore(self, state: dict[str, Any]) -> None:
-        # Of version 0.1, which knew no identifiers.
-        super()._restore({"identifiers": None, **state})
 
     @property
     def names(self) -> list[Any]:

@@ -111,12 +111,12 @@ class FittedColumn:
         return self if column is named else replace(self, column=column)
 
     def cells_of_names(self, values: Values) -> np.ndarray:
-        """Return cells of text or whole numbers that name rows."""
+        """Return cells of identifiers, text or whole numbers."""
         cells, fits = self.kind.take(values)
         if not fits.all():
             raise ValueError(
-                f"Column {self.name!r} names rows, but its dtype holds {self.kind.limits()}, and "
-                f"no {len(values)} new whole numbers: use a wider dtype."
+                f"Column {self.name!r} holds identifiers, but its dtype holds "
+                f"{self.kind.limits()}, and no {len(values)} new whole numbers: use a wider dtype."
             )
         return cells
 

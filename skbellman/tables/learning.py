@@ -73,8 +73,8 @@ class ColumnLearner:
         may_name = declared is None and is_name is None and cells.kind.is_text
         if may_name and self._are_names(levels, len(present)):
             warnings.warn(
-                f"Column {name!r} holds text that is another in nearly every row: it is taken for "
-                "an identifier, which has no part in the density and is drawn anew. Name it in "
+                f"Column {name!r} holds text that differs in nearly every row. It counts as an "
+                "identifier, which has no part in the density and is sampled anew. Name it in "
                 "TableEncoder(identifiers=) to avoid this warning, or drop it.",
                 UserWarning,
                 stacklevel=5,
@@ -86,7 +86,7 @@ class ColumnLearner:
         return FittedColumn(name, j, cells.kind, column, palette=palette), cells.values
 
     def _are_names(self, levels: np.ndarray, n_rows: int, nearly_all: float = 0.9) -> bool:
-        """Return whether text names rows, and is no dates or numbers that were read as text."""
+        """Return whether text identifies rows, and is not dates or numbers read as text."""
         if len(levels) <= self.max_categories or len(levels) < nearly_all * n_rows:
             return False
         texts = levels.tolist()
@@ -96,7 +96,7 @@ class ColumnLearner:
     def _of_names(
         self, name: Any, j: int, cells: Cells, present: np.ndarray
     ) -> tuple[FittedColumn, np.ndarray]:
-        """Return a column that names rows."""
+        """Return a column of identifiers."""
         check_finite(name, cells)
         values, plain = cells.numbers(), cells.kind.plain(cells.values[present])
         if cells.kind.is_categorical:
@@ -107,8 +107,8 @@ class ColumnLearner:
             )
         if not are_names:
             raise ValueError(
-                f"Column {name!r} is among identifiers, but does not hold text or whole numbers "
-                "alone: take it from there, or convert it."
+                f"Column {name!r} is in identifiers, but does not hold only text or whole numbers. "
+                "Remove it from identifiers, or convert it."
             )
         return FittedColumn(name, j, cells.kind, IdentifierColumn(plain)), values
 

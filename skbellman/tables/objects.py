@@ -42,14 +42,14 @@ def kind_of_objects(name: Any, cells: np.ndarray) -> Kind:
     if len(types) > 1:
         names = sorted(kind.__name__ for kind in types)
         raise ValueError(
-            f"Column {name!r} mixes values of types {', '.join(names)}: make it one "
-            "type, with astype(str) or astype(float), say."
+            f"Column {name!r} mixes values of types {', '.join(names)}. Convert it to one "
+            "type, e.g. with astype(str) or astype(float)."
         )
     kind = types.pop() if types else str
     if issubclass(kind, _NO_CELLS):
         raise ValueError(
             f"Column {name!r} holds {values[0]!r}, a {kind.__name__}, which is not a number, date "
-            "or category: convert it to numbers (hours, say, or real and imaginary parts), or drop "
+            "or category. Convert it to numbers (e.g. hours, or real and imaginary parts), or drop "
             "it."
         )
     if not issubclass(kind, date | np.datetime64):

@@ -23,12 +23,12 @@ from skbellman.tables.objects import kind_of_objects
 _CATEGORY_DTYPES = (nw.Categorical, nw.Enum, nw.String, nw.Boolean)
 # Remedies for refused dtypes, by the beginning of their names.
 _REMEDIES = {
-    "duration": "a duration to a number of hours, say",
+    "duration": "a duration to a number, e.g. of hours",
     "period": "a period to a time, with .dt.to_timestamp()",
     "interval": "an interval to its middle, with .array.mid, or to its two ends",
     "sparse": "a sparse column to a dense one, with .sparse.to_dense()",
     "complex": "a complex number to two columns, its real and its imaginary part",
-    "time": "a time of day to a number of hours, say",
+    "time": "a time of day to a number, e.g. of hours",
     "date64": "it to date32, or to a timestamp",
 }
 

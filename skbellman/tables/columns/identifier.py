@@ -1,4 +1,4 @@
-"""Columns that name rows: they have no part in the density, and draws have new names."""
+"""Identifiers of rows: they have no part in the density, and samples have new ones."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from skbellman.tables.measures import Names, Reference
 
 
 class IdentifierColumn(Column):
-    """A column that names rows. It has no coordinates, and any value scores log-density 0.
+    """A column of identifiers. It has no coordinates, and any value scores log-density 0.
 
-    Drawn rows have new values of the same form: text of a length that was there, at each place a
-    character that was there at this place; whole numbers above the largest. None of them was in
-    the table, and no two rows of a draw have one. The column keeps no value of the table, but
-    64 bits of a hash of each text.
+    Samples have new values of the same form. Text has a length that occurred, and at each place a
+    character that occurred there. Whole numbers are above the largest. New values are not in the
+    table, and differ from each other. The column stores no value of the table, only a 64-bit hash
+    of each text.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class IdentifierColumn(Column):
         return Names()
 
     def codes(self, values: Values) -> Codes:
-        """Return 0 for any value, -1 where one is missing: names are not told apart."""
+        """Return 0 for any value, -1 for a missing one."""
         return -is_missing(values).astype(np.int64)
 
     def _encode(self, values: Values, place: np.ndarray | float) -> tuple[Coordinates, LogMeasure]:
@@ -53,15 +53,15 @@ class IdentifierColumn(Column):
         return Nodes(nowhere, nowhere, np.zeros(len(values)))
 
     def fresh(self, n_rows: int, rng: np.random.Generator) -> Values:
-        """Return so many values that were not there, each of them once."""
+        """Return new values, all different."""
         return self.form.fresh(n_rows, rng)
 
     def avoiding(self, values: Values) -> IdentifierColumn:
-        """Return a column whose new values are none of these either; itself if none is new."""
+        """Return a column that also knows these values; itself if it knows all."""
         return self._knowing(self.form.marks(values)) if len(values) else self
 
     def avoiding_those_of(self, other: IdentifierColumn) -> IdentifierColumn:
-        """Return a column whose new values are none that another column knows."""
+        """Return a column that also knows the values of another column."""
         return self._knowing(other.form.known)
 
     def _knowing(self, marks: Any) -> IdentifierColumn:
@@ -75,7 +75,7 @@ class IdentifierColumn(Column):
 
 
 class _Count:
-    """Whole numbers above the largest of some, which is all that is known of them.
+    """Whole numbers above the largest one, which is all that is stored.
 
     They are Python's: floats have gaps from 2^53 on.
     """
@@ -95,7 +95,7 @@ class _Count:
 
 
 class _Text:
-    """Text of the lengths of some, with the characters that they have at each place."""
+    """Text with the lengths, and the characters at each place, of given texts."""
 
     def __init__(self, texts: list[str]) -> None:
         counts = Counter(map(len, texts))
@@ -122,7 +122,7 @@ class _Text:
             self._keep_new(texts, found)
             if len(found) == n_rows:
                 return as_objects(list(found))
-        # The form has almost no other text: it is made longer.
+        # The form allows almost no other text, so texts become longer.
         suffix = 0
         while len(found) < n_rows:
             numbers = range(suffix + 1, suffix + 1 + n_rows - len(found))
