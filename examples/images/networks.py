@@ -93,13 +93,12 @@ class UNet(nn.Module):
                 kept.append(z := next(blocks)(z, level))
             if k < len(self.narrow):
                 kept.append(z := self.narrow[k](z))
-        z, blocks = self.middle(z, level), iter(self.up)
-        for k in range(len(self.narrow) + 1):
-            for _ in range(self.n_blocks + 1):
-                other = kept.pop()
-                if other.shape[-1] != z.shape[-1]:
-                    z = interpolate(z, size=other.shape[-2:])
-                z = next(blocks)(torch.cat([z, other], 1), level)
+        z = self.middle(z, level)
+        for block in self.up:
+            other = kept.pop()
+            if other.shape[-1] != z.shape[-1]:
+                z = interpolate(z, size=other.shape[-2:])
+            z = block(torch.cat([z, other], 1), level)
         return pixel_shuffle(self.out_of(silu(z)), self.patch).flatten(1)
 
 
@@ -111,4 +110,4 @@ def waves(level: Tensor) -> Tensor:
 
 def digits_network(n_columns: int) -> UNet:
     """Return a network for images of 8 x 8."""
-    return UNet((1, 8, 8))
+    return UNet((1, 8, 8), (64, 64))
