@@ -44,9 +44,9 @@ class Features:
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     """Return the squared Frechet distance of the Gaussians with the moments of features."""
     first, second = np.cov(a.T), np.cov(b.T)
-    root = scipy.linalg.sqrtm(first @ second).real
     gap = a.mean(0) - b.mean(0)
-    return float(gap @ gap + np.trace(first + second - 2 * root))
+    roots = np.sqrt(scipy.linalg.eigvals(first @ second).real.clip(min=0))
+    return float(gap @ gap + np.trace(first + second) - 2 * roots.sum())
 
 
 def precision_and_recall(drawn: np.ndarray, real: np.ndarray, k: int = 3) -> tuple[float, float]:

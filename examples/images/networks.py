@@ -12,12 +12,12 @@ N_WAVES = 8
 class Block(nn.Module):
     """Two convolutions with a shortcut, between which the noise level scales and shifts."""
 
-    def __init__(self, n_in: int, n_out: int, n_level: int) -> None:
+    def __init__(self, n_in: int, n_out: int, n_level: int, dropout: float) -> None:
         super().__init__()
         self.first_norm, self.second_norm = nn.GroupNorm(8, n_in), nn.GroupNorm(8, n_out)
         self.first = nn.Conv2d(n_in, n_out, 3, padding=1)
         self.second = nn.Conv2d(n_out, n_out, 3, padding=1)
-        self.of_level = nn.Linear(n_level, 2 * n_out)
+        self.of_level, self.dropout = nn.Linear(n_level, 2 * n_out), nn.Dropout(dropout)
         self.shortcut = nn.Conv2d(n_in, n_out, 1) if n_in != n_out else nn.Identity()
         nn.init.zeros_(self.second.weight)
 
@@ -25,7 +25,7 @@ class Block(nn.Module):
         inside = self.first(silu(self.first_norm(z)))
         scale, shift = self.of_level(level)[:, :, None, None].chunk(2, 1)
         inside = self.second_norm(inside) * (1 + scale) + shift
-        return self.shortcut(z) + self.second(silu(inside))
+        return self.shortcut(z) + self.second(self.dropout(silu(inside)))
 
 
 class UNet(nn.Module):
@@ -45,6 +45,8 @@ class UNet(nn.Module):
     patch : int
         Squares of so many pixels a side are the pixels of the network: a smaller image with more
         channels, which costs less.
+    dropout : float
+        Share of units dropped in training, by torch's global generator.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class UNet(nn.Module):
         widths: tuple[int, ...] = (64, 96),
         n_blocks: int = 1,
         patch: int = 2,
+        dropout: float = 0.1,
     ) -> None:
         super().__init__()
         self.shape, self.patch, n_level = shape, patch, 2 * widths[-1]
@@ -67,15 +70,15 @@ class UNet(nn.Module):
         n, kept = widths[0], [widths[0]]
         for k, width in enumerate(widths):
             for _ in range(n_blocks):
-                self.down.append(Block(n, width, n_level))
+                self.down.append(Block(n, width, n_level, dropout))
                 kept.append(n := width)
             if k < len(widths) - 1:
                 self.narrow.append(nn.Conv2d(n, n, 3, stride=2, padding=1))
                 kept.append(n)
-        self.middle = Block(n, n, n_level)
+        self.middle = Block(n, n, n_level, dropout)
         for width in reversed(widths):
             for _ in range(n_blocks + 1):
-                self.up.append(Block(n + kept.pop(), width, n_level))
+                self.up.append(Block(n + kept.pop(), width, n_level, dropout))
                 n = width
         self.n_blocks = n_blocks
         self.out_of = nn.Conv2d(n, n_channels, 3, padding=1)
