@@ -341,8 +341,6 @@ def fit_own_field(
 
     Examples
     --------
-    The `NetworkField` of the docstring of its class; see doc/images.md for images.
-
     >>> import torch
     >>> from skbellman.fields import GaussianMixtureField, NeuralField
     >>> from skbellman.fitting import fit_own_field

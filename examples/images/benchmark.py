@@ -30,7 +30,7 @@ from skbellman import BellmanDiffusionDensity
 from skbellman.likelihood import FlowIntegral
 from skbellman.sampling import Annealing
 
-N_VALUES, N_DRAWN = 17, 1000
+N_VALUES, N_DRAWN = 17, 720
 HUTCHINSON, QUICK = FlowIntegral(16, 8), FlowIntegral(8, 4, multistep=True)
 
 
@@ -103,8 +103,8 @@ def of_network(data: Data, seed: int, n_steps: int, grid: bool) -> Result:
         },
         {
             "16 levels, beta 0": lambda: density.sample(N_DRAWN, Annealing(16), seed=seed),
-            "64 levels, beta 0": lambda: density.sample(N_DRAWN, Annealing(64), seed=seed),
-            "64 levels, beta 1": lambda: density.sample(N_DRAWN, Annealing(64, 1.0), seed=seed),
+            "40 levels, beta 0": lambda: density.sample(N_DRAWN, Annealing(40), seed=seed),
+            "40 levels, beta 1": lambda: density.sample(N_DRAWN, Annealing(40, 1.0), seed=seed),
         },
     )
 

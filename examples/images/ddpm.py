@@ -65,7 +65,7 @@ class DDPM:
         *,
         n_steps: int,
         learning_rate: float = 2e-3,
-        weight_decay: float = 0.03,
+        weight_decay: float = 0.3,
         batch_size: int = 128,
         seed: int = 0,
     ) -> None:

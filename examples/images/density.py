@@ -45,7 +45,7 @@ class ImageDensity:
         grid: bool = True,
         n_steps: int = 2000,
         learning_rate: float = 2e-3,
-        weight_decay: float = 0.03,
+        weight_decay: float = 0.3,
         batch_size: int = 128,
         conditional_fraction: float = 0.15,
         seed: int = 0,

@@ -31,8 +31,9 @@ class Block(nn.Module):
 class UNet(nn.Module):
     """A U-Net whose answer has the shape of the rows.
 
-    Inputs are three images for each channel: the pixels, their levels, and which are seen. Levels
-    of single pixels say which are given, so one network knows every conditional.
+    Inputs are images for each channel: the pixels, their levels, which are seen, and waves of the
+    pixels. Levels of single pixels say which are given, so one network knows every conditional.
+    With waves it knows neighbouring values apart (arXiv 2107.00630, appendix C).
 
     Parameters
     ----------
@@ -47,6 +48,8 @@ class UNet(nn.Module):
         channels, which costs less.
     dropout : float
         Share of units dropped in training, by torch's global generator.
+    lengths : sequence of float
+        Lengths of the waves, in deviations of the pixels.
     """
 
     def __init__(
@@ -56,14 +59,16 @@ class UNet(nn.Module):
         n_blocks: int = 1,
         patch: int = 2,
         dropout: float = 0.1,
+        lengths: tuple[float, ...] = (1.4, 0.7, 0.35),
     ) -> None:
         super().__init__()
         self.shape, self.patch, n_level = shape, patch, 2 * widths[-1]
+        self.lengths = lengths
         n_channels, height, width = shape[0] * patch**2, shape[1] // patch, shape[2] // patch
         self.embed = nn.Sequential(
             nn.Linear(2 * N_WAVES, n_level), nn.SiLU(), nn.Linear(n_level, n_level), nn.SiLU()
         )
-        self.into = nn.Conv2d(3 * n_channels, widths[0], 3, padding=1)
+        self.into = nn.Conv2d((3 + 2 * len(lengths)) * n_channels, widths[0], 3, padding=1)
         # Where a pixel is matters as much as what is around it.
         self.place = nn.Parameter(0.02 * torch.randn(1, widths[0], height, width))
         self.down, self.up, self.narrow = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
@@ -88,7 +93,8 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, levels: Tensor, seen: Tensor) -> Tensor:
         """Return F, (n, D), as `skbellman.fields.NetworkField` asks for it."""
         level = self.embed(waves(levels.where(seen, -torch.inf).amax(1)))
-        images = [part.view(-1, *self.shape) for part in (x, levels, seen.to(x))]
+        inputs = x, levels, seen.to(x), *pixel_waves(x, levels, self.lengths)
+        images = [part.view(-1, *self.shape) for part in inputs]
         z = self.into(pixel_unshuffle(torch.cat(images, 1), self.patch)) + self.place
         kept, blocks = [z], iter(self.down)
         for k in range(len(self.narrow) + 1):
@@ -109,6 +115,16 @@ def waves(level: Tensor) -> Tensor:
     """Return sines and cosines of a level, log(sigma) / 4, (n,): (n, 2 N_WAVES)."""
     phases = 1.6 * level.clamp(min=-3)[:, None] * torch.arange(1, N_WAVES + 1).to(level)
     return torch.cat([phases.sin(), phases.cos()], 1)
+
+
+def pixel_waves(x: Tensor, levels: Tensor, lengths: tuple[float, ...]) -> list[Tensor]:
+    """Return waves of the pixels, each (n, D), as far as the noise leaves anything of them."""
+    sigma, found = (4 * levels).exp(), []
+    for length in lengths:
+        rate = 2 * torch.pi / length
+        left = (-0.5 * (rate * sigma).square()).exp()
+        found += [left * (rate * x).sin(), left * (rate * x).cos()]
+    return found
 
 
 def digits_network(n_columns: int) -> UNet:
