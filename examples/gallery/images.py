@@ -82,8 +82,9 @@ drawn = draw_rows(field, 20, schedule, Annealing(16), generator)
 
 
 def show(axis, rows, n_across=10):
-    tiled = (rows * unit + mean).view(-1, n_across, 8, 8).transpose(1, 2)
-    axis.imshow(tiled.reshape(-1, 8 * n_across), cmap="gray_r", vmin=0, vmax=16)
+    apart = nn.functional.pad((rows * unit + mean).view(-1, 8, 8), (2, 2, 2, 2))
+    tiled = apart.view(-1, n_across, 12, 12).transpose(1, 2).reshape(-1, 12 * n_across)
+    axis.imshow(tiled, cmap="gray_r", vmin=0, vmax=16)
     axis.set_axis_off()
 
 
@@ -101,5 +102,5 @@ given[:, :32] = torch.nan
 completed = [draw_given(field, given, schedule, Annealing(16), generator) for _ in range(3)]
 figure, axis = plt.subplots(figsize=(8, 3.4), layout="constrained")
 show(axis, torch.cat([rows[1600:1610], *completed]))
-axis.axhline(7.5, color="tab:red", lw=1)
+axis.axhline(11.5, color="tab:red", lw=1)
 plt.show()
