@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -318,8 +319,8 @@ def fit_own_field(
     batch_size : int, default=128
         Rows of a step: each is there twice, with opposite noise.
     conditional_fraction : float, default=0.25
-        Share of each batch in which random columns are given or missing. At 0, only whole rows can
-        be scored and sampled.
+        Share of each batch in which random columns are given or missing (their level is inf). Set
+        0 for a field that cannot take that: only whole rows can be scored and sampled then.
     blocks : tensor of int, shape (D,), optional
         Columns of one number are given or missing together. By default each column for itself.
     seed : int, default=0
@@ -349,7 +350,8 @@ def fit_own_field(
     >>> rows = torch.randn(200, 2, generator=torch.Generator().manual_seed(0)).sign()
     >>> field = NeuralField(GaussianMixtureField.normal(torch.zeros(2), torch.eye(2)), 16, 1)
     >>> schedule = NoiseSchedule(torch.full((2,), 0.05), torch.full((2,), 20.0))
-    >>> record = fit_own_field(field, rows[:150], rows[150:], schedule, Plan(20, 3e-3))
+    >>> plan = Plan(20, learning_rate=3e-3, n_evaluations=1)
+    >>> record = fit_own_field(field, rows[:150], rows[150:], schedule, plan)
     >>> record.n_steps
     20
     """
@@ -364,15 +366,16 @@ def fit_own_field(
     rows = Rows(draws.view(-1, *draws.shape[-2:]), validation, validation.new_zeros(0), blocks, [])
     settings = FieldSettings(0, 0, 0.0, batch_size, conditional_fraction, group_size=2)
     judged = _noisy_judges(validation, schedule, generator)
+    loss_of = cast("Callable[..., Tensor]", denoising_loss)  # `train` knows modules, not fields
 
     def loss(module: nn.Module) -> Tensor:
         clean, levels, noise = draw_batches(rows, schedule, settings, generator, 1)
         clean, levels = without_gaps(clean, levels)
-        return denoising_loss(module, clean, levels, noise, level_weight(schedule, levels))
+        return loss_of(module, clean, levels, noise, level_weight(schedule, levels))
 
     @torch.no_grad()
     def evaluate(module: nn.Module) -> dict[str, float]:
-        parts = [float(denoising_loss(module.eval(), *part)) for part in judged]
+        parts = [float(loss_of(module.eval(), *part)) for part in judged]
         return {"score": -float(np.mean(parts))}
 
     record = train(field, loss, plan, evaluate, report)

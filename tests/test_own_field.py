@@ -39,7 +39,7 @@ def test_the_page_on_a_field_of_ones_own():
 
 def test_the_page_on_images():
     names: dict = {}
-    exec(code_of("images.md").replace("n_steps=400", "n_steps=60"), names)
+    exec(code_of("images.md").replace("n_steps=400", "n_steps=150"), names)
     field, rows, schedule = names["field"], names["rows"], names["schedule"]
     alone = -field.reference.log_scalar(rows[1600:], schedule(0.0)).mean()
     peaks = schedule(0.0).log().sum() + 32 * torch.tensor(2 * torch.pi).log()

@@ -2,9 +2,9 @@
 Draw and complete images
 ========================
 
-A network of your own for images: here a few convolutions, for digits of 8 x 8 pixels. The same field
-draws images, completes them and has their log-density. Figures of a U-Net, and what a network has
-to be: :doc:`/images`.
+A network of your own for images: here a few convolutions, for digits of 8 x 8 pixels. The same
+field draws images, completes them and has their log-density. What a network has to be, and figures
+of a U-Net: :doc:`/images`.
 """
 
 import matplotlib.pyplot as plt

@@ -1,4 +1,4 @@
-"""What a training step, a draw and a score cost by the number of pixels: of U-Nets without training.
+"""What a training step, a draw and a score of an untrained U-Net cost by the number of pixels.
 
 python scale.py
 """
