@@ -77,9 +77,10 @@ class NetworkField(DensityField):
                 f"network({self.n_columns}) must return a torch.nn.Module, got "
                 f"{type(module).__name__}: give a class or a function, not what it returns."
             )
-        self.network = module.to(reference.log_weights)
-        with torch.no_grad():
+        self.network = module.to(reference.log_weights).eval()
+        with torch.no_grad():  # a network of another form shall fail here, not in a training
             self.log_gradient(reference.log_weights.new_zeros(2, self.n_columns), 1.0)
+        self.network.train()
 
     def log_gradient(self, x: Tensor, sigma: Levels) -> Tensor:
         """Return h(x, sigma), shape (..., n, D)."""
