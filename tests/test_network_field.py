@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import sys
 from pathlib import Path
 
 import pytest
@@ -267,8 +266,8 @@ def test_a_network_field_is_a_part_of_a_mixture():
 
 
 @pytest.mark.slow
-def test_digits_take_fewer_bits_than_the_default_for_tables():
-    sys.path.insert(0, str(EXAMPLES))
+def test_digits_take_fewer_bits_than_the_default_for_tables(monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
     from benchmark import digits
     from density import ImageDensity
     from networks import digits_network
