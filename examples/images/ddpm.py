@@ -56,7 +56,10 @@ class NoiseField(DensityField):
 
 
 class DDPM:
-    """A denoising diffusion model with the linear schedule and the simple loss of its paper."""
+    """A denoising diffusion model with the linear schedule and the simple loss of its paper.
+
+    It learns whole values, as in its paper, or values with uniform noise, which have a density.
+    """
 
     def __init__(
         self,
@@ -67,14 +70,11 @@ class DDPM:
         learning_rate: float = 2e-3,
         weight_decay: float = 0.3,
         batch_size: int = 128,
+        dequantised: bool = True,
         seed: int = 0,
     ) -> None:
-        self.network, self.n_values, self.seed, self.batch_size = (
-            network,
-            n_values,
-            seed,
-            batch_size,
-        )
+        self.network, self.n_values, self.seed = network, n_values, seed
+        self.batch_size, self.dequantised = batch_size, dequantised
         self.plan = Plan(
             n_steps, learning_rate, weight_decay, n_evaluations=20, patience=20, largest_decay=0.998
         )
@@ -136,10 +136,16 @@ class DDPM:
             x = (x - self.betas[t] / (1 - kept[t]).sqrt() * noise) / (1 - self.betas[t]).sqrt()
             if t:
                 x = x + self.betas[t].sqrt() * torch.randn(x.shape, generator=generator)
-        values = ((x + 1) / 2 * self.n_values).floor().clamp(0, self.n_values - 1)
+        values = ((x + 1) / 2 * self.n_values).floor() if self.dequantised else self._rounded(x)
+        values = values.clamp(0, self.n_values - 1)
         return values.view(-1, *self.shape).numpy().astype(int)
 
     def coordinates(self, images: np.ndarray) -> Tensor:
-        """Return dequantised rows in [-1, 1], (n, D)."""
+        """Return rows in [-1, 1], (n, D)."""
         values = torch.as_tensor(images.reshape(len(images), -1), dtype=torch.float32)
+        if not self.dequantised:
+            return 2 * values / (self.n_values - 1) - 1
         return 2 * (values + torch.rand(values.shape)) / self.n_values - 1
+
+    def _rounded(self, x: Tensor) -> Tensor:
+        return ((x + 1) / 2 * (self.n_values - 1)).round()
