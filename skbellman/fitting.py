@@ -5,9 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import cast
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from skbellman.batches import Batches, FieldSettings, Rows, draw_batches, without_gaps
 from skbellman.categories import pairwise_evidence
@@ -15,6 +17,7 @@ from skbellman.closed_forms import column_shapes, fit_mixture, fit_reference, wi
 from skbellman.completion import drawn_gaps
 from skbellman.fields import (
     ClosedFormField,
+    DensityField,
     Mixture,
     NeuralField,
 )
@@ -31,6 +34,7 @@ from skbellman.training import (
     Record,
     TrainingDivergedError,
     swapped,
+    train,
     train_in_rounds,
 )
 
@@ -242,3 +246,110 @@ def fit_gradient(
         }
 
     return train_in_rounds(field.gradient_network, batches.loss, plan, evaluate, report)
+
+
+def fit_own_field(
+    field: DensityField,
+    draws: Tensor,
+    validation: Tensor,
+    schedule: NoiseSchedule,
+    plan: Plan,
+    *,
+    batch_size: int = 128,
+    conditional_fraction: float = 0.25,
+    blocks: Tensor | None = None,
+    seed: int = 0,
+    report: Callable[[Record], bool] = lambda record: False,
+) -> Record:
+    """Train a field of one's own by denoising; the held-out loss chooses the state that is kept.
+
+    Parameters
+    ----------
+    field : DensityField
+        Trained in place, for example a `NetworkField`. Left ready to be scored and sampled.
+    draws : tensor of shape (n, D) or (n_draws, n, D)
+        Training rows of about unit variance, on the device and in the dtype of the field. NaN is
+        missing. Several draws of the same rows differ, for example, in their dequantisation.
+    validation : tensor of shape (n_validation, D)
+        Held-out rows.
+    schedule : NoiseSchedule
+        Levels of the columns.
+    plan : Plan
+        Steps, learning rate and so on.
+    batch_size : int, default=128
+        Rows of a step: each is there twice, with opposite noise.
+    conditional_fraction : float, default=0.25
+        Share of each batch in which random columns are given or missing (their level is inf). Set
+        0 for a field that cannot take that: only whole rows can be scored and sampled then.
+    blocks : tensor of int, shape (D,), optional
+        Columns of one number are given or missing together. By default each column for itself.
+    seed : int, default=0
+        Of batches and noise. The network's first weights are not drawn here.
+    report : callable, optional
+        Called with the record after each evaluation; a true answer stops the training.
+
+    Returns
+    -------
+    Record
+        The loss, and as "score" minus the held-out loss, by evaluation.
+
+    Raises
+    ------
+    ValueError
+        If the rows do not have the field's columns.
+    TrainingDivergedError
+        If the loss is not finite. The field then holds the best state before.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skbellman.fields import GaussianMixtureField, NeuralField
+    >>> from skbellman.fitting import fit_own_field
+    >>> from skbellman.schedule import NoiseSchedule
+    >>> from skbellman.training import Plan
+    >>> rows = torch.randn(200, 2, generator=torch.Generator().manual_seed(0)).sign()
+    >>> field = NeuralField(GaussianMixtureField.normal(torch.zeros(2), torch.eye(2)), 16, 1)
+    >>> schedule = NoiseSchedule(torch.full((2,), 0.05), torch.full((2,), 20.0))
+    >>> plan = Plan(20, learning_rate=3e-3, n_evaluations=1)
+    >>> record = fit_own_field(field, rows[:150], rows[150:], schedule, plan)
+    >>> record.n_steps
+    20
+    """
+    for name, given in (("draws", draws), ("validation", validation)):
+        if given.shape[-1] != field.n_columns:
+            raise ValueError(
+                f"{name} must have {field.n_columns} columns, as the field has; "
+                f"got shape {tuple(given.shape)}."
+            )
+    generator = torch.Generator(draws.device).manual_seed(seed)
+    blocks = torch.arange(field.n_columns, device=draws.device) if blocks is None else blocks
+    rows = Rows(draws.view(-1, *draws.shape[-2:]), validation, validation.new_zeros(0), blocks, [])
+    settings = FieldSettings(0, 0, 0.0, batch_size, conditional_fraction, group_size=2)
+    judged = _noisy_judges(validation, schedule, generator)
+    loss_of = cast("Callable[..., Tensor]", denoising_loss)  # `train` knows modules, not fields
+
+    def loss(module: nn.Module) -> Tensor:
+        clean, levels, noise = draw_batches(rows, schedule, settings, generator, 1)
+        clean, levels = without_gaps(clean, levels)
+        return loss_of(module, clean, levels, noise, level_weight(schedule, levels))
+
+    @torch.no_grad()
+    def evaluate(module: nn.Module) -> dict[str, float]:
+        parts = [float(loss_of(module.eval(), *part)) for part in judged]
+        return {"score": -float(np.mean(parts))}
+
+    record = train(field, loss, plan, evaluate, report)
+    field.eval()
+    return record
+
+
+def _noisy_judges(
+    validation: Tensor, schedule: NoiseSchedule, generator: torch.Generator, least: int = 2048
+) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Return rows, levels, noise and weights, in parts: some judges at several levels each."""
+    clean = validation.repeat(-(-least // len(validation)), 1).unsqueeze(1)
+    levels = shared_levels(schedule, len(clean), generator)
+    clean, levels = without_gaps(clean, levels)
+    noise = torch.randn(clean.shape, generator=generator, device=clean.device).to(clean)
+    held = (clean, levels, noise, level_weight(schedule, levels))
+    return list(zip(*(part.split(512) for part in held), strict=True))

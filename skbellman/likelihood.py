@@ -232,12 +232,21 @@ def _directions(x: Tensor, moving: Tensor, n_probes: int | None) -> Callable[[in
     n_columns = x.shape[1]
     # Signs of a Hadamard matrix are orthogonal within a node and between nodes. So errors from
     # off-diagonal elements of the Jacobian cancel between neighbours.
-    hadamard = torch.ones(1, 1, dtype=x.dtype, device=x.device)
-    while len(hadamard) < n_columns:
-        hadamard = torch.cat([hadamard.repeat(1, 2), torch.cat([hadamard, -hadamard], 1)])
     own = torch.where(moving, row_signs(x, 1, 0), 0.0) * n_probes**-0.5
     places = torch.arange(n_probes, device=x.device)
-    return lambda node: hadamard[(node * n_probes + places) % len(hadamard), None, :n_columns] * own
+    size = 1 << (n_columns - 1).bit_length()
+    return lambda node: _hadamard((node * n_probes + places) % size, n_columns).unsqueeze(1) * own
+
+
+def _hadamard(rows: Tensor, n_columns: int) -> Tensor:
+    """Return signs of some rows of the Hadamard matrix, (k, n_columns), without the rest of it.
+
+    Row i has the sign of the parity of the bits that i shares with j in column j.
+    """
+    bits = rows.unsqueeze(1) & torch.arange(n_columns, device=rows.device)
+    for shift in (32, 16, 8, 4, 2, 1):
+        bits = bits ^ (bits >> shift)
+    return 1 - 2 * (bits & 1)
 
 
 def _axes(moving: Tensor) -> Tensor:

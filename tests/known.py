@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from skbellman.fields import GaussianMixtureField, LatentClassField
+from skbellman.fields import DiagonalGaussianField, GaussianMixtureField, LatentClassField
 
 
 def mixture(n_columns: int = 2, n_components: int = 3, seed: int = 0) -> GaussianMixtureField:
@@ -89,3 +89,18 @@ def grid(n_columns: int, width: float = 6.0, n_points: int = 401) -> tuple[torch
     axis = torch.linspace(-width, width, n_points, dtype=torch.float64)
     points = torch.cartesian_prod(*[axis] * n_columns).view(-1, n_columns)
     return points, float(axis[1] - axis[0]) ** n_columns
+
+
+class Exact(torch.nn.Module):
+    """A network of a `NetworkField` that knows the gradient of a Gaussian mixture."""
+
+    def __init__(self, truth: GaussianMixtureField, reference: DiagonalGaussianField) -> None:
+        super().__init__()
+        self.truth, self.variance, self.mean = truth, reference.variance, reference.mean
+
+    def forward(self, x: torch.Tensor, levels: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        sigma = (4 * levels).exp()
+        unit = (1 + sigma.square()).sqrt()
+        x, total = x * unit, self.variance + sigma.square()
+        h = self.truth.log_gradient(x, torch.where(seen, sigma, torch.inf))
+        return (h + (x - self.mean) / total) * total / self.variance * sigma / unit

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from known import conditional, draw, latent_classes, mixture, moments
+from known import Exact, conditional, draw, latent_classes, mixture, moments
 from torch.testing import assert_close
 
 from skbellman.fields import (
     Affine,
+    DiagonalGaussianField,
     GaussianMixtureField,
     Marginal,
     Mixture,
+    NetworkField,
     NeuralField,
     Referred,
     Smoothed,
@@ -35,6 +37,13 @@ def learned(n_columns: int, seed: int = 0) -> Referred:
     """Return a mixture as if networks had learned it: known by its gradients alone."""
     truth = mixture(n_columns, seed=seed)
     return Referred(truth, moments(truth))
+
+
+def own_network(truth: GaussianMixtureField) -> NetworkField:
+    """Return uncorrelated columns as a network of one's own that corrects independent ones."""
+    real = moments(truth)
+    reference = DiagonalGaussianField(real.means[0], real.covariances[0].diagonal())
+    return NetworkField(reference, lambda n_columns: Exact(truth, reference))
 
 
 def affine(field: GaussianMixtureField) -> GaussianMixtureField:
@@ -62,10 +71,16 @@ def mixed(*fields: GaussianMixtureField) -> GaussianMixtureField:
 
 
 ONE, TWO, THREE = mixture(2, seed=1), mixture(2, seed=2), mixture(3)
+CORNERS = GaussianMixtureField(  # uncorrelated, and not independent
+    torch.tensor([1.0, 1.0, 2.0]).double(),
+    torch.tensor([[-1.0, 1.0], [-1.0, -1.0], [1.0, 0.0]]).double(),
+    torch.diag_embed(torch.tensor([[0.1, 0.2], [0.1, 0.2], [0.3, 0.1]]).double()),
+)
 # Each field, and the mixture of Gaussians that it is.
 FIELDS = {
     "closed form": (lambda: ONE, ONE),
     "learned": (lambda: learned(2, 1), ONE),
+    "network of one's own": (lambda: own_network(CORNERS), CORNERS),
     "mixture": (lambda: Mixture([learned(2, 1), TWO], WEIGHTS), mixed(ONE, TWO)),
     "affine": (lambda: Affine(learned(2, 1), SCALE, SHIFT), affine(ONE)),
     "affine mixture": (
