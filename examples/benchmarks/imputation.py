@@ -335,7 +335,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=600, help="of each table, at most")
     parser.add_argument("--repeats", action="store_true", help="with repeated rows")
     parser.add_argument("--hyperimpute", metavar="PYTHON", help="interpreter that has HyperImpute")
-    parser.add_argument("--out", type=Path, default=None, help="JSON lines that results are kept in")
+    parser.add_argument(
+        "--out", type=Path, default=None, help="JSON lines that results are kept in"
+    )
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -361,7 +363,11 @@ def main() -> None:
         if arguments.out is not None:
             with arguments.out.open("a") as file:
                 file.write(json.dumps(results[-1]) + "\n")
-    report(pd.DataFrame(results).reindex(columns=[*results[0], *METRICS]).loc[:, lambda f: ~f.columns.duplicated()])
+    report(
+        pd.DataFrame(results)
+        .reindex(columns=[*results[0], *METRICS])
+        .loc[:, lambda f: ~f.columns.duplicated()]
+    )
 
 
 if __name__ == "__main__":
