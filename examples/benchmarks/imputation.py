@@ -36,8 +36,9 @@ import pickle
 import subprocess
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -301,28 +302,59 @@ def recoded(draws: np.ndarray, gaps: pd.DataFrame, whole: pd.DataFrame) -> np.nd
     return draws
 
 
-def wanted(arguments: argparse.Namespace) -> Iterator[tuple[str, str, int, str]]:
-    for name in arguments.tables:
-        for mechanism in arguments.mechanisms:
-            for seed in arguments.seeds:
-                for label in arguments.methods:
-                    yield name, mechanism, seed, label
+KEYS = ("table", "mechanism", "seed", "method")
 
 
-def report(results: pd.DataFrame) -> None:
-    """Print metrics by table and mechanism, means over all, and mean ranks."""
-    means = results.groupby(["table", "mechanism", "method"], sort=False)[[*METRICS]].mean()
-    print("| table, gaps | method | " + " | ".join(METRICS) + " |")
-    for (name, mechanism, method), row in means.iterrows():
-        figures = " | ".join("" if np.isnan(x) else f"{x:.3f}" for x in row[:-1])
-        print(f"| {name}, {mechanism} | {method} | {figures} | {row.iloc[-1]:.0f} |")
-    ranks = means[[*RANKED]].groupby(["table", "mechanism"]).rank()
+def results(arguments: argparse.Namespace, methods: dict[str, Method]) -> pd.DataFrame:
+    """Return the metrics of all runs, those that are not known yet run now."""
+    out = arguments.out
+    lines = out.read_text().splitlines() if out is not None and out.exists() else []
+    known = [json.loads(line) for line in lines]
+    done = {tuple(found[k] for k in KEYS) for found in known}
+    wanted = product(arguments.tables, arguments.mechanisms, arguments.seeds, methods)
+    for key in (key for key in wanted if key not in done):
+        name, mechanism, seed, label = key
+        frame = table(name, arguments.data)
+        frame = frame if arguments.repeats else frame.drop_duplicates()
+        found = run(frame, mechanism, seed, methods[label], arguments.rows)
+        known.append(dict(zip(KEYS, key, strict=True)) | found)
+        print(json.dumps(known[-1]), flush=True)
+        if out is not None:
+            with out.open("a") as file:
+                file.write(json.dumps(known[-1]) + "\n")
+    return pd.DataFrame(known).reindex(columns=[*KEYS, *METRICS])
+
+
+def report(found: pd.DataFrame) -> None:
+    """Print metrics by table and gaps, and mean ranks by gaps and over all."""
+    keys = ["mechanism", "table", "method"]
+    means = found.groupby(keys, sort=False)[[*METRICS]].mean()
+    kinds = [*means.groupby("mechanism", sort=False)]
+    for mechanism, part in kinds:
+        print(f"\n| gaps {mechanism}: table | method | " + " | ".join(METRICS) + " |")
+        for (_, name, method), row in part.iterrows():
+            print(f"| {name} | {method} | {_figures(row[:-1])} | {row.iloc[-1]:.0f} |")
+    for mechanism, part in [*kinds, ("all", means)]:
+        print(f"\n| gaps {mechanism}: mean rank | errors | " + " | ".join(RANKED) + " | covered |")
+        for method, row in mean_ranks(part).iterrows():
+            print(f"| {method} | {_figures(row)} |")
+
+
+def mean_ranks(means: pd.DataFrame) -> pd.DataFrame:
+    """Return mean ranks of the methods that ran on all tables, and their mean coverage."""
+    n_tables = means.index.droplevel("method").nunique()
+    n_runs = means.groupby("method").size()
+    ran = means.index.get_level_values("method").isin(n_runs.index[n_runs == n_tables])
+    ranks = means.loc[ran, [*RANKED]].groupby(["mechanism", "table"]).rank()
     errors = ranks[["RMSE", "MAE", "category"]].stack().groupby("method").mean()
-    print("\n| method | mean rank of errors | rank: " + " | rank: ".join(RANKED) + " | covered |")
-    overall = ranks.groupby("method").mean().assign(covered=means.covered.groupby("method").mean())
-    for method, error in errors.sort_values().items():
-        figures = " | ".join("" if np.isnan(x) else f"{x:.3f}" for x in overall.loc[method])
-        print(f"| {method} | {error:.2f} | {figures} |")
+    covered = means.loc[ran, "covered"].groupby("method").mean()
+    found = ranks.groupby("method").mean().assign(covered=covered)
+    found.insert(0, "errors", errors)
+    return found.sort_values("errors")
+
+
+def _figures(row: pd.Series) -> str:
+    return " | ".join("" if np.isnan(x) else f"{x:.3f}" for x in row)
 
 
 def main() -> None:
@@ -331,43 +363,18 @@ def main() -> None:
     parser.add_argument("--tables", nargs="+", default=TABLES)
     parser.add_argument("--mechanisms", nargs="+", default=[*MECHANISMS], choices=MECHANISMS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--methods", nargs="+", default=[*METHODS])
+    parser.add_argument("--methods", nargs="+", default=[*METHODS], choices=METHODS)
     parser.add_argument("--rows", type=int, default=600, help="of each table, at most")
     parser.add_argument("--repeats", action="store_true", help="with repeated rows")
     parser.add_argument("--hyperimpute", metavar="PYTHON", help="interpreter that has HyperImpute")
-    parser.add_argument(
-        "--out", type=Path, default=None, help="JSON lines that results are kept in"
-    )
+    parser.add_argument("--out", type=Path, default=None, help="file of results, one a line")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    methods = dict(METHODS)
+    methods = {label: METHODS[label] for label in arguments.methods}
     if arguments.hyperimpute:
         methods["HyperImpute"] = partial(hyper_impute, arguments.hyperimpute)
-        arguments.methods.append("HyperImpute")
-    known = arguments.out is not None and arguments.out.exists()
-    lines = arguments.out.read_text().splitlines() if known else []
-    results = [json.loads(line) for line in lines]
-    done = {tuple(r[k] for k in ("table", "mechanism", "seed", "method")) for r in results}
-    for key in wanted(arguments):
-        if key in done:
-            continue
-        name, mechanism, seed, label = key
-        frame = table(name, arguments.data)
-        frame = frame if arguments.repeats else frame.drop_duplicates()
-        found = run(frame, mechanism, seed, methods[label], arguments.rows)
-        results.append(
-            {"table": name, "mechanism": mechanism, "seed": seed, "method": label} | found
-        )
-        print(json.dumps(results[-1]), flush=True)
-        if arguments.out is not None:
-            with arguments.out.open("a") as file:
-                file.write(json.dumps(results[-1]) + "\n")
-    report(
-        pd.DataFrame(results)
-        .reindex(columns=[*results[0], *METRICS])
-        .loc[:, lambda f: ~f.columns.duplicated()]
-    )
+    report(results(arguments, methods))
 
 
 if __name__ == "__main__":
