@@ -65,8 +65,10 @@ RANKED = ("RMSE", "MAE", "CRPS", "category")
 METRICS = (*RANKED, "covered", "width", "seconds")
 HYPERIMPUTE = """
 import pickle, sys
+import pandas as pd
 from hyperimpute.plugins.imputers import Imputers
-frame = pickle.load(sys.stdin.buffer)
+values, names = pickle.load(sys.stdin.buffer)
+frame = pd.DataFrame(values, columns=names)
 filled = Imputers().get("hyperimpute", random_state=int(sys.argv[1])).fit_transform(frame)
 pickle.dump(filled.to_numpy(), open(sys.argv[2], "wb"))
 """
@@ -207,7 +209,7 @@ def hyper_impute(interpreter: str, gaps: pd.DataFrame, seed: int) -> np.ndarray:
     answer = Path(f"/tmp/hyperimpute-{os.getpid()}.pickle")
     subprocess.run(
         [interpreter, "-c", HYPERIMPUTE, str(seed), str(answer)],
-        input=pickle.dumps(coded), check=True, capture_output=True,
+        input=pickle.dumps((coded.to_numpy(), [*coded])), check=True, capture_output=True,
     )  # fmt: skip
     filled = pickle.loads(answer.read_bytes()).astype(float)
     answer.unlink()
