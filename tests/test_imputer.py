@@ -5,6 +5,8 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import expit
+from scipy.stats import norm
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import check_param_validation, parametrize_with_checks
@@ -36,6 +38,56 @@ WHOLE, GAPS = table()
 @pytest.fixture(scope="module")
 def fitted():
     return BellmanImputer(BellmanDiffusionDensity(n_steps=60, width=16), random_state=0).fit(GAPS)
+
+
+def missing_at_random(n: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return x, y = 0.8 x + noise of 0.6 and c with logit 2 x, whole and with gaps told by x.
+
+    Given x, c says nothing of y.
+    """
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=n)
+    plus = rng.random(n) < expit(2 * x)
+    whole = pd.DataFrame(
+        {"x": x, "y": 0.8 * x + 0.6 * rng.normal(size=n), "c": np.where(plus, "plus", "minus")}
+    )
+    gaps = whole.copy()
+    gaps.loc[rng.random(n) < expit(2 * x), "y"] = np.nan
+    gaps.loc[rng.random(n) < expit(-1.5 * x - 1), "c"] = None
+    return whole, gaps
+
+
+@pytest.fixture(scope="module")
+def filled_at_random():
+    """Return the table with gaps, and 199 draws of it: numbers y, and whether c is "plus"."""
+    gaps = missing_at_random(1500)[1]
+    density = BellmanDiffusionDensity(n_steps=300, width=64, conditional_fraction=1.0)
+    imputer = BellmanImputer(density, random_state=0).fit(gaps)
+    asked = gaps[gaps.isna().any(axis=1)][:200]
+    tables = imputer.complete(asked, 199)
+    y = np.stack([filled.y for filled in tables])
+    plus = np.stack([filled.c == "plus" for filled in tables])
+    return asked, y, plus
+
+
+def test_numbers_missing_at_random_have_the_exact_conditional_law(filled_at_random):
+    asked, y, _ = filled_at_random
+    gaps = asked.y.isna()
+    y, mean = np.sort(y[:, gaps], axis=0), 0.8 * asked.x[gaps]
+    # The observed y lie at lower x: a law that ignores x has their mean.
+    assert np.abs(y.mean(0) - mean).mean() < 0.08
+    assert np.polyfit(asked.x[gaps], y.mean(0), 1) == pytest.approx([0.8, 0.0], abs=0.06)
+    # Between ranks 10 and 190 of 199: 90% of the law. How much of it they cover is known exactly.
+    covered = norm(mean, 0.6).cdf(y[189]) - norm(mean, 0.6).cdf(y[9])
+    assert 0.88 < covered.mean() < 0.92
+
+
+def test_categories_missing_at_random_have_the_exact_probabilities(filled_at_random):
+    asked, _, plus = filled_at_random
+    gaps = asked.c.isna()
+    share, exact = plus[:, gaps].mean(0), expit(2 * asked.x[gaps])
+    assert np.abs(share - exact).mean() < 0.07
+    assert share.mean() == pytest.approx(exact.mean(), abs=0.05)
 
 
 @pytest.mark.slow

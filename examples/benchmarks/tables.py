@@ -13,7 +13,18 @@ from skbellman.tables.grids import grid_step
 
 OPENML = {"abalone": 183, "wine_quality_red": 40691, "parkinsons": 1488, "concrete": 44959}
 # Tables of numbers and categories.
-MIXED = {"abalone": 183, "mushroom": 24, "adult": 1590}
+MIXED = {
+    "abalone": 183,
+    "mushroom": 24,
+    "adult": 1590,
+    "credit_default": 46919,
+    "online_shoppers": 46947,
+}
+# Positions of categories that are written as numbers.
+CODED = {
+    "credit_default": (1, 2, 3, 5, 6, 7, 8, 9, 10, 23),
+    "online_shoppers": tuple(range(10, 18)),
+}
 # In the place of a gap, for those who take none.
 GAP = "(none)"
 
@@ -26,7 +37,8 @@ def load(name: str, folder: Path | None) -> pd.DataFrame:
 
 def load_mixed(name: str, folder: Path | None) -> pd.DataFrame:
     """Return a table whose categories are strings, gaps among them a category of their own."""
-    frame = _read(name, MIXED, folder)
+    frame = _read(name, MIXED, folder).drop(columns="ID", errors="ignore")
+    frame = frame.astype(dict.fromkeys(frame.columns[[*CODED.get(name, ())]], str))
     categories = categories_of(frame)
     frame = frame.astype(dict.fromkeys(categories, object)).rename(columns=str)
     return frame.fillna(dict.fromkeys(categories, GAP))

@@ -39,6 +39,7 @@ from sdmetrics.single_table.detection.sklearn import ScikitLearnClassifierDetect
 from sklearn.datasets import fetch_openml
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import cross_val_predict
+from tables import CODED
 from xgboost import XGBClassifier
 
 from skbellman import BellmanDiffusionDensity
@@ -57,9 +58,9 @@ class Table(NamedTuple):
 TABLES = {
     "adult": Table("adult.csv", 1590, None, "income"),
     "default": Table(
-        "credit_default.csv", 46919, (1, 2, 3, 5, 6, 7, 8, 9, 10, 23), "default.payment.next.month"
+        "credit_default.csv", 46919, CODED["credit_default"], "default.payment.next.month"
     ),
-    "shoppers": Table("online_shoppers.csv", 46947, tuple(range(10, 18)), "Revenue"),
+    "shoppers": Table("online_shoppers.csv", 46947, CODED["online_shoppers"], "Revenue"),
 }
 # C2ST, Shape and Trend, and seconds of training on a GPU.
 PUBLISHED = {
