@@ -70,6 +70,7 @@ def filled_at_random():
     return asked, y, plus
 
 
+@pytest.mark.slow
 def test_numbers_missing_at_random_have_the_exact_conditional_law(filled_at_random):
     asked, y, _ = filled_at_random
     gaps = asked.y.isna()
@@ -82,6 +83,7 @@ def test_numbers_missing_at_random_have_the_exact_conditional_law(filled_at_rand
     assert 0.88 < covered.mean() < 0.92
 
 
+@pytest.mark.slow
 def test_categories_missing_at_random_have_the_exact_probabilities(filled_at_random):
     asked, _, plus = filled_at_random
     gaps = asked.c.isna()

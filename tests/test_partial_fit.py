@@ -61,7 +61,7 @@ def test_what_does_not_fit_leaves_the_density_as_it_was(parts):
     before = both.score_samples(X)
     with pytest.raises(ValueError, match="'c' holds 'z'"):
         both.partial_fit(X.assign(c="z"))
-    with pytest.raises(ValueError, match=r"sigma_min=0\.1 is not that of the first rows"):
+    with pytest.raises(ValueError, match=r"sigma_min=0\.1 differs from that of the first rows"):
         both.set_params(sigma_min=0.1).partial_fit(X)
     with pytest.raises(ValueError, match="feature names"):
         both.set_params(sigma_min=0.01).partial_fit(X[["c", "x"]])
