@@ -37,6 +37,7 @@ TRUSTED = [
     "skbellman.closeness.Neighbours",
     "skbellman.closeness.StandardColumns",
     "skbellman.density.BellmanDiffusionDensity",
+    "skbellman.fidelity.FidelityReport",
     "skbellman.fields.corners.Corners",
     "skbellman.fields.corners.LevelGroups",
     "skbellman.fields.corners._LevelGroup",

@@ -499,7 +499,7 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
             return found
         if (restricted := within(self, given)) is not None:
             drawn = restricted.sample(n_samples, rng)
-            return self._with_gaps(drawn, given, rng) if with_missing else drawn
+            return _with_gaps(self.encoder_, drawn, given, rng) if with_missing else drawn
         seed = int(rng.randint(2**31))
         cells = None if given is None else given_cells(self, given)
         values = None if cells is None else [np.repeat(c.numbers(), n_samples) for c in cells]
@@ -512,16 +512,6 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         if with_missing:
             gaps = self.encoder_.draw_gaps(len(drawn[0]), kept, np.random.default_rng(seed))
         return self.encoder_.restore(drawn, kept, gaps, seed)
-
-    def _with_gaps(self, drawn: Any, kept: Mapping[Any, Any], rng: np.random.RandomState) -> Any:
-        """Return rows that were sampled in parts, with gaps in columns that were not given."""
-        encoder, cells = self.encoder_, self.encoder_.read_given(drawn)
-        free = [
-            c._replace(missing=np.full(len(c.missing), name not in kept))
-            for name, c in zip(encoder.names, cells, strict=True)
-        ]
-        gaps = encoder.draw_gaps(len(drawn), free, np.random.default_rng(rng.randint(2**31)))
-        return encoder.restore(encoder.codes([c.numbers() for c in cells]), cells, gaps)
 
     def _fill(self, values: Values, seed: int) -> Values:
         """Return numbers or codes of the columns of rows, with sampled values in the gaps."""
@@ -570,6 +560,19 @@ def _summary(density: TableDensity) -> str:
     if density.n_iter_ in scores:
         text += f"; held-out log-density {scores[density.n_iter_]:.3f} nats a row"
     return f"<p>{text}</p>"
+
+
+def _with_gaps(
+    encoder: TableEncoder, drawn: Any, kept: Mapping[Any, Any], rng: np.random.RandomState
+) -> Any:
+    """Return rows that were sampled in parts, with gaps where nothing was given."""
+    cells = encoder.read_given(drawn)
+    free = [
+        c._replace(missing=np.full(len(c.missing), name not in kept))
+        for name, c in zip(encoder.names, cells, strict=True)
+    ]
+    gaps = encoder.draw_gaps(len(drawn), free, np.random.default_rng(rng.randint(2**31)))
+    return encoder.restore(encoder.codes([c.numbers() for c in cells]), cells, gaps)
 
 
 def _finite_means(values: np.ndarray) -> np.ndarray:

@@ -145,6 +145,7 @@ def lambdas():
             pl.from_pandas(table(80)).with_columns(pl.col("sex").cast(pl.Categorical))
         ),
         "array": lambda: density_of(table(80)[["x", "age"]].to_numpy()),
+        "reported": lambda: density_of(table(1000)),
         "mixture": lambda: density_of(table(80)).partial_fit(table(60, seed=1)),
         "paper": lambda: PaperDensity(n_steps=2, n_dynamics_steps=9, random_state=0).fit(
             table(80)[["x", "y"]]
