@@ -16,13 +16,23 @@ from skbellman.schedule import NoiseSchedule
 
 @torch.no_grad()
 def drawn_gaps(
-    field: DensityField, rows: Rows, schedule: NoiseSchedule, generator: torch.Generator
+    field: DensityField,
+    rows: Rows,
+    schedule: NoiseSchedule,
+    generator: torch.Generator,
+    most: int = 200_000,
 ) -> Rows:
-    """Return the training rows with their missing values drawn given what the rows hold."""
-    draws, gaps = rows.draws.clone(), rows.missing(rows.draws[0])
+    """Return the training rows with their missing values drawn given what the rows hold.
+
+    If more rows than ``most`` lack values, only the first rows are kept. Rows are in random order,
+    and to draw more takes longer than to train.
+    """
+    gaps = rows.missing(rows.draws[0])
     at = gaps.any(1).nonzero().squeeze(1)
+    n_kept = int(at[most]) if len(at) > most else len(gaps)
+    draws, gaps = rows.draws[:, :n_kept].clone(), gaps[:n_kept]
     for draw in draws:
-        for part in at.split(CHUNK):
+        for part in at[:most].split(CHUNK):
             filled = _filled(field, draw[part], rows.corners, schedule, generator)
             draw[part] = torch.where(gaps[part], filled, draw[part])
     return replace(rows, draws=draws, drawn=gaps)
