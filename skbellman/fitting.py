@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -123,7 +124,10 @@ def completed(
     field = initial_field(rows, schedule, settings, seed)
     field.gradient_network.drop_by(generator)
     weigh_shapes(field, rows, schedule, settings, generator)
-    fit_gradient(field, rows, schedule, settings, plan, generator, lambda record: False)
+    with suppress(TrainingDivergedError):  # the field has its best state, as the next will
+        record = fit_gradient(field, rows, schedule, settings, plan, generator, lambda _: False)
+        if record.ended == INTERRUPTED:
+            raise KeyboardInterrupt
     return drawn_gaps(field.eval(), rows, schedule, generator)
 
 

@@ -25,6 +25,7 @@ from skbellman import (
     TrainingDivergedError,
     fitting,
 )
+from skbellman.batches import Batches
 
 QUICK = {"n_steps": 2, "width": 8, "depth": 1, "n_levels": 5, "n_nodes": 4, "random_state": 0}
 N = 32
@@ -159,8 +160,6 @@ def test_an_interrupt_after_the_gradient_network_loses_nothing_of_it(stage, refi
 
 
 def test_steps_since_the_last_evaluation_are_kept(monkeypatch):
-    from skbellman.batches import Batches
-
     monkeypatch.setattr(Batches, "loss", interrupt_at_call(Batches.loss, 150))
     estimator = density(n_steps=2000)
     bent = FRAME.assign(x=np.abs(FRAME["n"] - 20) / 5 + 0.3 * FRAME["x"])  # there is much to learn
@@ -251,6 +250,21 @@ def test_another_thread_asks_the_old_fit_while_a_new_one_is_under_way(monkeypatc
 
 
 GAPS = FRAME.mask(np.random.default_rng(1).random(FRAME.shape) < 0.1)
+
+
+def test_an_interrupt_while_conditionals_of_gaps_are_learned_leaves_the_estimator(monkeypatch):
+    estimator = density().set_params(n_steps=100)
+    monkeypatch.setattr(Batches, "loss", interrupt_at_call(Batches.loss, 10))
+    with pytest.raises(KeyboardInterrupt):
+        estimator.fit(GAPS)
+    assert not hasattr(estimator, "field_")
+
+
+def test_a_fit_of_gaps_that_diverges_keeps_the_best_state():
+    estimator = density().set_params(learning_rate=1e30)
+    with pytest.raises(TrainingDivergedError):
+        estimator.fit(GAPS)
+    assert np.isfinite(estimator.score_samples(GAPS)).all()
 
 
 @pytest.mark.parametrize("stage", [
