@@ -211,6 +211,7 @@ def density():
     return BellmanDiffusionDensity(n_steps=200, width=32, random_state=0).fit(X)
 
 
+@pytest.mark.slow
 def test_the_scalar_network_is_learned_when_it_is_first_asked(density):
     density = copy.deepcopy(density)
     field, x = density.field_.fields[0], torch.randn(50, 2, generator=generator())
@@ -228,6 +229,7 @@ def test_the_scalar_network_is_learned_when_it_is_first_asked(density):
         assert torch.equal(kept.log_scalar(x, 0.5), found)
 
 
+@pytest.mark.slow
 def test_threads_that_ask_at_once_get_the_same_scalar_network(density):
     field, x = copy.deepcopy(density.field_.fields[0]), torch.zeros(1, 2)
     state = torch.random.get_rng_state()

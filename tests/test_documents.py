@@ -112,6 +112,7 @@ def test_the_readme():
     assert set(names["shards"].keys_) == {0, 1, 2}
 
 
+@pytest.mark.slow
 def test_the_guide():
     df = people(60, 0)
     df_partial = df[:4].astype({"age": "Int64"})

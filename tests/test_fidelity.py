@@ -217,6 +217,7 @@ def test_a_fit_of_few_rows_has_no_report():
     assert density.fidelity_ is None
 
 
+@pytest.mark.slow
 def test_samples_of_a_fit_have_the_gaps_of_the_held_out_rows():
     rng = np.random.default_rng(1)
     rows = table(3000, 0)

@@ -171,6 +171,7 @@ def test_levels_must_be_ordered():
         NoiseSchedule(torch.tensor([1.0]), torch.tensor([0.5]))
 
 
+@pytest.mark.slow
 def test_a_mixture_of_fields_has_the_mixture_of_their_densities():
     truth, other, levels = mixture(2, seed=1), mixture(2, seed=2), schedule(2)
     weights = torch.tensor([0.2, 0.8]).double()

@@ -138,6 +138,7 @@ def test_a_row_without_mass_in_either_density_is_a_guess(held_out, auc):
     assert report.auc == auc
 
 
+@pytest.mark.slow
 def test_the_attacker_has_one_encoder_for_both_tables():
     tables = [table(40) for _ in range(4)]
     tables[0].loc[:5, "c"] = "only sampled"

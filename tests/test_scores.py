@@ -41,7 +41,10 @@ def fitted(frame):
     return BellmanDiffusionDensity(**QUICK).fit(frame)
 
 
-@pytest.mark.parametrize("question", [{}, {"columns": ["twin", "c"]}, {"given": ["x", "c"]}])
+@pytest.mark.parametrize(
+    "question",
+    [{}, {"columns": ["twin", "c"]}, pytest.param({"given": ["x", "c"]}, marks=pytest.mark.slow)],
+)
 def test_single_precision_of_the_networks_costs_nothing(fitted, frame, question):
     some = frame[:60]
     found = fitted.score_samples(some, **question)
@@ -63,7 +66,10 @@ def test_a_row_has_one_score_in_any_company(fitted, frame, approximate):
     np.testing.assert_allclose(backwards[::-1], together, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("question", [{}, {"columns": ["n", "c"]}, {"given": ["x", "c"]}])
+@pytest.mark.parametrize(
+    "question",
+    [{}, {"columns": ["n", "c"]}, pytest.param({"given": ["x", "c"]}, marks=pytest.mark.slow)],
+)
 def test_approximate_scores_are_near_the_exact_ones(fitted, frame, question):
     exact = fitted.score_samples(frame[:200], **question)
     near = fitted.score_samples(frame[:200], approximate=True, **question)
