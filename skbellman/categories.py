@@ -44,7 +44,7 @@ def with_categories(
     if not points:
         return gaussians
     shares = []
-    for codes, corners in zip(_codes(x, points), points, strict=True):
+    for codes, corners in zip(level_codes(x, points), points, strict=True):
         counts, total = _by_class(codes, len(corners), responsibilities)
         overall = (total + 1 / len(corners)) / (len(x) + 1)
         counts = counts + overall
@@ -87,7 +87,7 @@ def pairwise_evidence(
     significance : float
         Least excess of the statistic over independent categories, in deviations.
     """
-    codes, found = _codes(x, points), [list[_Source]() for _ in points]
+    codes, found = level_codes(x, points), [list[_Source]() for _ in points]
     for a, b in combinations(range(len(points)), 2):
         if len(points[a]) * len(points[b]) > most_pairs:
             continue
@@ -108,7 +108,7 @@ class _Source(NamedTuple):
     pairs: Tensor
 
 
-def _codes(x: Tensor, points: Sequence[Tensor]) -> list[Tensor]:
+def level_codes(x: Tensor, points: Sequence[Tensor]) -> list[Tensor]:
     """Return the level of each row in each category, (n,), -1 where it is missing."""
     widths = [corners.shape[1] for corners in points]
     blocks = x[:, x.shape[1] - sum(widths) :].split(widths, -1)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from skbellman.batches import CHUNK, Rows
+from skbellman.categories import level_codes
 from skbellman.fields import DensityField
-from skbellman.fields.corners import Corners
 from skbellman.sampling import Annealing
 from skbellman.schedule import NoiseSchedule
 
@@ -47,10 +47,7 @@ def _filled(
 ) -> Tensor:
     """Return rows with their missing values drawn, categories without noise."""
     filled = field.fill(held, schedule, Annealing(n_levels=16), generator)
-    widths = [points.shape[1] for points in corners]
-    numbers, *blocks = filled.split([filled.shape[1] - sum(widths), *widths], -1)
-    levels = [
-        points[Corners(points).nearest(block)]
-        for points, block in zip(corners, blocks, strict=True)
-    ]
-    return torch.cat([numbers, *levels], -1)
+    codes = level_codes(filled, corners)
+    levels = [points[code] for points, code in zip(corners, codes, strict=True)]
+    n_numbers = filled.shape[1] - sum(points.shape[1] for points in corners)
+    return torch.cat([filled[:, :n_numbers], *levels], -1)

@@ -94,9 +94,7 @@ def fit_field(
     generator = torch.Generator(rows.draws.device).manual_seed(seed)
     if rows.has_gaps:
         rows = completed(rows, schedule, settings, plan, seed)
-    neural = initial_field(rows, schedule, settings, seed)
-    neural.gradient_network.drop_by(generator)
-    weigh_shapes(neural, rows, schedule, settings, generator)
+    neural = untrained_field(rows, schedule, settings, seed, generator)
     fit = train_networks(neural, rows, schedule, settings, plan, generator, report)
     try:
         return replace(fit, field=with_mixture(neural, rows, schedule, seed).eval())
@@ -121,9 +119,7 @@ def completed(
     generator = torch.Generator(rows.draws.device).manual_seed(seed)
     settings = replace(settings, conditional_fraction=1.0)
     plan = replace(plan, n_steps=max(round(share * plan.n_steps), 1), max_steps=0)
-    field = initial_field(rows, schedule, settings, seed)
-    field.gradient_network.drop_by(generator)
-    weigh_shapes(field, rows, schedule, settings, generator)
+    field = untrained_field(rows, schedule, settings, seed, generator)
     with suppress(TrainingDivergedError):  # the field has its best state, as the next will
         record = fit_gradient(field, rows, schedule, settings, plan, generator, lambda _: False)
         if record.ended == INTERRUPTED:
@@ -173,6 +169,20 @@ def stacked(
     scores = [rows.integral().log_density(field, judges, schedule) for field in fields]
     weights = stacking_weights(torch.stack(scores, -1).double().cpu().numpy())
     return Mixture(fields, torch.as_tensor(weights).to(rows.draws))
+
+
+def untrained_field(
+    rows: Rows,
+    schedule: NoiseSchedule,
+    settings: FieldSettings,
+    seed: int,
+    generator: torch.Generator,
+) -> NeuralField:
+    """Return the field that training begins with; the generator is that of dropout and batches."""
+    field = initial_field(rows, schedule, settings, seed)
+    field.gradient_network.drop_by(generator)
+    weigh_shapes(field, rows, schedule, settings, generator)
+    return field
 
 
 def initial_field(
@@ -233,17 +243,14 @@ def fit_gradient(
     """Train the gradient network. The held-out log-density selects the state."""
     validation, integral = rows.judges, rows.quick_integral()
     log_measure = rows.validation_log_measure[: len(validation)].mean()
-    levels = shared_levels(schedule, len(validation), generator).squeeze(1)
-    noise = torch.randn(validation.shape, generator=generator, device=generator.device)
-    judged, judged_levels = without_gaps(validation.unsqueeze(1), levels.unsqueeze(1))
-    weight = level_weight(schedule, judged_levels)
+    (judged,) = _noisy_judges(validation, schedule, generator, least=1)
     batches = Batches(field, rows, schedule, settings, generator)
 
     @torch.no_grad()
     def evaluate(network: nn.Module) -> dict[str, float]:
         with swapped(field, "gradient_network", network):
             log_density = integral.log_density(field, validation, schedule)
-            held_out = denoising_loss(field, judged, judged_levels, noise.unsqueeze(1), weight)
+            held_out = denoising_loss(field, *judged)
         return {
             "score": float(log_density.mean() + log_measure),
             "validation_loss": float(held_out),

@@ -68,8 +68,9 @@ class NumericColumn(Column):
         spread = self._spread(values, _even_places(values))
         self.exponent = _exponent(spread)
         spread = self._shrunk(spread)
-        shaped = values if shaped is None else shaped
-        own = self._shrunk(self._spread(shaped, _even_places(shaped)))
+        own = spread
+        if shaped is not None:
+            own = self._shrunk(self._spread(shaped, _even_places(shaped)))
         self.drawn_within = least, most = self._grid_bounds(bounds)
         self.ends = Ends(self._end(spread, least), self._end(-spread, -most))
         self._set_shape(own)
