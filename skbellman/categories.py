@@ -19,7 +19,7 @@ from skbellman.fields import (
 from skbellman.fields.corners import Corners
 
 # Rows that are processed at once.
-_CHUNK = 2**16
+_CHUNK = 2**14
 
 
 def with_categories(

@@ -13,7 +13,7 @@ from skbellman.batches import CHUNK, Rows
 from skbellman.categories import with_categories
 from skbellman.column_laws import column_mixtures
 from skbellman.fields import ClosedFormField, ColumnShapes, GaussianMixtureField
-from skbellman.mixtures import best_mixture, normal_moments, refined
+from skbellman.mixtures import best_mixture, normal_moments, refined, shares_of
 from skbellman.schedule import NoiseSchedule, masked
 
 
@@ -70,15 +70,16 @@ def fit_mixture(rows: Rows, schedule: NoiseSchedule, seed: int) -> ClosedFormFie
     without it. The covariances are then corrected for this noise. Each Gaussian becomes a class, in
     which categories are independent of the rest. No value may be missing.
     """
-    data, floor = rows.whole.double().cpu().numpy(), schedule(0.0).double().cpu().numpy()
-    rng = np.random.default_rng(seed)
-    noisy = rng.permutation(data) + floor * rng.standard_normal(data.shape)
+    floor, rng = schedule(0.0).double().cpu().numpy(), np.random.default_rng(seed)
+    noisy = rows.whole.double().cpu().numpy()[rng.permutation(len(rows.whole))]
+    for part in np.array_split(noisy, len(noisy) // CHUNK + 1):
+        part += floor * rng.standard_normal(part.shape)
     mixture = refined(best_mixture(noisy, seed % 2**32), noisy)
     n = rows.n_numbers
     values, vectors = np.linalg.eigh(mixture.covariances_[:, :n, :n] - np.diag(floor[:n] ** 2))
     covariances = (vectors * values.clip(min=0)[:, None, :]) @ vectors.transpose(0, 2, 1)
     parts = (mixture.weights_, mixture.means_[:, :n], covariances)
     gaussians = GaussianMixtureField(*(torch.as_tensor(part).to(rows.draws) for part in parts))
-    responsibilities = torch.as_tensor(mixture.predict_proba(noisy)).to(rows.draws)
+    responsibilities = torch.as_tensor(shares_of(mixture, noisy)).to(rows.draws)
     x = torch.as_tensor(noisy).to(rows.draws)
     return with_categories(gaussians, x, responsibilities, rows.corners)

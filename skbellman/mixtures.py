@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from copy import copy
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import minimize
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture
 
 _MAX_ROWS, _MOST_ROWS = 10_000, 100_000
+# Rows of one part.
+_CHUNK = 2**13
 _RIDGE = 1e-4
 
 
@@ -59,16 +62,45 @@ def refined(
     """
     if len(rows) <= _MAX_ROWS:
         return mixture
-    names = ("weights", "means", "precisions")
-    first = {f"{name}_init": getattr(mixture, f"{name}_") for name in names}
-    return _fit(
-        rows[:_MOST_ROWS],
-        mixture.n_components,
-        mixture.random_state,
-        max_iter=max_steps,
-        tol=least_gain,
-        **first,
-    )
+    better, last = copy(mixture), -np.inf
+    for _ in range(max_steps):
+        score = _improve(better, rows[:_MOST_ROWS])
+        if score - last < least_gain:
+            break
+        last = score
+    return better
+
+
+def shares_of(mixture: GaussianMixture, rows: np.ndarray) -> np.ndarray:
+    """Return the responsibilities of the Gaussians for rows, (n, J), in single precision."""
+    parts = np.array_split(rows, len(rows) // _CHUNK + 1)
+    return np.concatenate([mixture.predict_proba(part).astype(np.float32) for part in parts])
+
+
+def _improve(mixture: GaussianMixture, rows: np.ndarray) -> float:
+    """Do one step of expectation maximisation; return the mean log-likelihood before it.
+
+    Rows are read in parts: scikit-learn's step has several copies of all rows in memory.
+    """
+    means, total = mixture.means_, 0.0
+    mass = np.full(len(means), 10 * np.finfo(float).eps)
+    shift, spread = np.zeros_like(means), np.zeros_like(mixture.covariances_)
+    for part in np.array_split(rows, len(rows) // _CHUNK + 1):
+        total += mixture.score_samples(part).sum()
+        shares = mixture.predict_proba(part)
+        mass += shares.sum(0)
+        for k, mean in enumerate(means):
+            off = part - mean
+            weighted = shares[:, k, None] * off
+            shift[k] += weighted.sum(0)
+            spread[k] += weighted.T @ off
+    shift /= mass[:, None]
+    spread = spread / mass[:, None, None] - shift[:, :, None] * shift[:, None, :]
+    mixture.weights_, mixture.means_ = mass / mass.sum(), means + shift
+    mixture.covariances_ = spread + _RIDGE * np.eye(means.shape[1])
+    factors = np.linalg.inv(np.linalg.cholesky(mixture.covariances_))
+    mixture.precisions_cholesky_ = factors.transpose(0, 2, 1)
+    return float(total / len(rows))
 
 
 def normal_moments(rows: np.ndarray, n_steps: int = 30) -> tuple[np.ndarray, np.ndarray]:
@@ -111,13 +143,13 @@ def _expected(
     return filled, uncertainty
 
 
-def _fit(rows: np.ndarray, n_components: int, seed: int, **settings: Any) -> GaussianMixture:
+def _fit(rows: np.ndarray, n_components: int, seed: int) -> GaussianMixture:
     # Imported here: scikit-learn's mixtures and k-means would take a third of `import skbellman`.
     from skbellman.open_mixture import OpenMixture
 
     # scikit-learn refuses k-means starts under array API dispatch; these rows are always numpy's.
     with config_context(array_api_dispatch=False):
-        model = OpenMixture(n_components, reg_covar=_RIDGE, random_state=seed, **settings)
+        model = OpenMixture(n_components, reg_covar=_RIDGE, random_state=seed)
         return model.fit(rows)
 
 

@@ -16,7 +16,7 @@ from skbellman.tables.parts import parts_of
 # has more. In a large table each row is seen only a few times in training.
 _GRID_DRAWS, _SPREAD_ROWS = 8, 2**18
 # Rows that are read at once.
-_CHUNK = 2**16
+_CHUNK = 2**14
 
 
 def read_rows(

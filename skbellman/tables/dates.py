@@ -57,11 +57,14 @@ class Dates(Kind):
 
     def learn(self, cells: np.ndarray) -> None:
         """Find the longest unit of which all cells are multiples, and the origin."""
-        count = cells.astype(self.dtype).astype(np.int64)
+        count = cells.astype(self.dtype, copy=False).view(np.int64)
         lengths = [unit * self._per_day // _DAY for unit in _CLOCK_UNITS.values()]
-        longer = [length for length in lengths if length > 1]
-        self._set_clock(next((n for n in longer if not (count % n).any()), 1))
-        if are_all_beyond(count / self._clock, MOST_WHOLE):
+        longer = (length for length in lengths if length > 1)
+        few = count[:1000]
+        self._set_clock(
+            next((n for n in longer if not (few % n).any() and not (count % n).any()), 1)
+        )
+        if are_all_beyond(count, MOST_WHOLE * self._clock):
             self.origin = int(np.sort(count)[len(count) // 2])
 
     def _set_clock(self, length: int) -> None:
@@ -82,7 +85,7 @@ class Dates(Kind):
     def numbers(self, plain: np.ndarray) -> np.ndarray:
         cells, fits = self.take(plain)
         if fits.all():
-            return (cells.astype(np.int64) - self.origin) / self._per_day
+            return (cells.view(np.int64) - self.origin) / self._per_day
         per_day = _DAY // UNITS[np.datetime_data(plain.dtype)[0]]
         return plain.astype(np.int64) / per_day - self.origin / self._per_day
 
@@ -95,8 +98,8 @@ class Dates(Kind):
         return (count + n_units * self._clock).astype(self.dtype)
 
     def take(self, plain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        cells = plain.astype(self.dtype)
-        return cells, cells.astype(plain.dtype) == plain
+        cells = plain.astype(self.dtype, copy=False)
+        return cells, cells.astype(plain.dtype, copy=False) == plain
 
     def parse(self, value: Any) -> Cells | None:
         moment = _moment(value)

@@ -21,7 +21,7 @@ from skbellman.tables.columns.base import Codes, Column, Coordinates, LogMeasure
 from skbellman.tables.containers import Container, container_of
 from skbellman.tables.declared import declared_columns
 from skbellman.tables.distinct import are_first
-from skbellman.tables.gaps import Gaps, evenly
+from skbellman.tables.gaps import Gaps, some_rows
 from skbellman.tables.kinds import Cells, is_missing
 from skbellman.tables.layout import Layout, Piece
 from skbellman.tables.learning import ColumnLearner
@@ -160,13 +160,13 @@ class TableEncoder(PackableMixin, BaseEstimator):
         )
         # Beside those that are declared, others may be found.
         is_name = [False if self.identifiers is None else (bool(n) or None) for n in named]
-        fitted, values, missing = [], [], []
+        fitted, values, missing, rows = [], [], [], some_rows(len(X))
         for j, declared in enumerate(declared_columns(self.categorical_features, self.names)):
             is_category = None if declared is None else bool(declared)
             column, found = learner.learn(X, j, is_category, is_name[j])
             fitted.append(column)
             # The whole table is never in memory in double precision.
-            values.append(evenly(found))
+            values.append(found[rows])
             missing.append(is_missing(found))
         kinds = [column.kind for column in fitted]
         self.reader_ = TableReader(self.container_, kinds)

@@ -27,7 +27,13 @@ class Gaps:
     @classmethod
     def among(cls, missing: list[np.ndarray]) -> Gaps:
         """Return the gaps of columns, given which values of each are missing, (n,)."""
-        patterns, counts = np.unique(np.column_stack(missing), axis=0, return_counts=True)
+        # Eight columns are one byte, and eight bytes one number: rows are sorted by few numbers.
+        packed = np.packbits(np.stack(missing, axis=1), axis=1)
+        packed = np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8))).view(">u8")
+        found = packed[:, 0] if packed.shape[1] == 1 else packed
+        codes, counts = np.unique(found, axis=0, return_counts=True)
+        packed = np.ascontiguousarray(codes.reshape(len(counts), -1)).view(np.uint8)
+        patterns = np.unpackbits(packed, axis=1, count=len(missing)).astype(bool)
         return cls(patterns, counts / counts.sum())
 
     def draw(self, n_rows: int, given: list[Cells] | None, rng: np.random.Generator) -> np.ndarray:
@@ -36,9 +42,15 @@ class Gaps:
         return gaps if given is None else gaps & np.column_stack([c.missing for c in given])
 
 
-def evenly(values: np.ndarray, most: int = 100_000) -> np.ndarray:
-    """Return a copy of a column's values in at most about ``most`` rows, evenly chosen."""
-    return values[:: -(-len(values) // most)].copy()
+def some_rows(n_rows: int, most: int = 100_000) -> np.ndarray:
+    """Return at most so many row numbers, ascending: one at random in each of equal stretches.
+
+    Every k-th row would be rows of one kind where kinds take turns.
+    """
+    if n_rows <= most:
+        return np.arange(n_rows)
+    ends = np.linspace(0, n_rows, most + 1).astype(np.int64)
+    return np.random.default_rng(0).integers(ends[:-1], ends[1:])
 
 
 def whole_rows(values: list[np.ndarray], columns: list[int]) -> list[np.ndarray]:

@@ -6,8 +6,12 @@ import math
 
 import numpy as np
 
+from skbellman.tables.quantiles import different
+
 # With more decimals the power of 10 overflows.
 _LARGEST_POWER = 300
+# Values that are examined first, and values that are counted at once.
+_FEW, _CHUNK = 1000, 2**16
 
 
 def grid_step(values: np.ndarray, precision: float = np.finfo(float).eps) -> float:
@@ -30,11 +34,11 @@ def grid_step(values: np.ndarray, precision: float = np.finfo(float).eps) -> flo
     >>> grid_step(np.random.default_rng(0).random(10))
     0.0
     """
-    unique = np.unique(np.asarray(values, dtype=float))
+    unique = different(np.sort(np.asarray(values, dtype=float)))
     # Halves, so that a double can hold the range.
     if len(unique) < 2 or unique[-1] / 2 - unique[0] / 2 > np.finfo(float).max / 2:
         return 0.0
-    rounding = 4 * precision * np.abs(unique).max()
+    rounding = 4 * precision * max(abs(unique[0]), abs(unique[-1]))
     return _decimal_step(unique, rounding) or _fraction_step(unique, rounding)
 
 
@@ -45,17 +49,27 @@ def _decimal_step(
 
     Beyond rounding, a value may miss the grid by a share ``off`` of itself and of a step.
     """
-    first = max(0, -math.ceil(math.log10(np.abs(unique).max())))
+    largest = max(abs(unique[0]), abs(unique[-1]))
+    first = max(0, -math.ceil(math.log10(largest)))
     for decimals in range(first, min(first + max_decimals, _LARGEST_POWER) + 1):
-        scaled = unique * 10.0**decimals
-        # A value much smaller than a step is not on the grid, unless it is a rounding error.
-        tolerance = off * np.minimum(np.abs(scaled), 1.0) + rounding * 10.0**decimals
-        if tolerance.max() > 0.1 or np.abs(scaled).max() > 2**53:
+        scale = 10.0**decimals
+        if off * min(largest * scale, 1.0) + rounding * scale > 0.1 or largest * scale > 2**53:
             break
-        if (np.abs(scaled - scaled.round()) <= tolerance).all():
-            divisor = np.gcd.reduce(np.diff(scaled.round().astype(np.int64)))
-            return float(divisor / 10.0**decimals)
+        # Most columns without a grid are told from a few values.
+        few, all_of_them = unique[:: len(unique) // _FEW + 1], unique
+        if all(_are_whole(some * scale, off, rounding * scale) for some in (few, all_of_them)):
+            divisor = np.gcd.reduce(np.diff((unique * scale).round().astype(np.int64)))
+            return float(divisor / scale)
     return 0.0
+
+
+def _are_whole(scaled: np.ndarray, off: float, rounding: float) -> bool:
+    """Return whether numbers are whole.
+
+    A number much smaller than 1 is not, unless it is a rounding error.
+    """
+    allowed = off * np.minimum(np.abs(scaled), 1.0) + rounding
+    return bool((np.abs(scaled - scaled.round()) <= allowed).all())
 
 
 def _fraction_step(unique: np.ndarray, rounding: float) -> float:
@@ -81,8 +95,12 @@ def grid_points(origin: float, step: float, n_steps: np.ndarray) -> np.ndarray:
 
 def tally(values: np.ndarray, step: float) -> np.ndarray:
     """Return the number of rows at each point of the grid."""
-    place = np.rint((values - values.min()) / step).astype(np.int64)
-    return np.bincount(place).astype(np.float64)
+    least = values.min()
+    counts = np.zeros(int(np.rint((values.max() - least) / step)) + 1)
+    for start in range(0, len(values), _CHUNK):
+        place = np.rint((values[start : start + _CHUNK] - least) / step).astype(np.int64)
+        counts += np.bincount(place, minlength=len(counts))
+    return counts
 
 
 def mean_beside(counts: np.ndarray, n_neighbours: int = 2) -> np.ndarray:

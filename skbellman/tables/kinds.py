@@ -193,6 +193,8 @@ class Floats(Kind):
     def numbers(self, plain: np.ndarray) -> np.ndarray:
         """Return float64, rounded as the dtype does: 0.1 is the 0.1 of the fitted table."""
         numbers = as_floats(plain)
+        if plain.dtype == self.dtype:
+            return numbers
         with np.errstate(over="ignore"):
             rounded = numbers.astype(self.dtype).astype(np.float64)
         return np.where(np.isfinite(rounded), rounded, numbers)
@@ -230,7 +232,7 @@ class WholeNumbers(Kind):
         return (series.fill_null(0) if missing.any() else series).to_numpy(), missing
 
     def learn(self, cells: np.ndarray) -> None:
-        if are_all_beyond(as_floats(cells), MOST_WHOLE):
+        if are_all_beyond(cells, MOST_WHOLE):
             self.origin = int(np.sort(cells)[len(cells) // 2])
 
     @property
@@ -280,7 +282,7 @@ class Decimals(Kind):
         self.origin = Decimal(0)
 
     def learn(self, cells: np.ndarray) -> None:
-        if are_all_beyond(as_floats(cells), MOST_WHOLE * self.unit[0]):
+        if are_all_beyond(cells, MOST_WHOLE * self.unit[0]):
             self.origin = as_decimal(np.sort(cells)[len(cells) // 2])
 
     @property
@@ -378,9 +380,13 @@ def as_float(value: Any) -> float:
         return np.inf if value > 0 else -np.inf
 
 
-def are_all_beyond(numbers: np.ndarray, size: float) -> bool:
-    """Return whether all numbers are finite and at least of a size."""
-    return bool(np.isfinite(numbers).all() and np.abs(numbers).min() >= size)
+def are_all_beyond(cells: np.ndarray, size: float) -> bool:
+    """Return whether all numbers, of any type, are finite and at least of a size."""
+
+    def are_beyond(numbers: np.ndarray) -> bool:
+        return bool(np.isfinite(numbers).all() and np.abs(numbers).min() >= size)
+
+    return are_beyond(as_floats(cells[:1])) and are_beyond(as_floats(cells))
 
 
 def is_whole(value: Any) -> bool:

@@ -10,7 +10,6 @@ import numpy as np
 
 from skbellman.tables.columns.choose import (
     Numbers,
-    are_equal,
     column_of_levels,
     column_of_numbers,
 )
@@ -57,8 +56,8 @@ class ColumnLearner:
         """
         name = self.container.names[j]
         cells = self.container.cells(X, j, bool(declared))
-        present = np.flatnonzero(~cells.missing)
-        if not len(present):
+        present = ~cells.missing
+        if not present.any():
             raise ValueError(f"Column {name!r} holds no value (all are missing): drop it.")
         if is_name:
             return self._of_names(name, j, cells, present)
@@ -69,9 +68,9 @@ class ColumnLearner:
                 f"Column {name!r} holds categories but is not among "
                 'categorical_features: add it, or use categorical_features="from_dtype".'
             )
-        levels, first = levels_of(cells.values[present])
+        levels, first = levels_of(cells.values if present.all() else cells.values[present])
         may_name = declared is None and is_name is None and cells.kind.is_text
-        if may_name and self._are_names(levels, len(present)):
+        if may_name and self._are_names(levels, int(present.sum())):
             warnings.warn(
                 f"Column {name!r} holds text that differs in nearly every row. It counts as an "
                 "identifier, which has no part in the density and is sampled anew. Name it in "
@@ -81,7 +80,7 @@ class ColumnLearner:
             )
             return self._of_names(name, j, cells, present)
         self._check_levels(name, levels, cells.kind.is_text)
-        palette = self.container.palette(X, j, present[first])
+        palette = self.container.palette(X, j, np.flatnonzero(present)[first])
         column = column_of_levels(levels)
         return FittedColumn(name, j, cells.kind, column, palette=palette), cells.values
 
@@ -115,11 +114,12 @@ class ColumnLearner:
     def _of_numbers(
         self, name: Any, j: int, cells: Cells, present: np.ndarray
     ) -> tuple[FittedColumn, np.ndarray]:
-        kind = cells.kind
-        kind.learn(cells.values[present])
+        kind, is_whole = cells.kind, present.all()
+        held = cells.values if is_whole else cells.values[present]
+        kind.learn(held)
         values = cells.numbers()
         check_finite(name, cells)
-        numbers = values[present]
+        numbers = values if is_whole else values[present]
         self._check_magnitude(name, numbers)
         bounds = kind.number_bounds
         is_first = None if self.is_first is None else self.is_first[present]
@@ -132,12 +132,13 @@ class ColumnLearner:
             is_first,
         )
         column = column_of_numbers(looked_at)
-        exact = exact_levels(column, kind, numbers, cells.values[present])
+        exact = exact_levels(column, kind, numbers, held)
         return FittedColumn(name, j, kind, column, exact=exact), values
 
     def _check_magnitude(self, name: Any, numbers: np.ndarray) -> None:
-        extreme = numbers[np.abs(numbers).argmax()]
-        if abs(extreme) > self.largest and not are_equal(numbers):
+        ends = numbers.min(), numbers.max()
+        extreme = max(ends, key=abs)
+        if abs(extreme) > self.largest and ends[0] != ends[1]:
             raise ValueError(
                 f"Column {name!r} holds {extreme:g}, so large that sums overflow: divide the "
                 "column by a constant, or correct the value."

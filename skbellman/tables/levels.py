@@ -6,8 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skbellman.tables.columns.base import Column
+from skbellman.tables.columns.base import Column, codes_of
 from skbellman.tables.kinds import Kind
+
+# Values that are looked up at once.
+_CHUNK = 2**16
 
 
 def levels_of(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -43,7 +46,18 @@ def exact_levels(
     """Return the levels of a column if some cell is not exact as a double, else None."""
     if column.drawn_exactly is None:
         return None
-    found, first = np.unique(numbers, return_index=True)
-    first = first[np.isin(found, column.drawn_exactly)]
-    exact = ExactLevels(numbers[first], cells[first])
+    levels = np.sort(column.drawn_exactly)
+    first = _first_rows(numbers, levels)
+    levels, first = levels[first >= 0], first[first >= 0]
+    exact = ExactLevels(levels, cells[first])
     return None if (kind.drawn(exact.numbers) == exact.cells).all() else exact
+
+
+def _first_rows(numbers: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Return the first row of each level, -1 if no row has it."""
+    first = np.full(len(levels), -1)
+    for start in reversed(range(0, len(numbers), _CHUNK)):
+        codes = codes_of(numbers[start : start + _CHUNK], levels)
+        found, rows = np.unique(codes, return_index=True)
+        first[found[found >= 0]] = start + rows[found >= 0]
+    return first

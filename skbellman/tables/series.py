@@ -21,6 +21,8 @@ from skbellman.tables.kinds import (
 from skbellman.tables.objects import kind_of_objects
 
 _CATEGORY_DTYPES = (nw.Categorical, nw.Enum, nw.String, nw.Boolean)
+# Levels that are read at once.
+_CHUNK = 2**16
 # Remedies for refused dtypes, by the beginning of their names.
 _REMEDIES = {
     "duration": "a duration to a number, e.g. of hours",
@@ -38,8 +40,8 @@ def cells_of(series: nw.Series[Any], as_categories: bool = False) -> Cells:
     missing = series.is_null().to_numpy().astype(bool)
     dtype = series.dtype
     if dtype in _CATEGORY_DTYPES:
-        pairs = zip(series.to_list(), missing.tolist(), strict=True)
-        levels = as_objects([None if gap else value for value, gap in pairs])
+        levels = _levels_of(series)
+        levels[missing] = None
         return Cells(Categories(dtype == nw.String and not as_categories), levels, missing)
     if as_categories or dtype == nw.Object or missing.all():
         values = [None if is_gap(value) else value for value in series.to_list()]
@@ -49,6 +51,15 @@ def cells_of(series: nw.Series[Any], as_categories: bool = False) -> Cells:
         return Cells(kind, cells, missing)
     kind = _kind_of(series)
     return Cells(kind, *kind.of_series(series, missing))
+
+
+def _levels_of(series: nw.Series[Any]) -> np.ndarray:
+    """Return the levels of a series, each of them one object: libraries make one for each row."""
+    levels, known = np.empty(len(series), dtype=object), dict[Any, Any]()
+    for start in range(0, len(series), _CHUNK):
+        part = series[start : start + _CHUNK].to_list()
+        levels[start : start + _CHUNK] = as_objects(list(map(known.setdefault, part, part)))
+    return levels
 
 
 def series_like(template: nw.Series[Any], kind: Kind, cells: np.ndarray) -> Any:

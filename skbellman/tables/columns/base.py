@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import repeat
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -236,5 +237,5 @@ def codes_of(values: Values, levels: Values) -> Codes:
         place = order[np.searchsorted(levels, values, sorter=order).clip(max=len(levels) - 1)]
         return np.where(levels[place] == values, place, -1)
     index = {level: code for code, level in enumerate(levels.tolist())}
-    codes = (index.get(value, -1) for value in values.tolist())
+    codes = map(index.get, values.tolist(), repeat(-1))
     return np.fromiter(codes, dtype=np.int64, count=len(values))

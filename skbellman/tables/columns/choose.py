@@ -19,6 +19,7 @@ from skbellman.tables.columns.numeric import NumericColumn
 from skbellman.tables.columns.ranked import RankedColumn
 from skbellman.tables.ends import ends_at_once
 from skbellman.tables.grids import grid_step, mean_beside, tally
+from skbellman.tables.quantiles import are_new, quantiles
 
 
 @dataclass(frozen=True)
@@ -55,22 +56,40 @@ class Numbers:
         return self.dequantize and self.atom_share != 1
 
     @cached_property
+    def counted(self) -> tuple[Values, np.ndarray]:
+        """The different values, ascending, and the number of rows with each."""
+        return _counted(self.values)
+
+    @cached_property
     def step(self) -> float:
         """The step of the grid; 0 without a grid, or if values are not examined."""
-        return grid_step(self.values, self.precision) if self.looks_at_values else 0.0
+        return grid_step(self.counted[0], self.precision) if self.looks_at_values else 0.0
 
     @cached_property
     def repeated(self) -> Values:
         """The values that have probabilities if the column is ranked, ascending."""
         if not self.looks_at_values:
             return self.values[:0]
-        known, place, counts = np.unique(self.values, return_inverse=True, return_counts=True)
+        known, counts = self.counted
         share = 0.05 if self.atom_share == "auto" else float(self.atom_share)
-        are_many = counts >= max(3, share * len(self.values))
-        if self.atom_share == "auto":
-            kept = slice(None) if self.is_first is None else self.is_first
-            are_many |= np.bincount(place[kept], minlength=len(known)) >= 3
-        return known[are_many]
+        many = known[counts >= max(3, share * len(self.values))]
+        if self.atom_share != "auto":
+            return many
+        if self.is_first is not None and not self.is_first.all():
+            known, counts = _counted(self.values[self.is_first])
+        return np.union1d(many, known[counts >= 3])
+
+    def share(self, some: Values) -> float:
+        """Return the share of the rows that hold some of the different values."""
+        known, counts = self.counted
+        return float(counts[np.searchsorted(known, some)].sum() / len(self.values))
+
+
+def _counted(values: Values) -> tuple[Values, np.ndarray]:
+    """Return the different values, ascending, and how often each occurs."""
+    ascending = np.sort(values)
+    first = np.flatnonzero(are_new(ascending))
+    return ascending[first], np.diff(first, append=len(ascending))
 
 
 def column_of_levels(levels: Values) -> Column:
@@ -80,15 +99,15 @@ def column_of_levels(levels: Values) -> Column:
 
 def column_of_numbers(numbers: Numbers) -> Column:
     """Return a column of numbers: the first kind that suits them."""
-    values, step = numbers.values, numbers.step
-    if are_equal(values):
+    values, step, different = numbers.values, numbers.step, numbers.counted[0]
+    if len(different) == 1:
         return CategoricalColumn(values[:1])
-    if numbers.atom_share != 1 and len(np.unique(values)) == 2:
-        return AtomColumn(np.unique(values))
+    if numbers.atom_share != 1 and len(different) == 2:
+        return AtomColumn(different)
     if are_few(values, step):
         return CountedColumn(values, step)
-    if numbers.looks_at_values and are_scattered(values, step):
-        return AtomColumn(np.unique(values))
+    if numbers.looks_at_values and are_scattered(numbers):
+        return AtomColumn(different)
     ranked = ranked_column(numbers)
     if ranked is not None:
         return ranked
@@ -112,19 +131,15 @@ def ranked_column(
         return RankedColumn(values, some, numbers.precision, numbers.bounds)
 
     if not step:
-        return ranked(repeated) if np.isin(values, repeated).mean() >= least_share else None
+        return ranked(repeated) if numbers.share(repeated) >= least_share else None
     if stands_apart(values, step):
         return ranked(repeated)
     if is_short(values, step):
         return None
     column, smooth = ranked(repeated), ranked(repeated[:0])
-    gain = column.log_likelihood(values) - smooth.log_likelihood(values)
+    some = quantiles(np.sort(values))
+    gain = column.log_likelihood(some) - smooth.log_likelihood(some)
     return column if gain > least_gain else None
-
-
-def are_equal(values: Values) -> bool:
-    """Return whether all values are equal."""
-    return bool((values == values[0]).all())
 
 
 def are_few(values: Values, step: float) -> bool:
@@ -134,9 +149,10 @@ def are_few(values: Values, step: float) -> bool:
     return bool(np.ptp(values) / step + 1 <= _most_levels(values))
 
 
-def are_scattered(values: Values, step: float) -> bool:
+def are_scattered(numbers: Numbers) -> bool:
     """Return whether values are that few and lie on no grid, or on a too long one."""
-    return not is_countable(values, step) and len(np.unique(values)) <= _most_levels(values)
+    few = len(numbers.counted[0]) <= _most_levels(numbers.values)
+    return few and not is_countable(numbers.values, numbers.step)
 
 
 def is_short(values: Values, step: float, max_steps: int = 512) -> bool:

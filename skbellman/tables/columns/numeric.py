@@ -12,6 +12,7 @@ from skbellman.tables.columns.base import Codes, Column, Coordinates, LogMeasure
 from skbellman.tables.ends import End, Ends, end_at, ends_at_once, is_dense
 from skbellman.tables.grids import grid_points, grid_step
 from skbellman.tables.measures import Grid, Lebesgue, Reference
+from skbellman.tables.quantiles import even_places
 from skbellman.tables.shaping import Shape, likeliest_shape, robust_unit
 
 # Distances from the centre, in units of the spread, whose squares are still numbers.
@@ -65,16 +66,16 @@ class NumericColumn(Column):
         self.step = grid_step(values, precision) if dequantize else 0.0
         self.has_cells = self.step > 0
         # Spread the values: on a coarse grid (two values, say) the likelihood has no maximum.
-        spread = self._spread(values, _even_places(values))
+        spread = self._spread(*even_places(np.sort(values)))
         self.exponent = _exponent(spread)
         spread = self._shrunk(spread)
         own = spread
         if shaped is not None:
-            own = self._shrunk(self._spread(shaped, _even_places(shaped)))
+            own = self._shrunk(self._spread(*even_places(np.sort(shaped))))
         self.drawn_within = least, most = self._grid_bounds(bounds)
         self.ends = Ends(self._end(spread, least), self._end(-spread, -most))
         self._set_shape(own)
-        low_is_hard, high_is_hard = self._hard_ends(values, spread)
+        low_is_hard, high_is_hard = self._hard_ends(spread)
         if low_is_hard:
             self.ends = replace(self.ends, low=self._end(spread, self.low))
         if high_is_hard:
@@ -134,10 +135,10 @@ class NumericColumn(Column):
         # A positive column does not take 0, not even by rounding.
         return np.where(values > 0, values, self.low) if self.low > 0 else values
 
-    def _hard_ends(self, values: np.ndarray, spread: np.ndarray) -> tuple[bool, bool]:
+    def _hard_ends(self, spread: np.ndarray) -> tuple[bool, bool]:
         """Return whether values stop abruptly at the lower and at the upper end."""
         shaped, _ = self._unscaled(self.ends.inside(spread)[0])
-        counts = np.histogram(shaped, math.ceil(math.sqrt(len(values))))[0]
+        counts = np.histogram(shaped, math.ceil(math.sqrt(len(shaped))))[0]
         return (
             ends_at_once(counts) and is_dense(spread),
             ends_at_once(counts[::-1]) and is_dense(-spread),
@@ -199,15 +200,6 @@ class NumericColumn(Column):
         n_steps = np.rint((values - self.low) / self.step)
         n_steps = n_steps.clip(np.ceil(first), np.floor(last))
         return grid_points(self.low, self.step, n_steps)
-
-
-def _even_places(values: np.ndarray) -> np.ndarray:
-    """Return a place from 0 to 1 for each value, evenly spread among equal values."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    first = np.cumsum(counts) - counts
-    rank = np.empty(len(values))
-    rank[np.argsort(inverse, kind="stable")] = np.arange(len(values))
-    return (rank - first[inverse] + 0.5) / counts[inverse]
 
 
 def _exponent(values: np.ndarray, most: int = 400) -> int:

@@ -8,9 +8,12 @@ from scipy.special import ndtr, ndtri
 from skbellman.tables.columns.base import Codes, Column, Coordinates, LogMeasure, Values, codes_of
 from skbellman.tables.columns.numeric import NumericColumn
 from skbellman.tables.measures import AtomsBeside, Reference
+from skbellman.tables.quantiles import different, quantiles
 
 # Coordinates beyond which a normal probability would be no number.
 _FARTHEST = 37.0
+# Values that are counted at once.
+_CHUNK = 2**16
 
 
 class RankedColumn(Column):
@@ -38,6 +41,8 @@ class RankedColumn(Column):
     """
 
     n_dims, holds_numbers, has_cells = 1, True, True
+    # Least number of different other values that determine the smooth shape alone.
+    least_shaped = 50
 
     def __init__(
         self,
@@ -48,14 +53,17 @@ class RankedColumn(Column):
     ) -> None:
         code = codes_of(values, repeated)
         held, rest = np.bincount(code[code >= 0], minlength=len(repeated)), values[code < 0]
+        rest.sort()
         self.repeated = repeated
-        near = _near(values, rest)
-        self.smooth = NumericColumn(near, True, precision, bounds, _shaped(near, rest))
-        half, lines = self.smooth.step / 2, self._on_smooth(rest)
+        near, new = _near(values, rest), different(rest)
+        self.smooth = NumericColumn(
+            near, True, precision, bounds, rest if len(new) >= self.least_shaped else None
+        )
+        half = self.smooth.step / 2
         low, high = self._on_smooth(repeated - half), self._on_smooth(repeated + half)
         discount = _best_discount(held, len(rest))
-        edges = _edges(lines, low, high)
-        share = _shares(lines, edges)
+        edges = _edges(self._on_smooth(quantiles(new)), low, high)
+        share = _shares(self._counts(rest, edges), edges)
         of_rest = len(rest) + discount * len(held)
         self._held = held - discount
         self._rooms = _Rooms(edges, share * of_rest, low, high, self._held)
@@ -92,6 +100,11 @@ class RankedColumn(Column):
         code = codes_of(values, self.repeated)
         alone = np.log1p(-1 / np.append(self._held, np.inf))[code]
         return float((log_measure - 0.5 * z[:, 0] ** 2 + alone).mean() - 0.5 * np.log(2 * np.pi))
+
+    def _counts(self, rest: Values, edges: np.ndarray) -> np.ndarray:
+        """Return the number of other values in each stretch between edges."""
+        parts = np.array_split(rest, len(rest) // _CHUNK + 1)
+        return np.sum([np.histogram(self._on_smooth(part), edges)[0] for part in parts], axis=0)
 
     def _on_smooth(self, values: Values) -> np.ndarray:
         """Return coordinates of values by the smooth shape, clipped at its ends."""
@@ -191,11 +204,6 @@ def _near(values: Values, rest: Values, ranges: float = 1e3) -> Values:
         return values[(values >= rest.min() - reach) & (values <= rest.max() + reach)]
 
 
-def _shaped(values: Values, rest: Values, least: int = 50) -> Values:
-    """Return the values that determine the smooth shape: the rest, if it has enough values."""
-    return rest if len(np.unique(rest)) >= least else values
-
-
 def _normal_between(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Return normal probabilities of intervals, exact in both tails."""
     return np.where(low > 0, ndtr(-low) - ndtr(-high), ndtr(high) - ndtr(low)).clip(1e-300)
@@ -214,13 +222,12 @@ def _edges(
     return np.unique(np.concatenate([[-_FARTHEST], low, high, inner, [_FARTHEST]]))
 
 
-def _shares(lines: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Return the share of the rest in each stretch, from counts and the smooth shape."""
+def _shares(counts: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Return the share of the rest in each stretch, from its counts and the smooth shape."""
     shape = _normal_between(edges[:-1], edges[1:])
     shape = shape / shape.sum()
-    counts = np.histogram(lines, edges)[0].astype(float)
     rows = _best_shape_rows(counts, shape)
-    return (counts + rows * shape) / (len(lines) + rows)
+    return (counts + rows * shape) / (counts.sum() + rows)
 
 
 def _best_shape_rows(counts: np.ndarray, shape: np.ndarray) -> float:
