@@ -26,6 +26,7 @@ from skbellman.settings import with_own_settings
 from skbellman.state import renewed
 from skbellman.table_density import TableDensity
 from skbellman.tables import TableEncoder
+from skbellman.tables.gaps import Gaps
 from skbellman.training import Plan, Record
 from skbellman.validation import check_count, validate_table
 
@@ -278,7 +279,9 @@ class BellmanDiffusionDensity(TableDensity):
             n_rows = torch.tensor([self.n_samples_seen_, new.n_samples_seen_], dtype=torch.float64)
             parts = [self.field_, new.field_.to(self.device_)]
             draft.field_ = Mixture(parts, n_rows.to(self.schedule_.floor))
-            draft.encoder_ = new.encoder_  # it knows the identifiers of all rows
+            gaps = Gaps.joined([self.encoder_.gaps, new.encoder_.gaps], n_rows.tolist())
+            # The new encoder knows the identifiers of all rows.
+            draft.encoder_ = new.encoder_.with_gaps(gaps)
             draft.n_samples_seen_ = self.n_samples_seen_ + new.n_samples_seen_
             for name in ("history_", "n_iter_", "stopped_", "fidelity_"):
                 setattr(draft, name, getattr(new, name))
@@ -326,6 +329,7 @@ class BellmanDiffusionDensity(TableDensity):
         one = self._like_this()
         with renewed(one) as draft:
             fit = one._fit_draft(draft, drawn, teacher=self.field_)
+            draft.encoder_ = draft.encoder_.with_gaps(self.encoder_.gaps)
         fit.warn_or_raise()
         return one
 

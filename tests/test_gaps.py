@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from skbellman import BellmanDiffusionDensity, PaperDensity
+from skbellman import BellmanDiffusionDensity, PaperDensity, TableEncoder
 
 QUICK = {"n_steps": 60, "width": 16, "random_state": 0}
 RNG = np.random.default_rng(0)
@@ -211,3 +211,43 @@ def test_values_missing_at_random_leave_the_law_as_it_is():
     places = pd.DataFrame({"y": np.linspace(-2, 2, 9)})
     scores = density.score_samples(places, columns=["y"])
     np.testing.assert_allclose(scores, norm.logpdf(places.y), atol=0.15)
+
+
+def half_missing(frame):
+    return frame.assign(y=frame["y"].where(np.arange(len(frame)) % 2 == 0))
+
+
+def added(encoder):
+    return BellmanDiffusionDensity(**QUICK).fit(WHOLE[:100]).partial_fit(half_missing(WHOLE[100:]))
+
+
+def with_an_encoder_of_other_rows(encoder):
+    return BellmanDiffusionDensity(**QUICK, encoder=encoder).fit(half_missing(WHOLE))
+
+
+def consolidated(encoder):
+    return with_an_encoder_of_other_rows(encoder).consolidated(200, random_state=0)
+
+
+def of_other_rows_with_gaps(encoder):
+    gaps = TableEncoder().fit(half_missing(WHOLE))
+    return BellmanDiffusionDensity(**QUICK, encoder=gaps).fit(WHOLE)
+
+
+@pytest.mark.parametrize(
+    ("fit", "share"),
+    [
+        (added, 0.375),
+        (with_an_encoder_of_other_rows, 0.5),
+        (consolidated, 0.5),
+        (of_other_rows_with_gaps, 0.0),
+    ],
+)
+def test_sampled_gaps_are_as_frequent_as_in_all_fitted_rows(fit, share):
+    """The encoder may have been fitted to other rows, which lack other values."""
+    encoder = TableEncoder().fit(WHOLE)
+    drawn = fit(encoder).sample(1000, random_state=0, with_missing=True)
+    error = np.sqrt(share * (1 - share) / 1000)
+    assert drawn["y"].isna().mean() == pytest.approx(share, abs=4 * error)
+    assert drawn.drop(columns="y").notna().all(axis=None)
+    assert not encoder.gaps_.any()

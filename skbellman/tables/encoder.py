@@ -186,10 +186,11 @@ class TableEncoder(PackableMixin, BaseEstimator):
             )
 
     def fitted_to(self, X: Any, origin: np.ndarray | None = None) -> TableEncoder:
-        """Return a copy fitted to X. If it is fitted, return itself and check that X matches.
+        """Return a copy fitted to X. If it is fitted, check that X matches, and return itself.
 
-        If X has identifiers that are new to it, return a copy whose own are none of them. Rows of
-        one ``origin``, (n,), are copies of one row.
+        If X has other gaps, or identifiers that are new to it, return a copy with the gaps of X,
+        whose own identifiers are none of those in X. Rows of one ``origin``, (n,), are copies of
+        one row.
 
         Raises
         ------
@@ -204,9 +205,21 @@ class TableEncoder(PackableMixin, BaseEstimator):
                 f"The columns of X are {names}, those of the encoder are {self.names}. Fit it "
                 "to a table with the columns of X."
             )
+        gaps, n_rows = [], []
         for _, part in parts_of(X, 2**16):
-            self.check_known(self.read(part), " Fit the encoder to a table that holds it.")
-        return _avoiding_identifiers(self, X)
+            values = self.read(part)
+            self.check_known(values, " Fit the encoder to a table that holds it.")
+            gaps.append(Gaps.among([is_missing(v) for v in values]))
+            n_rows.append(len(part))
+        return _avoiding_identifiers(self, X).with_gaps(Gaps.joined(gaps, n_rows))
+
+    def with_gaps(self, gaps: Gaps) -> TableEncoder:
+        """Return the encoder, or a copy of it, that draws these gaps."""
+        if self.gaps.are_those_of(gaps):
+            return self
+        other = copy.copy(self)
+        other.gaps = gaps
+        return other
 
     def set_params(self, **params: Any) -> TableEncoder:
         """Set parameters. If there are any, the encoder is no longer fitted.

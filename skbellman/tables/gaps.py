@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,22 @@ class Gaps:
         packed = np.ascontiguousarray(codes.reshape(len(counts), -1)).view(np.uint8)
         patterns = np.unpackbits(packed, axis=1, count=len(missing)).astype(bool)
         return cls(patterns, counts / counts.sum())
+
+    @classmethod
+    def joined(cls, parts: Sequence[Gaps], n_rows: Sequence[float]) -> Gaps:
+        """Return the gaps of tables with so many rows each, one below the other."""
+        patterns, place = np.unique(
+            np.concatenate([part.patterns for part in parts]), axis=0, return_inverse=True
+        )
+        counts = [n * part.shares for part, n in zip(parts, n_rows, strict=True)]
+        shares = np.bincount(place.ravel(), np.concatenate(counts))
+        return cls(patterns, shares / shares.sum())
+
+    def are_those_of(self, other: Gaps) -> bool:
+        """Return whether the sets of columns and their shares are equal."""
+        return np.array_equal(self.patterns, other.patterns) and np.array_equal(
+            self.shares, other.shares
+        )
 
     def draw(self, n_rows: int, given: list[Cells] | None, rng: np.random.Generator) -> np.ndarray:
         """Return gaps, (n_rows, n_features), as frequent as they were, except where given."""
