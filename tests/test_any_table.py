@@ -260,6 +260,12 @@ def test_any_table_is_read_and_put_together_again(table):
 
 
 SOME = np.array([31, np.nan, -43, np.nan, -16, -10, np.nan, np.nan, np.nan, -52, np.nan, -8])
+DAYS_FROM_YEAR_28_TO_9706 = [
+    "5036-04-07T21:21:59.704013", "6066-02-23T05:27:06.416081", "9706-06-28T14:57:23.369300",
+    "7294-07-05T02:00:58.925685", "6322-06-13T19:59:00.454357", "5436-03-02T18:53:25.293767",
+    "5599-01-22T05:44:41.519874", "9349-11-09T21:02:08.237542", "2773-12-02T01:24:20.278207",
+    "8157-11-27T08:04:00.514031", "6708-06-05T03:36:24.145939", "0028-05-20T10:48:29.321278",
+]  # fmt: skip
 FOUND = {
     "constant where others are there": pd.DataFrame(
         {"a": SOME, "b": 8 * [32767] + [32765] + 3 * [32767]}
@@ -270,6 +276,9 @@ FOUND = {
     "microseconds over eight millennia": pd.DataFrame(
         {"a": np.linspace(-5e16, 24e16, 30).astype("int64").astype("M8[us]")}
     ),
+    "the first day of dates": pd.DataFrame(
+        {"a": np.array(DAYS_FROM_YEAR_28_TO_9706, "M8[us]")}
+    ).astype("timestamp[us][pyarrow]"),
     "the last day of dates": pd.DataFrame(
         {"a": np.array(["9999-12-31T18:00", "2020-01-01", "2021-03-04T05:06"], "M8[s]")}
     ),

@@ -586,3 +586,16 @@ def test_a_fitted_density_of_any_dtype_is_pickled(library):
     before, after = (d.sample(5, random_state=0) for d in (density, again))
     for name in before.columns:
         assert cells(before[name]) == cells(after[name])
+
+
+@pytest.mark.parametrize("dtype", ["M8[us]", "timestamp[us][pyarrow]"])
+def test_sampled_dates_are_of_the_years_1_to_9999(dtype):
+    """Far from its origin a double is off by some microseconds, into the year before or after."""
+    for days in np.random.default_rng(0).integers(3_000_000, size=(20, 12)).astype("m8[D]"):
+        X = pd.DataFrame({"a": np.datetime64("0028-05-20T10:48:29.321278") + days})
+        kind = TableEncoder().fit(X.astype(dtype)).fitted_[0].kind
+        drawn = kind.drawn(np.array([-np.inf, np.inf])).astype(str)
+        assert drawn[0] >= "0001-01-01T00:00:00.000000"
+        assert drawn[1] <= "9999-12-31T23:59:59.999999"
+        assert drawn[0][:4] == "0001"
+        assert drawn[1][:4] == "9999"

@@ -76,11 +76,16 @@ class Dates(Kind):
 
     @property
     def number_bounds(self) -> tuple[float, float]:
-        least, most = self.bounds
-        if self.zone is not None:  # local times differ from UTC by up to a day
-            least, most = least + 1, most - 1
+        least, most = self._days
         last = most + 1 - max(self.unit[0], self.least_part)
         return least - self.origin / self._per_day, last - self.origin / self._per_day
+
+    @property
+    def _days(self) -> tuple[float, float]:
+        """The first and the last day of samples."""
+        least, most = self.bounds
+        # Local times differ from UTC by up to a day.
+        return (least, most) if self.zone is None else (least + 1, most - 1)
 
     def numbers(self, plain: np.ndarray) -> np.ndarray:
         cells, fits = self.take(plain)
@@ -95,7 +100,10 @@ class Dates(Kind):
         origin_days, origin_part = divmod(self.origin, self._per_day)
         count = (days.astype(np.int64) + origin_days) * self._per_day + origin_part
         n_units = np.rint(part * (self._per_day / self._clock)).astype(np.int64)
-        return (count + n_units * self._clock).astype(self.dtype)
+        # From an origin, the bounds as doubles are off by some microseconds.
+        least, most = (int(day) * self._per_day for day in self._days)
+        last = most + self._per_day - self._clock
+        return (count + n_units * self._clock).clip(least, last).astype(self.dtype)
 
     def take(self, plain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         cells = plain.astype(self.dtype, copy=False)
