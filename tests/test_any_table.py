@@ -298,6 +298,9 @@ FOUND = {
     "huge beside tiny": pd.DataFrame(
         {"a": 3 * [0.0, -9.9e305, 6.3e-290, 0.16, -6.2e31, -0.0, 0.16, 6.3e-290]}
     ),
+    "repeated beyond the squares of doubles": pd.DataFrame(
+        {"a": 5 * [2.202543e95] + [1.0, 5.792243e-270, 1.125889e14]}
+    ),
     "squares that are 0": pd.DataFrame({"a": SOME, "b": 1e-182 * np.arange(12.0) ** 2}),
 }
 

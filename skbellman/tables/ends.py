@@ -73,9 +73,11 @@ class End:
         if np.isinf(self.at):
             return values, np.zeros_like(values)
         beyond = np.maximum(self.at - values, 0.0)
-        log_share = np.log(self.share) - 2 * np.log1p(beyond / self.place)
+        with np.errstate(divide="ignore"):
+            # The quotient of the two may be no number.
+            log_distance = np.logaddexp(0.0, np.log(beyond) - np.log(self.place))
         inside = np.maximum(values, self.at + self.place / 2)
-        return inside, np.where(beyond > 0, log_share, 0.0)
+        return inside, np.where(beyond > 0, np.log(self.share) - 2 * log_distance, 0.0)
 
 
 @dataclass(frozen=True)

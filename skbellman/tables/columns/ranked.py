@@ -12,6 +12,8 @@ from skbellman.tables.quantiles import different, quantiles
 
 # Coordinates beyond which a normal probability would be no number.
 _FARTHEST = 37.0
+# Coordinates of the smooth shape whose squares are still numbers.
+_FARTHEST_SQUARED = 1e150
 # Values that are counted at once.
 _CHUNK = 2**16
 
@@ -80,7 +82,7 @@ class RankedColumn(Column):
 
     def _encode(self, values: Values, place: np.ndarray | float) -> tuple[Coordinates, LogMeasure]:
         smooth, log_slope = self.smooth.encode(values, place)
-        line = smooth[:, 0]
+        line = smooth[:, 0].clip(-_FARTHEST_SQUARED, _FARTHEST_SQUARED)
         code = codes_of(values, self.repeated)
         z, log_mass, log_ratio = self._rooms.of(line, code, place)
         # A repeated value has a probability, per unit on a grid.
