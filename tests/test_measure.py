@@ -10,6 +10,7 @@ from skbellman import BellmanDiffusionDensity
 from skbellman.tables import TableEncoder
 from skbellman.tables.collinearity import collinear
 from skbellman.tables.columns import NumericColumn, RankedColumn
+from skbellman.tables.ends import End
 from skbellman.tables.grids import grid_step
 
 EPS = np.finfo(float).eps
@@ -214,3 +215,12 @@ def test_a_dtype_ends_where_its_bounds_are():
     column = TableEncoder().fit(pd.DataFrame({"n": values})).columns_[0]
     assert column.ends.high.at == -255.5
     assert set(column.decode(np.linspace(3, 30, 100)[:, None])) <= set(range(200, 256))
+
+
+def test_a_score_falls_as_the_square_of_the_distance_from_an_end_however_small_its_unit_is():
+    end = End(at=0.0, place=5.8e-270, share=0.5)
+    with np.errstate(all="raise", under="ignore"):
+        _, log_share = end.inside(np.array([1.0, -1e-100, -1e300]))
+    assert log_share[0] == 0.0
+    assert log_share[1] == pytest.approx(np.log(0.5) - 2 * np.log(1e-100 / 5.8e-270))
+    assert log_share[2] - log_share[1] == pytest.approx(-800 * np.log(10))

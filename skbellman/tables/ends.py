@@ -73,7 +73,7 @@ class End:
         if np.isinf(self.at):
             return values, np.zeros_like(values)
         beyond = np.maximum(self.at - values, 0.0)
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore"):
             # The quotient of the two may be no number.
             log_distance = np.logaddexp(0.0, np.log(beyond) - np.log(self.place))
         inside = np.maximum(values, self.at + self.place / 2)
