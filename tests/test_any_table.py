@@ -301,6 +301,7 @@ FOUND = {
     "repeated beyond the squares of doubles": pd.DataFrame(
         {"a": 5 * [2.202543e95] + [1.0, 5.792243e-270, 1.125889e14]}
     ),
+    "a rounding error beside 0": pd.DataFrame({"a": 7 * [-1.36098855e-38] + 3 * [0.0] + 2 * [1.0]}),
     "squares that are 0": pd.DataFrame({"a": SOME, "b": 1e-182 * np.arange(12.0) ** 2}),
 }
 

@@ -17,7 +17,7 @@ from skbellman.tables.columns import (
     NumericColumn,
     RankedColumn,
 )
-from skbellman.tables.columns.choose import Numbers, are_few, stands_apart
+from skbellman.tables.columns.choose import Numbers, are_few, column_of_numbers, stands_apart
 
 RNG = np.random.default_rng(0)
 
@@ -343,3 +343,27 @@ def test_values_are_scored_however_far_they_are_from_a_repeated_one():
     score = log_measure - 0.5 * z[:, 0] ** 2 - 0.5 * np.log(2 * np.pi)
     assert np.isfinite(score).all()
     assert score[1] > score[2] >= score[3]
+
+
+@pytest.mark.parametrize("is_first", [None, np.ones(6000, dtype=bool)])
+def test_values_that_differ_by_rounding_are_one_value_of_the_grid(is_first):
+    """Tenths that are computed in two ways: 3 * 0.1 is not 0.3."""
+    rng = np.random.default_rng(0)
+    tenths = rng.choice([3, 6, 7, 12, 14, 40, 41, 200], 6000, p=np.arange(1, 9) / 36)
+    values = np.where(rng.random(6000) < 0.4, tenths * 0.1, tenths / 10)
+    assert len(np.unique(values)) > 8
+    column = column_of_numbers(Numbers(values, 1e-16, is_first=is_first))
+    assert isinstance(column, RankedColumn)
+    drawn = column.decode(np.random.default_rng(1).standard_normal((20_000, 1)))
+    for k in np.unique(tenths):
+        share = (tenths == k).mean()
+        error = np.sqrt(share * (1 - share) / 20_000)
+        assert (np.abs(drawn - k / 10) < 1e-9).mean() == pytest.approx(share, abs=4 * error)
+        for asked in (k * 0.1, k / 10):
+            place = (np.arange(200) + 0.5) / 200
+            z, log = column.encode(np.full(200, asked), place)
+            np.testing.assert_array_equal(column.decode(z), column.decode(z)[0])
+            assert column.decode(z)[0] == pytest.approx(k / 10, abs=1e-9)
+            # Uniform over its cell, of a normal coordinate: the density is the share, by unit.
+            found = np.exp(log - 0.5 * z[:, 0] ** 2 - 0.5 * np.log(2 * np.pi))
+            np.testing.assert_allclose(found, share / 0.1, rtol=0.01)

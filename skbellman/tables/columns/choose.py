@@ -66,17 +66,35 @@ class Numbers:
         return grid_step(self.counted[0], self.precision) if self.looks_at_values else 0.0
 
     @cached_property
+    def merged(self) -> Values:
+        """The values, in place of each the most frequent one at its point of the grid.
+
+        0.1 + 0.2 and 0.3 are one value with a rounding error.
+        """
+        if not self.step:
+            return self.values
+        known, counts = self.counted
+        is_new = are_new(np.rint((known - known[0]) / self.step))
+        if is_new.all():
+            return self.values
+        point = np.cumsum(is_new) - 1
+        last = np.append(np.flatnonzero(is_new)[1:], len(known)) - 1
+        most_frequent = known[np.lexsort((counts, point))[last]]
+        return most_frequent[point[np.searchsorted(known, self.values)]]
+
+    @cached_property
     def repeated(self) -> Values:
         """The values that have probabilities if the column is ranked, ascending."""
         if not self.looks_at_values:
             return self.values[:0]
-        known, counts = self.counted
+        values = self.merged
+        known, counts = self.counted if values is self.values else _counted(values)
         share = 0.05 if self.atom_share == "auto" else float(self.atom_share)
-        many = known[counts >= max(3, share * len(self.values))]
+        many = known[counts >= max(3, share * len(values))]
         if self.atom_share != "auto":
             return many
         if self.is_first is not None and not self.is_first.all():
-            known, counts = _counted(self.values[self.is_first])
+            known, counts = _counted(values[self.is_first])
         return np.union1d(many, known[counts >= 3])
 
     def share(self, some: Values) -> float:
@@ -123,7 +141,7 @@ def ranked_column(
     value or end stands apart. On a long grid they do if their counts raise the mean log-likelihood
     of a row by that much over a smooth density.
     """
-    values, step, repeated = numbers.values, numbers.step, numbers.repeated
+    values, step, repeated = numbers.merged, numbers.step, numbers.repeated
     if not len(repeated):
         return None
 

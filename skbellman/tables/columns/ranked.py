@@ -45,6 +45,8 @@ class RankedColumn(Column):
     n_dims, holds_numbers, has_cells = 1, True, True
     # Least number of different other values that determine the smooth shape alone.
     least_shaped = 50
+    # Share of a step that a value may be off the grid.
+    off_grid = 1e-3
 
     def __init__(
         self,
@@ -83,7 +85,7 @@ class RankedColumn(Column):
     def _encode(self, values: Values, place: np.ndarray | float) -> tuple[Coordinates, LogMeasure]:
         smooth, log_slope = self.smooth.encode(values, place)
         line = smooth[:, 0].clip(-_FARTHEST_SQUARED, _FARTHEST_SQUARED)
-        code = codes_of(values, self.repeated)
+        code = self._codes(values)
         z, log_mass, log_ratio = self._rooms.of(line, code, place)
         # A repeated value has a probability, per unit on a grid.
         of_repeated = log_mass - np.log(self.smooth.step or 1.0)
@@ -99,9 +101,19 @@ class RankedColumn(Column):
     def log_likelihood(self, values: Values) -> float:
         """Return the mean log-likelihood of the fitted rows, each left out of its own count."""
         z, log_measure = self.encode(values)
-        code = codes_of(values, self.repeated)
+        code = self._codes(values)
         alone = np.log1p(-1 / np.append(self._held, np.inf))[code]
         return float((log_measure - 0.5 * z[:, 0] ** 2 + alone).mean() - 0.5 * np.log(2 * np.pi))
+
+    def _codes(self, values: Values) -> Codes:
+        """Return codes of repeated values, -1 for others; on a grid rounding does not decide."""
+        if not self.smooth.step or not len(self.repeated):
+            return codes_of(values, self.repeated)
+        above = np.searchsorted(self.repeated, values).clip(max=len(self.repeated) - 1)
+        below = (above - 1).clip(min=0)
+        slack = self.off_grid * self.smooth.step
+        is_above, is_below = (np.abs(values - self.repeated[c]) <= slack for c in (above, below))
+        return np.select([is_above, is_below], [above, below], -1)
 
     def _counts(self, rest: Values, edges: np.ndarray) -> np.ndarray:
         """Return the number of other values in each stretch between edges."""
