@@ -12,7 +12,8 @@ def repeats_of(sample_weight: Any, X: Any, rng: np.random.Generator) -> np.ndarr
     """Return row numbers of a table, each repeated by its weight, (m,).
 
     Whole weights are numbers of repeats. Others are scaled to the mean 1 and rounded down or up at
-    random without bias (systematic resampling, Kitagawa, 1996). Their sum is the number of rows.
+    random without bias (systematic resampling, Kitagawa, 1996). Their sum is the number of rows, and
+    rows of equal weight have their share of it, but for one row.
 
     Raises
     ------
@@ -27,7 +28,12 @@ def repeats_of(sample_weight: Any, X: Any, rng: np.random.Generator) -> np.ndarr
     if (weights == np.rint(weights)).all():
         counts = weights.astype(np.int64)
     else:
-        ends = rng.random() + np.cumsum(weights * (len(weights) / weights.sum()))
+        # In order of the weights, rows of one weight have together as many repeats as they are to
+        # have. In order of the table, rows of two kinds in turn would all be rounded alike.
+        order = rng.permutation(len(weights))
+        order = order[np.argsort(weights[order], kind="stable")]
+        ends = rng.random() + np.cumsum(weights[order] * (len(weights) / weights.sum()))
+        counts = np.empty(len(weights))
         # Rounding may leave the last end just below an integer.
-        counts = np.diff(np.floor(ends + 1e-9), prepend=0.0)
+        counts[order] = np.diff(np.floor(ends + 1e-9), prepend=0.0)
     return np.repeat(np.arange(len(weights)), counts.astype(np.int64))

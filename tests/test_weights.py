@@ -38,6 +38,23 @@ def test_other_weights_are_rounded_without_bias():
     np.testing.assert_allclose(counts.mean(0), weights, atol=4 * 0.5 / 4000**0.5)
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("kinds", [np.arange(600) % 2, np.arange(600) // 200, np.arange(600) % 3])
+def test_kinds_of_rows_have_their_share_whatever_the_order_of_the_rows(kinds, seed):
+    weights = np.array([0.5, 1.5, 0.1])[kinds]
+    counts = np.bincount(kinds, counts_of(weights, seed))
+    np.testing.assert_allclose(counts, np.bincount(kinds, weights) * 600 / weights.sum(), atol=1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rows_of_one_weight_are_chosen_at_random(seed):
+    """Every second one of them is of another kind, and half of them are chosen."""
+    weights = np.r_[np.full(600, 0.5), np.full(600, 1.5)]
+    chosen = np.flatnonzero(counts_of(weights, seed)[:600])
+    assert len(chosen) == pytest.approx(300, abs=1)
+    assert (chosen % 2).mean() == pytest.approx(0.5, abs=4 * 0.5 / 300**0.5)
+
+
 @pytest.mark.parametrize(("weights", "match"), [
     (np.r_[-1.0, np.ones(59)], "[Nn]egative"),
     (np.r_[np.nan, np.ones(59)], "NaN"),
