@@ -240,6 +240,7 @@ class BellmanDiffusionDensity(TableDensity):
         ----------
         X : DataFrame or array-like of shape (n_samples, n_features)
             New rows with the same columns, and no new categories. The first call is `fit`.
+            Values beyond the bounds of the first rows count as the bound, with a warning.
         y : None
             Ignored.
         sample_weight : array-like of shape (n_samples,), optional

@@ -8,17 +8,20 @@ import numpy as np
 from sklearn.utils.validation import _check_sample_weight
 
 
-def repeats_of(sample_weight: Any, X: Any, rng: np.random.Generator) -> np.ndarray:
+def repeats_of(
+    sample_weight: Any, X: Any, rng: np.random.Generator, most_repeats: float = 100
+) -> np.ndarray:
     """Return row numbers of a table, each repeated by its weight, (m,).
 
     Whole weights are numbers of repeats. Others are scaled to the mean 1 and rounded down or up at
-    random without bias (systematic resampling, Kitagawa, 1996). Their sum is the number of rows, and
-    rows of equal weight have their share of it, but for one row.
+    random without bias (systematic resampling, Kitagawa, 1996). Their sum is the number of rows.
+    Rows of equal weight have their share of it, but for one row.
 
     Raises
     ------
     ValueError
         If weights are negative, not finite or not one for each row, or leave fewer than two rows.
+        If whole weights are more than 100 repeats of each row: they are relative then.
     """
     weights = _check_sample_weight(
         sample_weight, np.empty((len(X), 0)), dtype=np.float64, ensure_non_negative=True
@@ -26,6 +29,11 @@ def repeats_of(sample_weight: Any, X: Any, rng: np.random.Generator) -> np.ndarr
     if np.count_nonzero(weights) < 2:
         raise ValueError("sample_weight is above 0 for fewer than two rows: nothing can be fitted.")
     if (weights == np.rint(weights)).all():
+        if weights.sum() > max(most_repeats * len(weights), 2**22):
+            raise ValueError(
+                f"sample_weight holds whole numbers, which are numbers of repeats, {weights.sum():g} "
+                "in all. If they are relative, divide them by their mean."
+            )
         counts = weights.astype(np.int64)
     else:
         # In order of the weights, rows of one weight have together as many repeats as they are to

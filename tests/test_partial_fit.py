@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -80,3 +81,21 @@ def test_one_network_is_learned_from_the_mixture_alone():
     assert abs(one.score(held_out) - density.score(held_out)) < 0.1
     assert len(one.field_.fields) == 2  # networks and a closed form: no mixture of mixtures
     assert one.n_samples_seen_ == 600
+
+
+@pytest.mark.parametrize(
+    ("first", "more", "shown"),
+    [
+        (np.arange(300) % 6, np.arange(300) % 10, "has 120 values beyond.*such as 9"),
+        (np.linspace(0.01, 5, 300), np.linspace(-1, 4, 300), "has 60 values beyond.*such as -1"),
+    ],
+)
+def test_values_that_the_first_rows_exclude_are_said(first, more, shown):
+    """Bounds are those of the first rows: added values beyond them are not silently others."""
+    density = BellmanDiffusionDensity(n_steps=2, width=8, random_state=0)
+    density.fit(pd.DataFrame({"k": first}))
+    with pytest.warns(UserWarning, match=f"Column 'k' {shown}"):
+        density.partial_fit(pd.DataFrame({"k": more}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        density.partial_fit(pd.DataFrame({"k": first}))

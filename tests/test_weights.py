@@ -60,6 +60,7 @@ def test_rows_of_one_weight_are_chosen_at_random(seed):
     (np.r_[np.nan, np.ones(59)], "NaN"),
     (np.ones(59), "59"),
     (np.r_[1.0, np.zeros(59)], "fewer than two rows"),
+    (np.full(60, 189_778), "divide them by their mean"),
 ])  # fmt: skip
 def test_weights_that_are_none_are_refused(weights, match):
     with pytest.raises(ValueError, match=match):

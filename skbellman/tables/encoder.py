@@ -205,12 +205,16 @@ class TableEncoder(PackableMixin, BaseEstimator):
                 f"The columns of X are {names}, those of the encoder are {self.names}. Fit it "
                 "to a table with the columns of X."
             )
-        gaps, n_rows = [], []
+        gaps, n_rows, beyond = [], [], dict[Any, np.ndarray]()
         for _, part in parts_of(X, 2**16):
             values = self.read(part)
             self.check_known(values, " Fit the encoder to a table that holds it.")
             gaps.append(Gaps.among([is_missing(v) for v in values]))
             n_rows.append(len(part))
+            for column, found in zip(self.fitted_, values, strict=True):
+                known = beyond.get(column.name, np.empty(0))
+                beyond[column.name] = np.append(known, column.beyond(found))
+        self._warn_of_beyond(beyond)
         return _avoiding_identifiers(self, X).with_gaps(Gaps.joined(gaps, n_rows))
 
     def with_gaps(self, gaps: Gaps) -> TableEncoder:
@@ -428,6 +432,20 @@ class TableEncoder(PackableMixin, BaseEstimator):
     def has_cells(self) -> bool:
         """Say whether values of any column stand for cells of its coordinate."""
         return self.layout_.has_cells
+
+    def _warn_of_beyond(self, beyond: dict[Any, np.ndarray]) -> None:
+        """Warn of values that the columns cannot have, as bounds are those of other rows."""
+        for column in self.fitted_:
+            values = beyond[column.name]
+            if len(values):
+                shown = column.kind.shown(float(values[np.abs(values).argmax()]))
+                warnings.warn(
+                    f"Column {column.name!r} has {len(values)} values beyond the bounds of the "
+                    f"rows that the encoder was fitted to, such as {shown}: they count as the "
+                    "bound, and samples never have them. Fit the encoder to rows that have them.",
+                    UserWarning,
+                    stacklevel=5,
+                )
 
     def _warn_of(self, dependent: list[int]) -> None:
         """Warn of columns that are linear functions of others."""

@@ -71,6 +71,13 @@ class FittedColumn:
                 f"table: that held {shown}{more}.{remedy}"
             )
 
+    def beyond(self, values: Values) -> np.ndarray:
+        """Return the numbers that lie beyond a bound of the column."""
+        if self.kind.is_categorical or self.column.is_fresh:
+            return np.empty(0)
+        present = values[~is_missing(values)]
+        return present[self.column.beyond(present)]
+
     def check_holdable(self, values: Values) -> None:
         """Refuse numbers between those that the dtype of the column holds."""
         unit = self.kind.unit[0]

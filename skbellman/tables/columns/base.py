@@ -104,6 +104,10 @@ class Column(ABC):
             return np.ones(len(values), dtype=bool)
         return codes_of(values, self.only_levels) >= 0
 
+    def beyond(self, values: Values) -> np.ndarray:
+        """Return which values, none of them missing, lie beyond a bound: samples never do."""
+        return np.zeros(len(values), dtype=bool)
+
     @property
     def parts(self) -> list[Column]:
         """The parts with their own coordinates: the column itself, if it is not divided."""
@@ -192,6 +196,9 @@ class NumberOfLevels(Column):
 
     def takes(self, values: Values) -> np.ndarray:
         return self.which.takes(values)
+
+    def beyond(self, values: Values) -> np.ndarray:
+        return self.which.beyond(values)
 
     @property
     def parts(self) -> list[Column]:

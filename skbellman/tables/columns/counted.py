@@ -58,6 +58,10 @@ class LevelsOnALine(CategoricalColumn):
         place = (values - self.levels[0]) / self.step
         return np.abs(place - np.rint(place)) < self.off_grid
 
+    def beyond(self, values: Values) -> np.ndarray:
+        slack = self.off_grid * self.step
+        return (values < self.levels[0] - slack) | (values > self.levels[-1] + slack)
+
     def codes(self, values: Values) -> Codes:
         """Return the code of the nearest level, -1 off the grid."""
         return np.where(self.takes(values), self._nearest(values), -1)

@@ -104,6 +104,9 @@ class NumericColumn(Column):
         column._standardise(self.ends.inside(spread)[0])
         return column
 
+    def beyond(self, values: Values) -> np.ndarray:
+        return self.ends.inside(self._shrunk(values))[1] < 0
+
     def _encode(self, values: Values, place: np.ndarray | float) -> tuple[Coordinates, LogMeasure]:
         spread = self._shrunk(self._spread(values, place))
         inside, log_share = self.ends.inside(spread)

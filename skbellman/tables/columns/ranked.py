@@ -82,6 +82,9 @@ class RankedColumn(Column):
     def drawn_exactly(self) -> Values:
         return self.repeated
 
+    def beyond(self, values: Values) -> np.ndarray:
+        return self.smooth.beyond(values) & (self._codes(values) < 0)
+
     def _encode(self, values: Values, place: np.ndarray | float) -> tuple[Coordinates, LogMeasure]:
         smooth, log_slope = self.smooth.encode(values, place)
         line = smooth[:, 0].clip(-_FARTHEST_SQUARED, _FARTHEST_SQUARED)
