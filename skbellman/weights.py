@@ -31,8 +31,8 @@ def repeats_of(
     if (weights == np.rint(weights)).all():
         if weights.sum() > max(most_repeats * len(weights), 2**22):
             raise ValueError(
-                f"sample_weight holds whole numbers, which are numbers of repeats, {weights.sum():g} "
-                "in all. If they are relative, divide them by their mean."
+                "sample_weight holds whole numbers, which are numbers of repeats, "
+                f"{weights.sum():g} in all. If they are relative, divide them by their mean."
             )
         counts = weights.astype(np.int64)
     else:
