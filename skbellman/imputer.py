@@ -114,7 +114,7 @@ class BellmanImputer(PackableMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            As `BellmanDiffusionDensity.fit` does.
+            As `BellmanDiffusionDensity.fit` does; for a density with constraints.
         TrainingDivergedError
             If training diverges; then the imputer is not fitted.
 
@@ -126,6 +126,11 @@ class BellmanImputer(PackableMixin, TransformerMixin, BaseEstimator):
         2
         """
         density = _of_conditionals() if self.density is None else clone(self.density)
+        if density.constraints:
+            raise ValueError(
+                "BellmanImputer does not keep constraints, but its density has some: leave them "
+                "out, or complete rows by density.sample(given=X), which keeps them."
+            )
         if density.random_state is None:
             seed = check_random_state(self.random_state).randint(2**31)
             density.set_params(random_state=int(seed))

@@ -196,7 +196,7 @@ class PaperDensity(TableDensity):
         )
         return fit_direct(rows, matching, settings, plan, seed, report)
 
-    def _integral(self, approximate: bool) -> FlowIntegral:
+    def _integral(self, approximate: bool | str) -> FlowIntegral:
         return FlowIntegral(n_nodes=1)  # there is no integral at one level
 
     def _sampler(self) -> Annealing:

@@ -22,8 +22,7 @@ N = 60
 IS_GAP = np.isin(np.arange(N), (3, 17, 18, 40))
 BERLIN = "Europe/Berlin"
 TINY = {
-    "n_steps": 2, "width": 8, "depth": 1, "n_levels": 4, "n_nodes": 2, "divergence": "hutchinson",
-    "random_state": 0,
+    "n_steps": 2, "width": 8, "depth": 1, "n_levels": 4, "n_nodes": 2, "random_state": 0,
 }  # fmt: skip
 WHOLE = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 

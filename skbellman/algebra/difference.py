@@ -11,6 +11,7 @@ from sklearn.utils import check_random_state
 from skbellman.algebra.base import Density, names_of
 from skbellman.algebra.rows import as_table, cells_of_column, holds_rows, position_of, take
 from skbellman.algebra.thinning import Thinning
+from skbellman.constraints import as_scored
 from skbellman.restrictions import within
 from skbellman.settings import with_own_settings
 from skbellman.tables.measures import same_measure
@@ -77,8 +78,8 @@ class DifferenceDensity(Density):
         same_measure(p.measure_, q.measure_)
         if not (np.isfinite(weight) and weight > 0):
             raise ValueError(f"weight must be a finite number above 0, got {weight!r}.")
-        self.p, self.q, self.weight = p, q, float(weight)
-        self._stand_on(p)
+        self.p, self.q, self.weight = as_scored(p), as_scored(q), float(weight)
+        self._stand_on(self.p)
         self._estimate_normaliser(check_count("n_samples", n_samples), random_state)
 
     def log_ratio(self, X: Any) -> np.ndarray:

@@ -12,6 +12,7 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from skbellman.algebra.base import Density, names_of
 from skbellman.algebra.rows import as_table, held_names, holds_rows, stack, take
+from skbellman.constraints import as_scored
 from skbellman.identifiers import NewIdentifiers
 from skbellman.restrictions import within
 from skbellman.settings import with_own_settings
@@ -72,7 +73,7 @@ class MixtureDensity(Density):
     def __init__(
         self, densities: Sequence[Any], weights: Any = None, n_jobs: int | None = None
     ) -> None:
-        self.densities, self.n_jobs = list(densities), n_jobs
+        self.densities, self.n_jobs = [as_scored(density) for density in densities], n_jobs
         self.weights_ = _checked_weights(weights, len(self.densities))
         for density in self.densities[1:]:
             same_measure(self.densities[0].measure_, density.measure_)

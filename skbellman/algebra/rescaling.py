@@ -19,6 +19,7 @@ from skbellman.algebra.rows import (
     position_of,
     with_values,
 )
+from skbellman.constraints import as_scored
 from skbellman.settings import with_own_settings
 from skbellman.tables.kinds import NUMBERS, is_gap
 from skbellman.tables.measures import ColumnMeasure, Names
@@ -82,7 +83,7 @@ class RescaledDensity(Density):
     """
 
     def __init__(self, density: Any, units: Mapping[Any, tuple[float, float]]) -> None:
-        self.density = density
+        self.density = density = as_scored(density)
         self.units = {
             name: _checked_unit(column_measure(density, name), *pair)
             for name, pair in units.items()
