@@ -305,7 +305,7 @@ def fit_own_field(
     blocks : tensor of int, shape (D,), optional
         Columns of one number are given or missing together. By default each column for itself.
     seed : int, default=0
-        Of batches and noise. The network's first weights are not drawn here.
+        Seeds batches and noise, but not the first weights of the network.
     report : callable, optional
         Called with the record after each evaluation; a true answer stops the training.
 

@@ -55,11 +55,11 @@ class TableEncoder(PackableMixin, BaseEstimator):
         uniformly over a step for fitting, or modelled value by value if they have at most 24
         values. Samples lie on the grid. The score of an integer is a log-probability per unit.
     atom_share : float or "auto", default="auto"
-        Least share of a numeric column that makes a value a point mass (atom), such as the zeros of
-        a capital gain or payments of whole thousands. It scores a probability in place of a
-        density. "auto" takes values of at least three different rows, or of 5%. A column whose
-        counts predict rows no better than a smooth density has no point masses. 1 turns off point
-        masses and modelling value by value.
+        Least share of a numeric column that makes a value a point mass (atom). Examples are the
+        zeros of a capital gain, and payments of whole thousands. A point mass scores a
+        probability in place of a density. "auto" takes values of at least three different rows, or
+        of 5%. A column whose counts predict rows no better than a smooth density has no point
+        masses. 1 turns off point masses and modelling value by value.
     identifiers : "auto", None, or array-like of int, str or bool, default="auto"
         Which columns are identifiers of rows: text, or whole numbers. They have no part in the
         density, and samples have new identifiers of the same form. "auto" selects, with a warning,
