@@ -33,7 +33,8 @@ def reports_of(
         if progress is not None:
             n_done = record.n_before + record.n_steps
             n_all = record.n_before + record.n_planned + record.n_after
-            progress.show(n_done, n_all, line_of(record))
+            # The number of rounds is known only at the end.
+            progress.show(n_done, n_all, line_of(record), may_grow=n_evaluations is None)
         task = callbacks.subcontext(task_name="evaluation")
         task.call_on_fit_task_begin(estimator=estimator)
         return bool(task.call_on_fit_task_end(estimator=estimator))

@@ -229,6 +229,11 @@ def test_progress_covers_both_stages_of_a_table_with_gaps(capsys):
     assert steps[-1] == 52
 
 
+def test_progress_says_that_more_steps_may_follow(capsys):
+    Progress().show(5, 20, "loss 0.3", may_grow=True)
+    assert capsys.readouterr().out == "step 5 of 20 or more (25%, 0:00 left): loss 0.3\n"
+
+
 def test_in_a_terminal_each_line_of_progress_replaces_the_last(capsys, monkeypatch):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     times = iter([0.0, 30.0, 90.0])

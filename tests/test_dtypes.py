@@ -453,6 +453,9 @@ def test_objects_that_are_no_column_are_refused(values, match):
     [
         ([str(k / 4) for k in range(15)], r"'x' holds text that looks like numbers.*astype\(float"),
         ([*map(str, range(30)), "n/a"], "looks like numbers"),
+        ([f"€{k:,}.50" for k in range(980, 1010)], r"looks like amounts \('€1,000.50', ...\)"),
+        ([f"{k},5 %" for k in range(30)], "looks like amounts"),
+        ([f"{k:,}" for k in range(999, 1030)], "looks like amounts"),
         ([f"2020-01-{k:02}" for k in range(1, 20)], r"looks like dates.*pd\.to_datetime"),
         ([f"{k}/12/2020 10:30" for k in range(1, 20)], "looks like dates"),
     ],

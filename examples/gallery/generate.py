@@ -41,4 +41,4 @@ plt.show()
 # %%
 # How many samples keep the constraint, before those that break it are drawn again.
 
-density.acceptance_
+print(f"{density.acceptance_:.1%}")

@@ -160,14 +160,20 @@ class TableEncoder(PackableMixin, BaseEstimator):
         )
         # Beside those that are declared, others may be found.
         is_name = [False if self.identifiers is None else (bool(n) or None) for n in named]
-        fitted, values, missing = [], [], []
+        fitted, values, missing, refused = [], [], [], []
         for j, declared in enumerate(declared_columns(self.categorical_features, self.names)):
             is_category = None if declared is None else bool(declared)
-            column, found = learner.learn(X, j, is_category, is_name[j])
+            try:
+                column, found = learner.learn(X, j, is_category, is_name[j])
+            except ValueError as error:
+                refused.append(str(error))
+                continue
             fitted.append(column)
             # The whole table is never in memory in double precision.
             values.append(evenly(found))
             missing.append(is_missing(found))
+        if refused:
+            raise ValueError("\n".join(refused))
         kinds = [column.kind for column in fitted]
         self.reader_ = TableReader(self.container_, kinds)
         self.is_categorical_ = np.array(
