@@ -17,12 +17,12 @@ from sklearn.utils import check_random_state
 
 from skbellman.comparisons import Comparison, comparison_of, ranges_of
 from skbellman.identifiers import NewIdentifiers
+from skbellman.questions import counted
 from skbellman.rejection import TooFewError, accepted_for_each, accepted_rows
 from skbellman.restrictions import fitted_part
 from skbellman.state import altered
 from skbellman.tables import TableEncoder
 from skbellman.tables.containers import container_of
-from skbellman.validation import check_count
 
 Mask = Callable[[Any], np.ndarray]
 
@@ -123,7 +123,7 @@ class Unique:
 
 def sample_constrained(
     density: Any,
-    n_samples: int = 1,
+    n_samples: Any = 1,
     constraints: Iterable[Any] = (),
     random_state: Any = None,
     **settings: Any,
@@ -134,8 +134,9 @@ def sample_constrained(
     ----------
     density : fitted density
         Any with ``sample``, of the algebra too.
-    n_samples : int, default=1
-        At least 1. With a table of conditions, so many rows for each of its rows.
+    n_samples : int or array-like of int, default=1
+        At least 1. With a table of conditions, so many rows for each of its rows, or a number of
+        each row.
     constraints : iterable of str, callable, KnownCombinations or Unique
         Text compares a column with another or with a value: ``"start <= end"``, ``"age >= 18"``;
         it holds where either is missing. A callable takes a table and returns a mask of its rows.
@@ -167,7 +168,7 @@ def sample_constrained(
     >>> bool((table["a"] <= table["b"]).all()), 0.2 < acceptance < 0.8
     (True, True)
     """
-    n_samples, given = check_count("n_samples", n_samples), settings.get("given")
+    n_samples, given = counted(n_samples, settings.get("given"))
     constraints = [*own_constraints(density), *constraints]
     density = as_scored(density)
     masks = masks_of(constraints, fitted_part(density).encoder_)

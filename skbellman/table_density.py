@@ -19,7 +19,7 @@ from skbellman.constraints import learned, sample_constrained, warned_of_few
 from skbellman.devices import PortableMixin, resolve_device
 from skbellman.fields.base import DensityField, Integral, Sampler
 from skbellman.fitting import Fit
-from skbellman.questions import asked_columns, asked_noise, given_cells
+from skbellman.questions import asked_columns, asked_gaps, asked_noise, counted, given_cells
 from skbellman.reading import read_rows
 from skbellman.reporting import reports_of
 from skbellman.restrictions import within
@@ -32,7 +32,7 @@ from skbellman.tables.containers import like_table
 from skbellman.tables.measures import TableMeasure
 from skbellman.tables.parts import distinct_rows, parts_of, rows_of
 from skbellman.training import Plan, Record
-from skbellman.validation import check_choice, check_count, validate_table
+from skbellman.validation import check_choice, validate_table
 from skbellman.weights import repeats_of
 
 # Rows that are scored together.
@@ -430,19 +430,20 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
 
     def sample(
         self,
-        n_samples: int = 1,
+        n_samples: Any = 1,
         random_state: Any = None,
         *,
         given: Any = None,
-        with_missing: bool = False,
+        with_missing: Any = False,
         constraints: Sequence[Any] = (),
     ) -> Any:
         """Sample rows, or complete rows given some of their values.
 
         Parameters
         ----------
-        n_samples : int, default=1
-            Number of rows, at least 1. With a table of conditions, the number for each of its rows.
+        n_samples : int or array-like of int, default=1
+            Number of rows, at least 1. With a table of conditions, the number for each of its rows,
+            or a number of each row.
         random_state : int, RandomState instance or None, default=None
             Seeds the samples.
         given : mapping, DataFrame or array-like, optional
@@ -453,9 +454,10 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
             float. In a mapping, a tuple ``(low, high)`` is a closed range of numbers or dates, with
             None for no bound. A list holds alternative values. Rows then follow the density
             restricted to the range or list.
-        with_missing : bool, default=False
-            Make values missing as often, and in the same combinations, as in the fitted table. The
-            gaps do not depend on the values. Given values stay.
+        with_missing : bool or list of names (positions for an array), default=False
+            True makes values missing as often, and in the same combinations, as in the fitted
+            table. The gaps do not depend on the values. Given values stay. Listed columns are
+            missing in every row.
         constraints : sequence of str, callable, KnownCombinations or Unique, default=()
             Constraints of these rows, beside those of the estimator, see `skbellman.constraints`:
             ``"start <= end"``, or a callable from a table to a mask of its rows. Rows that break
@@ -474,7 +476,8 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         ValueError
             If n_samples is not a whole number of at least 1. If ``given`` has an unknown column or
             category, a value that the column cannot hold, or a value with zero density. If hardly
-            any row is within the ranges, or keeps the constraints.
+            any row is within the ranges, or keeps the constraints. If ``with_missing`` lists a
+            given column, or one whose dtype has no missing values.
 
         Examples
         --------
@@ -490,14 +493,14 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         ['b', 'b', 'b']
         """
         check_is_fitted(self, "field_")
-        n_samples = check_count("n_samples", n_samples)
+        n_samples, given = counted(n_samples, given)
         rng = check_random_state(random_state)
         if len(constraints) or self.constraints_:
             settings = {"given": given, "with_missing": with_missing}
             return warned_of_few(sample_constrained(self, n_samples, constraints, rng, **settings))
         if (restricted := within(self, given)) is not None:
             drawn = restricted.sample(n_samples, rng)
-            return _with_gaps(self.encoder_, drawn, given, rng) if with_missing else drawn
+            return _with_gaps(self, drawn, given, with_missing, rng)
         seed = int(rng.randint(2**31))
         cells = None if given is None else given_cells(self, given)
         values = None if cells is None else [np.repeat(c.numbers(), n_samples) for c in cells]
@@ -506,9 +509,7 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
             drawn = self._model.draw(n_samples, self._sampler(), seed)
         else:
             drawn = self._fill(values, seed)
-        gaps = None
-        if with_missing:
-            gaps = self.encoder_.draw_gaps(len(drawn[0]), kept, np.random.default_rng(seed))
+        gaps = asked_gaps(self, with_missing, len(drawn[0]), kept, np.random.default_rng(seed))
         return self.encoder_.restore(drawn, kept, gaps, seed)
 
     def _fill(self, values: Values, seed: int) -> Values:
@@ -553,15 +554,23 @@ def _summary(density: TableDensity) -> str:
 
 
 def _with_gaps(
-    encoder: TableEncoder, drawn: Any, kept: Mapping[Any, Any], rng: np.random.RandomState
+    density: TableDensity,
+    drawn: Any,
+    kept: Mapping[Any, Any],
+    with_missing: Any,
+    rng: np.random.RandomState,
 ) -> Any:
     """Return rows that were sampled in parts, with gaps where nothing was given."""
+    if not with_missing:
+        return drawn
+    encoder = density.encoder_
     cells = encoder.read_given(drawn)
     free = [
         c._replace(missing=np.full(len(c.missing), name not in kept))
         for name, c in zip(encoder.names, cells, strict=True)
     ]
-    gaps = encoder.draw_gaps(len(drawn), free, np.random.default_rng(rng.randint(2**31)))
+    seed = rng.randint(2**31)
+    gaps = asked_gaps(density, with_missing, len(drawn), free, np.random.default_rng(seed))
     return encoder.restore(encoder.codes([c.numbers() for c in cells]), cells, gaps)
 
 

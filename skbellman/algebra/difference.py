@@ -12,6 +12,7 @@ from skbellman.algebra.base import Density, names_of
 from skbellman.algebra.rows import as_table, cells_of_column, holds_rows, position_of, take
 from skbellman.algebra.thinning import Thinning
 from skbellman.constraints import as_scored
+from skbellman.questions import counted
 from skbellman.restrictions import within
 from skbellman.settings import with_own_settings
 from skbellman.tables.measures import same_measure
@@ -133,13 +134,14 @@ class DifferenceDensity(Density):
         log_density = self.p.score_samples(X) + np.log1p(self.weight) + log_share
         return np.asarray(log_density - self.log_normaliser_)
 
-    def sample(self, n_samples: int = 1, random_state: Any = None, *, given: Any = None) -> Any:
+    def sample(self, n_samples: Any = 1, random_state: Any = None, *, given: Any = None) -> Any:
         """Sample rows from p, and accept them by how far q lies below.
 
         Parameters
         ----------
-        n_samples : int, default=1
-            At least 1. With a table of conditions, so many rows for each of its rows.
+        n_samples : int or array-like of int, default=1
+            At least 1. With a table of conditions, so many rows for each of its rows, or a number
+            of each row.
         random_state : int, RandomState instance or None, default=None
             Seeds the draws.
         given : mapping, DataFrame or array-like, optional
@@ -156,7 +158,8 @@ class DifferenceDensity(Density):
         ValueError
             If almost no row is accepted.
         """
-        n_samples, rng = check_count("n_samples", n_samples), check_random_state(random_state)
+        n_samples, given = counted(n_samples, given)
+        rng = check_random_state(random_state)
         if (restricted := within(self, given)) is not None:
             return restricted.sample(n_samples, rng)
         if holds_rows(given):

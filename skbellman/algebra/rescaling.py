@@ -127,13 +127,14 @@ class RescaledDensity(Density):
                 log_density = log_density - np.where(per_unit, np.log(abs(unit.scale)), 0.0)
         return log_density
 
-    def sample(self, n_samples: int = 1, random_state: Any = None, *, given: Any = None) -> Any:
+    def sample(self, n_samples: Any = 1, random_state: Any = None, *, given: Any = None) -> Any:
         """Sample rows, or rows given some of their values, in the new units.
 
         Parameters
         ----------
-        n_samples : int, default=1
-            At least 1. With a table of conditions, so many rows for each of its rows.
+        n_samples : int or array-like of int, default=1
+            At least 1. With a table of conditions, so many rows for each of its rows, or a number
+            of each row.
         random_state : int, RandomState instance or None, default=None
             Seeds the draws.
         given : mapping, DataFrame or array-like, optional

@@ -66,7 +66,7 @@ class DensityGivenLevel(Density):
             logs[agrees] = self.density.score_samples(rows, columns=rest, given=conditions)
         return logs
 
-    def sample(self, n_samples: int = 1, random_state: Any = None, *, given: Any = None) -> Any:
+    def sample(self, n_samples: Any = 1, random_state: Any = None, *, given: Any = None) -> Any:
         """Sample rows that have the level and the given values."""
         if holds_rows(given):
             given = self._with_level(as_table(given))

@@ -283,13 +283,14 @@ class ShardedDensity(PackableMixin, Density, DensityMixin, BaseEstimator):
             raise ValueError("there is no part to score.")
         return np.concatenate(logs)
 
-    def sample(self, n_samples: int = 1, random_state: Any = None, *, given: Any = None) -> Any:
+    def sample(self, n_samples: Any = 1, random_state: Any = None, *, given: Any = None) -> Any:
         """Draw rows, or fill rows given some of their values.
 
         Parameters
         ----------
-        n_samples : int, default=1
-            At least 1. With a table of conditions, so many rows for each of its rows.
+        n_samples : int or array-like of int, default=1
+            At least 1. With a table of conditions, so many rows for each of its rows, or a number
+            of each row.
         random_state : int, RandomState instance or None, default=None
             Seeds the draws.
         given : mapping, DataFrame or array-like, optional

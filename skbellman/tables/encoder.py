@@ -21,6 +21,7 @@ from skbellman.tables.columns.base import Codes, Column, Coordinates, LogMeasure
 from skbellman.tables.containers import Container, container_of
 from skbellman.tables.declared import declared_columns
 from skbellman.tables.distinct import are_first
+from skbellman.tables.fitted import FittedColumn
 from skbellman.tables.gaps import Gaps, evenly
 from skbellman.tables.kinds import Cells, is_missing
 from skbellman.tables.layout import Layout, Piece
@@ -160,20 +161,11 @@ class TableEncoder(PackableMixin, BaseEstimator):
         )
         # Beside those that are declared, others may be found.
         is_name = [False if self.identifiers is None else (bool(n) or None) for n in named]
-        fitted, values, missing, refused = [], [], [], []
-        for j, declared in enumerate(declared_columns(self.categorical_features, self.names)):
-            is_category = None if declared is None else bool(declared)
-            try:
-                column, found = learner.learn(X, j, is_category, is_name[j])
-            except ValueError as error:
-                refused.append(str(error))
-                continue
-            fitted.append(column)
-            # The whole table is never in memory in double precision.
-            values.append(evenly(found))
-            missing.append(is_missing(found))
-        if refused:
-            raise ValueError("\n".join(refused))
+        is_category = [
+            None if declared is None else bool(declared)
+            for declared in declared_columns(self.categorical_features, self.names)
+        ]
+        fitted, values, missing = _learned(learner, X, is_category, is_name)
         kinds = [column.kind for column in fitted]
         self.reader_ = TableReader(self.container_, kinds)
         self.is_categorical_ = np.array(
@@ -432,6 +424,29 @@ class TableEncoder(PackableMixin, BaseEstimator):
                 UserWarning,
                 stacklevel=4,
             )
+
+
+def _learned(
+    learner: ColumnLearner, X: Any, is_category: list[bool | None], is_name: list[bool | None]
+) -> tuple[list[FittedColumn], list[np.ndarray], list[np.ndarray]]:
+    """Return the columns of a table, values of some rows, and which values are missing.
+
+    All columns that are refused are named at once.
+    """
+    fitted, values, missing, refused = [], [], [], []
+    for j, pair in enumerate(zip(is_category, is_name, strict=True)):
+        try:
+            column, found = learner.learn(X, j, *pair)
+        except ValueError as error:
+            refused.append(str(error))
+            continue
+        fitted.append(column)
+        # The whole table is never in memory in double precision.
+        values.append(evenly(found))
+        missing.append(is_missing(found))
+    if refused:
+        raise ValueError("\n".join(refused))
+    return fitted, values, missing
 
 
 def _first_rows(
