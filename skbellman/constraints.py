@@ -19,7 +19,7 @@ from skbellman.comparisons import Comparison, comparison_of, ranges_of
 from skbellman.identifiers import NewIdentifiers
 from skbellman.questions import counted
 from skbellman.rejection import TooFewError, accepted_for_each, accepted_rows
-from skbellman.restrictions import fitted_part
+from skbellman.restrictions import fitted_part, source_of_combinations
 from skbellman.state import altered
 from skbellman.tables import TableEncoder
 from skbellman.tables.containers import container_of
@@ -28,6 +28,8 @@ Mask = Callable[[Any], np.ndarray]
 
 # Below this share of accepted draws, values are drawn within their ranges, after so many draws.
 _LEAST_SHARE, _TRIAL = 0.05, 256
+# Combinations that are scored to draw them first.
+_MOST_COMBINATIONS = 2000
 
 
 class Constrained(NamedTuple):
@@ -73,6 +75,10 @@ class KnownCombinations:
         if known is None:
             raise ValueError(f"{self} has no table to take combinations from: give it X.")
         return np.array([key in known for key in _keys(X, self.columns)], dtype=bool)
+
+    def whole(self) -> list[tuple[Any, ...]]:
+        """Return the combinations without missing values."""
+        return [key for key in self._known or () if None not in key]
 
     def learned(self, X: Any) -> KnownCombinations:
         """Return the combinations of a table, unless these have a table of their own."""
@@ -178,11 +184,14 @@ def sample_constrained(
     if given is not None and not hasattr(given, "keys"):
         return draws.kept_for_each(np.asarray(given), n_samples)
     within = _within_ranges(given or {}, masks)
-    if within is None:
+    known = None if settings.get("with_missing") else _known_apart_from(given or {}, masks)
+    if within is None and known is None:
         return draws.kept(given, n_samples)
     try:
         return draws.kept(given, n_samples, not_before=_TRIAL, least_share=_LEAST_SHARE)
     except TooFewError:
+        if known is not None:
+            return draws.kept_combinations(known, given, n_samples)
         return draws.kept(within, n_samples)
 
 
@@ -217,6 +226,19 @@ class _Draws:
             *accepted_rows(lambda n: self._draw(n, given), keeps, n_samples, self._reason, **limits)
         )
 
+    def kept_combinations(
+        self, known: KnownCombinations, given: Any, n_samples: int
+    ) -> Constrained:
+        """Return rows whose combinations are drawn first, by their probabilities."""
+        source = source_of_combinations(
+            self.density, dict(given or {}), known.columns, sorted(known.whole(), key=repr)
+        )
+
+        def draw(n_rows: int) -> Any:
+            return self._renamed(source.draw(n_rows, self.rng), given)
+
+        return Constrained(*accepted_rows(draw, _all_of(self.masks), n_samples, self._reason))
+
     def kept_for_each(self, given: Any, n_samples: int) -> Constrained:
         """Return rows for each row of a table of conditions."""
         container, rows = container_of(given), np.arange(len(given)).repeat(n_samples)
@@ -238,6 +260,16 @@ def _within_ranges(given: Mapping[Any, Any], masks: list[Any]) -> dict[Any, Any]
     """Return conditions with what comparisons say of other columns; None if they say nothing."""
     ranges = ranges_of(mask for mask in masks if isinstance(mask, Comparison))
     return {**ranges, **given} if ranges.keys() - given.keys() else None
+
+
+def _known_apart_from(given: Mapping[Any, Any], masks: list[Any]) -> KnownCombinations | None:
+    """Return combinations of columns without conditions, if they can be drawn first."""
+    if any(type(value) in (list, tuple) for value in given.values()):
+        return None
+    for mask in masks:
+        if hasattr(mask, "whole") and not given.keys() & set(mask.columns):
+            return mask if 0 < len(mask.whole()) <= _MOST_COMBINATIONS else None
+    return None
 
 
 def learned(constraints: Sequence[Any], encoder: TableEncoder, X: Any) -> list[Any]:

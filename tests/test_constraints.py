@@ -87,6 +87,22 @@ def test_only_known_combinations_are_drawn():
     }  # fmt: skip
 
 
+def test_combinations_that_are_hardly_ever_drawn_are_drawn_first():
+    """Places of ten cities in degrees: of two densities no draw would ever be one of them."""
+    rng = np.random.default_rng(0)
+    places = pd.DataFrame(rng.normal(size=(10, 2)), columns=["east", "north"])
+    df = places.iloc[rng.integers(0, 10, 600)].reset_index(drop=True)
+    df["income"] = df["east"] + rng.normal(size=600)
+    density = fitted(df.assign(east=df["east"] + rng.normal(0, 0.3, 600)))
+    known = KnownCombinations(["east", "north"], places)
+    drawn, acceptance = sample_constrained(density, 2000, [known, "income > -9"], 0)
+    assert acceptance > 0.9
+    logs = density.score_samples(places, columns=["east", "north"])
+    names = [tuple(row) for row in places.to_numpy()]
+    counts = pd.Series(list(map(tuple, drawn[["east", "north"]].to_numpy()))).value_counts()
+    agree(counts.reindex(names).fillna(0).to_numpy(), np.exp(logs))
+
+
 def test_unique_rows_are_unique_also_over_many_draws():
     drawn = closed_form().sample(60, random_state=0, constraints=[Unique(["age"])])
     assert drawn["age"].is_unique
