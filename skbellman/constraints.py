@@ -6,7 +6,6 @@ those that keep it.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from sklearn.utils import check_random_state
 
 from skbellman.comparisons import Comparison, comparison_of, ranges_of
 from skbellman.identifiers import NewIdentifiers
+from skbellman.notices import warn
 from skbellman.questions import counted
 from skbellman.rejection import TooFewError, accepted_for_each, accepted_rows
 from skbellman.restrictions import fitted_part, source_of_combinations
@@ -321,11 +321,9 @@ def acceptance(density: Any, seed: int, n_samples: int = 1000) -> float:
 def warned_of_few(found: Constrained, least: float = 0.1) -> Any:
     """Return the rows, and warn where most draws broke the constraints."""
     if found.acceptance < least:
-        warnings.warn(
+        warn(
             f"{found.acceptance:.1%} of the draws kept the constraints: ask for part of them by "
-            "given, with ranges and lists, to be faster.",
-            UserWarning,
-            stacklevel=4,
+            "given, with ranges and lists, to be faster."
         )
     return found.table
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from skbellman.matching import denoising_loss, level_weight, shared_levels
 from skbellman.mixtures import (
     stacking_weights,
 )
+from skbellman.notices import warn
 from skbellman.scalars import ScalarLearner
 from skbellman.schedule import NoiseSchedule
 from skbellman.settings import Seeded
@@ -66,16 +66,15 @@ class Fit:
     def warn_or_raise(self) -> None:
         """Warn of an interrupt and of poor samples; raise the error of a diverged training."""
         if self.interrupted:
-            warnings.warn(
+            warn(
                 f"fit was interrupted in {self.interrupted}. The state of step "
                 f"{self.record.best_step} is kept.",
                 RuntimeWarning,
-                stacklevel=6,
             )
         if self.failure is not None:
             raise self.failure
         if self.complaint and not self.interrupted:
-            warnings.warn(self.complaint, UserWarning, stacklevel=6)
+            warn(self.complaint)
 
 
 def fit_field(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -13,6 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from skbellman.density import BellmanDiffusionDensity
+from skbellman.notices import warn
 from skbellman.packing import PackableMixin
 from skbellman.settings import with_own_settings
 from skbellman.state import renewed
@@ -144,11 +144,10 @@ class BellmanImputer(PackableMixin, TransformerMixin, BaseEstimator):
             except KeyboardInterrupt:
                 interrupted = True
         if interrupted:
-            warnings.warn(
+            warn(
                 "fit was interrupted while rows were compared: the density is kept, and rows that "
                 "agree do not fill each other's gaps.",
                 RuntimeWarning,
-                stacklevel=4,
             )
         return self
 

@@ -285,6 +285,15 @@ def test_text_of_which_every_form_is_used_is_made_longer_at_once():
     assert not set(fresh.tolist()) & set(texts.tolist())
 
 
+def test_a_warning_names_the_line_of_the_caller():
+    frame = pd.DataFrame({"x": np.arange(150.0) ** 2, "id": [f"K{k}" for k in range(150)]})
+    quick = BellmanDiffusionDensity(n_steps=1, width=4, depth=0, n_nodes=2, random_state=0)
+    for fit in (quick.fit, TableEncoder().fit, ShardedDensity(quick, n_shards=1).fit):
+        with pytest.warns(UserWarning, match="Column 'id'") as warned:
+            fit(frame)
+        assert warned[0].filename == __file__
+
+
 def test_amounts_and_phone_numbers_that_are_all_distinct():
     """Amounts are numbers that were read as text; numbers of telephones are names."""
     rng = np.random.default_rng(0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
@@ -14,6 +13,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from skbellman.notices import warn
 from skbellman.packing import PackableMixin
 from skbellman.state import renewed
 from skbellman.tables.collinearity import dependent_columns
@@ -417,12 +417,10 @@ class TableEncoder(PackableMixin, BaseEstimator):
     def _warn_of(self, dependent: list[int]) -> None:
         """Warn of columns that are linear functions of others."""
         if dependent:
-            warnings.warn(
+            warn(
                 f"Columns {[self.names[j] for j in dependent]} are linear functions of other "
                 "columns, so the table has no density; noise of sigma_min gives it one, and "
-                "scores depend on sigma_min. Drop the redundant columns to avoid this.",
-                UserWarning,
-                stacklevel=4,
+                "scores depend on sigma_min. Drop the redundant columns to avoid this."
             )
 
 
