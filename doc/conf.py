@@ -35,7 +35,7 @@ html_sidebars = {
 html_theme_options = {
     "show_prev_next": False,
     "navigation_with_keys": False,
-    "secondary_sidebar_items": {"gallery/**": [], "**": ["page-toc"]},
+    "secondary_sidebar_items": ["page-toc"],
 }
 default_role = "literal"  # `name` in docstrings is code, as scikit-learn's users write it
 
@@ -52,6 +52,7 @@ sphinx_gallery_conf = {
     "within_subsection_order": "FileNameSortKey",
 }
 
+toc_object_entries_show_parents = "hide"
 autosummary_generate = True
 autodoc_typehints = "none"  # numpydoc says types in words
 numpydoc_show_class_members = False
