@@ -126,7 +126,8 @@ class BellmanDiffusionDensity(TableDensity):
         Why training ended.
     fidelity_ : FidelityReport or None
         How well samples can be told from the held-out rows, see `fidelity_report`. At most 1000
-        rows are compared. None if fewer than 100 rows are held out.
+        rows are compared. Samples are those without constraints. None if fewer than 100 rows are
+        held out.
     constraints_ : list
         The constraints, with the combinations of the fitted table.
     acceptance_ : float
