@@ -22,7 +22,21 @@ templates_path = ["_templates"]
 exclude_patterns = ["generated/README*"]
 html_theme = "pydata_sphinx_theme"
 html_title = "skbellman"
-html_theme_options = {"show_prev_next": False, "navigation_with_keys": False}
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
+# Pages without pages below them have nothing to show in the sidebar.
+html_sidebars = {
+    name: []
+    for name in (
+        "arithmetic", "architecture", "benchmarks", "changelog", "comparison", "distributed",
+        "fields", "guide", "images", "index", "paper", "returns",
+    )
+}  # fmt: skip
+html_theme_options = {
+    "show_prev_next": False,
+    "navigation_with_keys": False,
+    "secondary_sidebar_items": ["page-toc"],
+}
 default_role = "literal"  # `name` in docstrings is code, as scikit-learn's users write it
 
 myst_enable_extensions = ["dollarmath"]
@@ -38,6 +52,7 @@ sphinx_gallery_conf = {
     "within_subsection_order": "FileNameSortKey",
 }
 
+toc_object_entries_show_parents = "hide"
 autosummary_generate = True
 autodoc_typehints = "none"  # numpydoc says types in words
 numpydoc_show_class_members = False

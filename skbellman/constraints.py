@@ -6,37 +6,30 @@ those that keep it.
 
 from __future__ import annotations
 
-import ast
-import operator
-import re
-import warnings
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from functools import partial
 from typing import Any, NamedTuple
 
 import narwhals.stable.v2 as nw
 import numpy as np
 from sklearn.utils import check_random_state
 
+from skbellman.comparisons import Comparison, comparison_of, ranges_of
 from skbellman.identifiers import NewIdentifiers
-from skbellman.rejection import accepted_for_each, accepted_rows
-from skbellman.restrictions import fitted_part
+from skbellman.notices import warn
+from skbellman.questions import counted
+from skbellman.rejection import TooFewError, accepted_for_each, accepted_rows
+from skbellman.restrictions import fitted_part, source_of_combinations
+from skbellman.state import altered
 from skbellman.tables import TableEncoder
 from skbellman.tables.containers import container_of
-from skbellman.tables.fitted import FittedColumn
-from skbellman.tables.kinds import Cells
-from skbellman.validation import check_count
 
 Mask = Callable[[Any], np.ndarray]
 
-_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
-    "<=": operator.le, ">=": operator.ge, "==": operator.eq,
-    "!=": operator.ne, "<": operator.lt, ">": operator.gt,
-}  # fmt: skip
-_ASKING = re.compile("|".join(_OPERATORS))
+# Below this share of accepted draws, values are drawn within their ranges, after so many draws.
+_LEAST_SHARE, _TRIAL = 0.05, 256
+# Combinations that are scored to draw them first.
+_MOST_COMBINATIONS = 2000
 
 
 class Constrained(NamedTuple):
@@ -58,27 +51,48 @@ class KnownCombinations:
 
     Parameters
     ----------
-    X : DataFrame or array-like of shape (n_samples, n_features)
-        Usually the table of the fit.
     columns : sequence of names, or of positions for an array
         The columns that are looked at together.
+    X : DataFrame or array-like of shape (n_samples, n_features), optional
+        The table. As a constraint of an estimator, by default the table of `fit`.
 
     Examples
     --------
     >>> import pandas as pd
     >>> from skbellman.constraints import KnownCombinations
     >>> df = pd.DataFrame({"city": ["Oslo", "Lyon"], "country": ["NO", "FR"]})
-    >>> KnownCombinations(df, ["city", "country"])(df.assign(country="FR"))
+    >>> KnownCombinations(["city", "country"], df)(df.assign(country="FR"))
     array([False,  True])
     """
 
-    def __init__(self, X: Any, columns: Sequence[Any]) -> None:
+    def __init__(self, columns: Sequence[Any], X: Any = None) -> None:
         self.columns = list(columns)
-        self._known = set(_keys(X, self.columns))
+        self._known = None if X is None else set(_keys(X, self.columns))
 
     def __call__(self, X: Any) -> np.ndarray:
         """Return which rows are so."""
-        return np.array([key in self._known for key in _keys(X, self.columns)], dtype=bool)
+        known = self._known
+        if known is None:
+            raise ValueError(f"{self} has no table to take combinations from: give it X.")
+        return np.array([key in known for key in _keys(X, self.columns)], dtype=bool)
+
+    def whole(self) -> list[tuple[Any, ...]]:
+        """Return the combinations without missing values."""
+        return [key for key in self._known or () if None not in key]
+
+    def learned(self, X: Any) -> KnownCombinations:
+        """Return the combinations of a table, unless these have a table of their own."""
+        return self if self._known is not None else KnownCombinations(self.columns, X)
+
+    def joined(self, others: Iterable[Any]) -> KnownCombinations:
+        """Return the combinations that are in this table or, for the same columns, in others."""
+        both = KnownCombinations(self.columns)
+        same = [other for other in others if getattr(other, "columns", None) == self.columns]
+        both._known = set().union(*(c._known for c in [self, *same] if hasattr(c, "joined")))
+        return both
+
+    def __repr__(self) -> str:
+        return f"KnownCombinations({self.columns})"
 
 
 @dataclass(frozen=True)
@@ -115,7 +129,7 @@ class Unique:
 
 def sample_constrained(
     density: Any,
-    n_samples: int = 1,
+    n_samples: Any = 1,
     constraints: Iterable[Any] = (),
     random_state: Any = None,
     **settings: Any,
@@ -126,8 +140,9 @@ def sample_constrained(
     ----------
     density : fitted density
         Any with ``sample``, of the algebra too.
-    n_samples : int, default=1
-        At least 1. With a table of conditions, so many rows for each of its rows.
+    n_samples : int or array-like of int, default=1
+        At least 1. With a table of conditions, so many rows for each of its rows, or a number of
+        each row.
     constraints : iterable of str, callable, KnownCombinations or Unique
         Text compares a column with another or with a value: ``"start <= end"``, ``"age >= 18"``;
         it holds where either is missing. A callable takes a table and returns a mask of its rows.
@@ -159,54 +174,171 @@ def sample_constrained(
     >>> bool((table["a"] <= table["b"]).all()), 0.2 < acceptance < 0.8
     (True, True)
     """
-    n_samples, rng = check_count("n_samples", n_samples), check_random_state(random_state)
-    constraints = list(constraints)
-    keeps = _all_of(constraints, fitted_part(density).encoder_)
-    reason = (
-        f"hardly any row keeps the constraints {constraints}. Loosen one, or ask for part of it by "
-        "given, with ranges and lists."
-    )
+    n_samples, given = counted(n_samples, settings.get("given"))
+    constraints = [*own_constraints(density), *constraints]
+    density = as_scored(density)
+    masks = masks_of(constraints, fitted_part(density).encoder_)
+    draws = _Draws(density, masks, check_random_state(random_state), settings)
+    if nw.dependencies.is_into_dataframe(given):
+        return draws.kept_for_each(given, n_samples)
+    if given is not None and not hasattr(given, "keys"):
+        return draws.kept_for_each(np.asarray(given), n_samples)
+    within = _within_ranges(given or {}, masks)
+    known = None if settings.get("with_missing") else _known_apart_from(given or {}, masks)
+    if within is None and known is None:
+        return draws.kept(given, n_samples)
+    try:
+        return draws.kept(given, n_samples, not_before=_TRIAL, least_share=_LEAST_SHARE)
+    except TooFewError:
+        if known is not None:
+            return draws.kept_combinations(known, given, n_samples)
+        return draws.kept(within, n_samples)
 
-    # Before rows are looked at: a constraint may be on identifiers.
-    renamed = NewIdentifiers([density], rng)
 
-    def draw(n_rows: int, given: Any) -> Any:
-        seed = int(rng.randint(2**31))
-        drawn = density.sample(n_rows, random_state=seed, **{**settings, "given": given})
-        return renamed(drawn, given)
+class _Draws:
+    """Draws of a density, of which those that keep constraints are taken.
 
-    given = settings.get("given")
-    if given is None or (hasattr(given, "keys") and not nw.dependencies.is_into_dataframe(given)):
-        return Constrained(*accepted_rows(lambda n: draw(n, given), keeps, n_samples, reason))
-    table = given if nw.dependencies.is_into_dataframe(given) else np.asarray(given)
-    container, rows = container_of(table), np.arange(len(table)).repeat(n_samples)
-    return Constrained(
-        *accepted_for_each(
-            lambda at: draw(1, container.taken(table, rows[at])), keeps, len(rows), reason
+    Parameters
+    ----------
+    density : fitted density
+        Without constraints of its own.
+    masks : list of callable or Unique
+    rng : RandomState
+    settings : dict
+        Arguments of ``density.sample``.
+    """
+
+    def __init__(
+        self, density: Any, masks: list[Any], rng: np.random.RandomState, settings: dict[str, Any]
+    ) -> None:
+        self.density, self.masks, self.rng, self.settings = density, masks, rng, settings
+        # Before rows are looked at: a constraint may be on identifiers.
+        self._renamed = NewIdentifiers([density], rng)
+        self._reason = (
+            f"hardly any row keeps the constraints {masks}. Loosen one, or ask for part of it by "
+            "given, with ranges and lists."
         )
-    )
 
-
-def warn_of_few(acceptance: float, least: float = 0.1) -> None:
-    """Warn where most draws break the constraints."""
-    if acceptance < least:
-        warnings.warn(
-            f"{acceptance:.1%} of the draws kept the constraints: ask for part of them by given, "
-            "with ranges and lists, to be faster.",
-            UserWarning,
-            stacklevel=4,
+    def kept(self, given: Any, n_samples: int, **limits: Any) -> Constrained:
+        """Return rows that all have the same conditions."""
+        keeps = _all_of(self.masks)
+        return Constrained(
+            *accepted_rows(lambda n: self._draw(n, given), keeps, n_samples, self._reason, **limits)
         )
 
+    def kept_combinations(
+        self, known: KnownCombinations, given: Any, n_samples: int
+    ) -> Constrained:
+        """Return rows whose combinations are drawn first, by their probabilities."""
+        source = source_of_combinations(
+            self.density, dict(given or {}), known.columns, sorted(known.whole(), key=repr)
+        )
 
-def _all_of(constraints: list[Any], encoder: TableEncoder) -> Mask:
-    """Return a mask of the rows that keep all constraints."""
-    masks = [
-        _comparison(constraint, encoder) if type(constraint) is str else constraint
-        for constraint in constraints
-        if not hasattr(constraint, "watched")
-    ]
-    if wrong := [mask for mask in masks if not callable(mask)]:
+        def draw(n_rows: int) -> Any:
+            return self._renamed(source.draw(n_rows, self.rng), given)
+
+        return Constrained(*accepted_rows(draw, _all_of(self.masks), n_samples, self._reason))
+
+    def kept_for_each(self, given: Any, n_samples: int) -> Constrained:
+        """Return rows for each row of a table of conditions."""
+        container, rows = container_of(given), np.arange(len(given)).repeat(n_samples)
+        keeps = _all_of(self.masks)
+
+        def draw(at: np.ndarray) -> Any:
+            return self._draw(1, container.taken(given, rows[at]))
+
+        return Constrained(*accepted_for_each(draw, keeps, len(rows), self._reason))
+
+    def _draw(self, n_rows: int, given: Any) -> Any:
+        seed = int(self.rng.randint(2**31))
+        settings = {**self.settings, "given": given}
+        drawn = self.density.sample(n_rows, random_state=seed, **settings)
+        return self._renamed(drawn, given)
+
+
+def _within_ranges(given: Mapping[Any, Any], masks: list[Any]) -> dict[Any, Any] | None:
+    """Return conditions with what comparisons say of other columns; None if they say nothing."""
+    ranges = ranges_of(mask for mask in masks if isinstance(mask, Comparison))
+    return {**ranges, **given} if ranges.keys() - given.keys() else None
+
+
+def _known_apart_from(given: Mapping[Any, Any], masks: list[Any]) -> KnownCombinations | None:
+    """Return combinations of columns without conditions, if they can be drawn first."""
+    if any(type(value) in (list, tuple) for value in given.values()):
+        return None
+    for mask in masks:
+        if hasattr(mask, "whole") and not given.keys() & set(mask.columns):
+            return mask if 0 < len(mask.whole()) <= _MOST_COMBINATIONS else None
+    return None
+
+
+def learned(constraints: Sequence[Any], encoder: TableEncoder, X: Any) -> list[Any]:
+    """Return the constraints of an estimator, as they are kept by samples of its fit.
+
+    Combinations are those of the fitted table, unless they have a table of their own.
+
+    Raises
+    ------
+    ValueError
+        If rows of the fitted table break a constraint.
+    """
+    found = [c.learned(X) if hasattr(c, "learned") else c for c in constraints]
+    for constraint, mask in zip(found, masks_of(found, encoder), strict=True):
+        broken = np.flatnonzero(~_all_of([mask])(X))
+        if len(broken):
+            raise ValueError(
+                f"{len(broken)} of {len(X)} rows of X break the constraint {constraint!r}; the "
+                f"first is row {broken[0]}. Mend or drop these rows, or leave the constraint out "
+                "here and pass it to sample."
+            )
+    return found
+
+
+def own_constraints(*densities: Any) -> list[Any]:
+    """Return the constraints that samples of fitted densities keep, those of the first.
+
+    Combinations are those that any of them knows.
+    """
+    first, *others = (list(getattr(density, "constraints_", ())) for density in densities)
+    known = [c for constraints in others for c in constraints if hasattr(c, "joined")]
+    return [c.joined(known) if hasattr(c, "joined") else c for c in first]
+
+
+def as_scored(density: Any) -> Any:
+    """Return a density whose samples follow its scores: without constraints."""
+    if not own_constraints(density):
+        return density
+    is_of_parts = hasattr(density, "_as_scored")
+    return density._as_scored() if is_of_parts else altered(density, constraints_=[])
+
+
+def acceptance(density: Any, seed: int, n_samples: int = 1000) -> float:
+    """Return the share of samples of a fitted density that keep its own constraints."""
+    keeps = _all_of(masks_of(own_constraints(density), density.encoder_))
+    return float(keeps(as_scored(density).sample(n_samples, seed)).mean())
+
+
+def warned_of_few(found: Constrained, least: float = 0.1) -> Any:
+    """Return the rows, and warn where most draws broke the constraints."""
+    if found.acceptance < least:
+        warn(
+            f"{found.acceptance:.1%} of the draws kept the constraints: ask for part of them by "
+            "given, with ranges and lists, to be faster."
+        )
+    return found.table
+
+
+def masks_of(constraints: Iterable[Any], encoder: TableEncoder) -> list[Any]:
+    """Return the constraints, with text as comparisons."""
+    masks = [comparison_of(c, encoder) if type(c) is str else c for c in constraints]
+    if wrong := [mask for mask in masks if not callable(mask) and not hasattr(mask, "watched")]:
         raise ValueError(f"{wrong[0]!r} is no constraint: give text, a callable, or Unique.")
+    return masks
+
+
+def _all_of(constraints: list[Any]) -> Mask:
+    """Return a mask of the rows that keep all constraints."""
+    masks = [constraint for constraint in constraints if not hasattr(constraint, "watched")]
     # Last: only rows that keep all others are to be remembered.
     watched = [constraint.watched() for constraint in constraints if hasattr(constraint, "watched")]
 
@@ -231,78 +363,6 @@ def _checked(mask: Mask, X: Any) -> np.ndarray:
             f"{len(X)} rows: return one bool for each."
         )
     return found
-
-
-def _comparison(text: str, encoder: TableEncoder) -> Mask:
-    """Return the mask that a text such as "start <= end" stands for."""
-    sides = [side.strip() for side in _ASKING.split(text)]
-    if len(sides) != 2 or not encoder.container_.has_names:
-        raise ValueError(
-            f"the constraint {text!r} is no comparison of a column with another or a value, such "
-            'as "start <= end" in a frame: give a callable, from a table to a mask of its rows.'
-        )
-    sign = _ASKING.findall(text)[0]
-    named = {str(column.name): column for column in encoder.fitted_}
-    left, right = (named.get(side) for side in sides)
-    if left is None:
-        raise ValueError(
-            f"the constraint {text!r} names {sides[0]!r}, which is no column: these are "
-            f"{encoder.names}."
-        )
-    _check_comparable(text, sign, left, right)
-    second = _literal(text, left, sides[1]) if right is None else partial(_cells, column=right)
-
-    def mask(X: Any) -> np.ndarray:
-        one, two = _cells(X, left), second(X)
-        with np.errstate(invalid="ignore"):
-            holds = _OPERATORS[sign](one.values, two.values)
-        return np.asarray(holds, dtype=bool) | one.missing | two.missing
-
-    return mask
-
-
-def _check_comparable(text: str, sign: str, left: FittedColumn, right: FittedColumn | None) -> None:
-    if right is not None and left.kind.held != right.kind.held:
-        raise ValueError(
-            f"the constraint {text!r} compares {left.kind.held} with {right.kind.held}: convert "
-            "one of the columns."
-        )
-    if left.kind.is_categorical and sign not in ("==", "!="):
-        raise ValueError(
-            f"the constraint {text!r} puts categories in an order, which they have none of: use == "
-            "or !=, or a callable."
-        )
-
-
-def _literal(text: str, column: FittedColumn, side: str) -> Callable[[Any], Cells]:
-    """Return the value that a text compares a column with, whatever the table.
-
-    It is of the type of the column's cells, where they can hold it: a float is hardly ever a
-    decimal.
-    """
-    cells = column.kind.parse(_value_of(side, column.kind.is_categorical))
-    if cells is None:
-        raise ValueError(
-            f"the constraint {text!r} compares column {column.name!r}, which holds "
-            f"{column.kind.held}, with {side!r}, which is none of them, and no column either."
-        )
-    own, fits = column.kind.adopt(cells.values, cells.kind)
-    held = cells._replace(values=own) if fits.all() else cells
-    return lambda X: held
-
-
-def _value_of(side: str, is_category: bool) -> Any:
-    """Return what a text stands for: itself, or a value of Python."""
-    value: Any = side
-    with suppress(ValueError, SyntaxError):
-        value = ast.literal_eval(side)
-    is_fraction = type(value) is float and not is_category
-    return Decimal(side.replace(" ", "")) if is_fraction else value
-
-
-def _cells(X: Any, column: FittedColumn) -> Cells:
-    position = container_of(X).names_of(X).index(column.name)
-    return container_of(X).cells(X, position, column.kind.is_categorical)
 
 
 def _keys(X: Any, columns: list[Any]) -> list[tuple[Any, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -11,14 +11,16 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from sklearn.base import clone
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skbellman.batches import FieldSettings, Rows
+from skbellman.constraints import acceptance, as_scored, own_constraints
 from skbellman.fidelity import held_out_report
 from skbellman.fields import Mixture
 from skbellman.fitting import Fit, fit_field
-from skbellman.likelihood import N_PROBES, FlowIntegral
+from skbellman.likelihood import FlowIntegral
 from skbellman.optimiser import HIDDEN_RATE
 from skbellman.sampling import Annealing
 from skbellman.schedule import NoiseSchedule
@@ -83,10 +85,6 @@ class BellmanDiffusionDensity(TableDensity):
     n_nodes : int or "auto", default="auto"
         Nodes of the probability-flow integral. "auto" is 64 for one or two coordinates and 16 for
         more. Rows on the boundary between separated modes get up to 128.
-    divergence : {"auto", "exact", "hutchinson"}, default="auto"
-        How `score_samples` computes the divergence. "auto" is exact up to 64 coordinates: a number
-        counts 1, a category of K levels K - 1. Beyond, it is Hutchinson's estimate with 8 random
-        sign vectors per node. They depend on the row alone, and are orthogonal between nodes.
     n_levels : int, default=16
         Noise levels of `sample`, each with one pass of the network.
     beta : float, default=0.0
@@ -100,6 +98,10 @@ class BellmanDiffusionDensity(TableDensity):
     encoder : TableEncoder, optional
         How columns are read. By default ``TableEncoder(categorical_features)``. A fitted encoder is
         not fitted again, so densities of several tables can share one measure.
+    constraints : list or tuple of str, callable, KnownCombinations or Unique, default=()
+        Constraints that every sample keeps, see `skbellman.constraints`: ``"start <= end"``, or a
+        callable from a table to a mask of its rows. `fit` refuses rows that break one. Scores are
+        those of the density without constraints, see ``acceptance_``.
     device : str, default="auto"
         "cpu", "cuda", ...; "auto" takes a GPU if there is one.
     verbose : int, default=0
@@ -125,7 +127,13 @@ class BellmanDiffusionDensity(TableDensity):
         Why training ended.
     fidelity_ : FidelityReport or None
         How well samples can be told from the held-out rows, see `fidelity_report`. At most 1000
-        rows are compared. None if fewer than 100 rows are held out.
+        rows are compared. Samples are those without constraints. None if fewer than 100 rows are
+        held out.
+    constraints_ : list
+        The constraints, with the combinations of the fitted table.
+    acceptance_ : float
+        Share of 1000 samples of the density that keep the constraints, if there are any. A row
+        that keeps them has log-density ``score_samples(X) - log(acceptance_)`` among such rows.
     device_ : torch.device
         Device of the fields.
     is_categorical_ : ndarray of bool, shape (n_features_in_,)
@@ -172,11 +180,11 @@ class BellmanDiffusionDensity(TableDensity):
         "conditional_fraction": [Interval(Real, 0, 1, closed="both")],
         "sigma_min": [Interval(Real, 0, 1, closed="neither")],
         "n_nodes": [StrOptions({"auto"}), Interval(Integral, 2, None, closed="left")],
-        "divergence": [StrOptions({"auto", "exact", "hutchinson"})],
         "n_levels": [Interval(Integral, 1, None, closed="left")],
         "beta": [Interval(Real, 0, None, closed="left")],
         "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
         "encoder": [TableEncoder, None],
+        "constraints": [list, tuple],
         "device": [str],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
@@ -197,11 +205,11 @@ class BellmanDiffusionDensity(TableDensity):
         conditional_fraction: float = 0.25,
         sigma_min: float = 0.01,
         n_nodes: int | str = "auto",
-        divergence: str = "auto",
         n_levels: int = 16,
         beta: float = 0.0,
         categorical_features: Any = "from_dtype",
         encoder: TableEncoder | None = None,
+        constraints: Sequence[Any] = (),
         device: str = "auto",
         verbose: int = 0,
         random_state: Any = None,
@@ -218,11 +226,11 @@ class BellmanDiffusionDensity(TableDensity):
         self.conditional_fraction = conditional_fraction
         self.sigma_min = sigma_min
         self.n_nodes = n_nodes
-        self.divergence = divergence
         self.n_levels = n_levels
         self.beta = beta
         self.categorical_features = categorical_features
         self.encoder = encoder
+        self.constraints = constraints
         self.device = device
         self.verbose = verbose
         self.random_state = random_state
@@ -284,8 +292,10 @@ class BellmanDiffusionDensity(TableDensity):
             # The new encoder knows the identifiers of all rows.
             draft.encoder_ = new.encoder_.with_gaps(gaps)
             draft.n_samples_seen_ = self.n_samples_seen_ + new.n_samples_seen_
+            draft.constraints_ = own_constraints(new, self)
             for name in ("history_", "n_iter_", "stopped_", "fidelity_"):
                 setattr(draft, name, getattr(new, name))
+            draft._find_acceptance(check_random_state(self.random_state).randint(2**31))
         return self
 
     def consolidated(
@@ -326,9 +336,11 @@ class BellmanDiffusionDensity(TableDensity):
         check_is_fitted(self, "field_")
         if n_samples is None:
             n_samples = min(self.n_samples_seen_, 100_000)
-        drawn = self.sample(check_count("n_samples", n_samples, 2), random_state)
+        free = as_scored(self)
+        drawn = free.sample(check_count("n_samples", n_samples, 2), random_state)
         one = self._like_this()
         with renewed(one) as draft:
+            draft.constraints_ = self.constraints_
             fit = one._fit_draft(draft, drawn, teacher=self.field_)
             draft.encoder_ = draft.encoder_.with_gaps(self.encoder_.gaps)
         fit.warn_or_raise()
@@ -355,8 +367,13 @@ class BellmanDiffusionDensity(TableDensity):
         return fit_field(rows, schedule, settings, plan, seed, report)
 
     def _judge(self, rows: Rows, seed: int) -> str:
+        self._find_acceptance(seed)
         self.fidelity_ = held_out_report(self._model, self._sampler(), rows.validation, seed)
         return "" if self.fidelity_ is None else self.fidelity_.complaint()
+
+    def _find_acceptance(self, seed: int) -> None:
+        if self.constraints_:
+            self.acceptance_ = acceptance(self, seed % 2**32)
 
     def _settings(self, rows: Rows) -> FieldSettings:
         n_rows = rows.draws.shape[1]
@@ -387,20 +404,19 @@ class BellmanDiffusionDensity(TableDensity):
             hidden_rate=HIDDEN_RATE,
         )
 
-    def _integral(self, approximate: bool, doubt: float = 0.06) -> FlowIntegral:
+    def _integral(self, approximate: bool | str, doubt: float = 0.06) -> FlowIntegral:
         """Return the integral. With "auto", a large error estimate of a step adds nodes.
 
         The limit is in units of the noise: 99% of Abalone's rows stay below it, see
         doc/decisions/flow-integral.md.
         """
-        if approximate:
+        if approximate and approximate != "auto":
             n_probes = min(math.ceil(len(self.encoder_.blocks_) / 4), _MOST_QUICK_PROBES)
             return FlowIntegral(_QUICK_NODES, n_probes, multistep=True)
         auto, few = self.n_nodes == "auto", len(self.encoder_.blocks_) <= 2
-        probes: dict[str, Any] = {"auto": "auto", "exact": None, "hutchinson": N_PROBES}
         return FlowIntegral(
             n_nodes=(64 if few else 16) if auto else int(self.n_nodes),
-            n_probes=probes[self.divergence],
+            n_probes="auto" if approximate else None,
             tolerance=doubt if auto else math.inf,
         )
 

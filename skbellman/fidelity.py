@@ -51,6 +51,14 @@ class FidelityReport:
     columns: list[tuple[Any, float]]
     pairs: list[tuple[Any, Any, float]]
 
+    def __str__(self) -> str:
+        columns = ", ".join(f"{name!r} {score:.2f}" for name, score in self.columns[:3])
+        pairs = ", ".join(f"{one!r} and {two!r} {score:.2f}" for one, two, score in self.pairs[:3])
+        return (
+            f"detection {self.detection:.2f} (standard error {self.detection_error:.2f}); "
+            f"worst columns: {columns}; worst pairs: {pairs or 'none'}"
+        )
+
     def complaint(self, least: float = 0.5) -> str:
         """Return what is wrong with the samples; empty if they may have this ``detection``."""
         if self.detection + 2 * self.detection_error >= least:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -26,6 +25,7 @@ from skbellman.matching import denoising_loss, level_weight, shared_levels
 from skbellman.mixtures import (
     stacking_weights,
 )
+from skbellman.notices import warn
 from skbellman.scalars import ScalarLearner
 from skbellman.schedule import NoiseSchedule
 from skbellman.settings import Seeded
@@ -66,16 +66,15 @@ class Fit:
     def warn_or_raise(self) -> None:
         """Warn of an interrupt and of poor samples; raise the error of a diverged training."""
         if self.interrupted:
-            warnings.warn(
+            warn(
                 f"fit was interrupted in {self.interrupted}. The state of step "
                 f"{self.record.best_step} is kept.",
                 RuntimeWarning,
-                stacklevel=6,
             )
         if self.failure is not None:
             raise self.failure
         if self.complaint and not self.interrupted:
-            warnings.warn(self.complaint, UserWarning, stacklevel=6)
+            warn(self.complaint)
 
 
 def fit_field(
@@ -93,7 +92,8 @@ def fit_field(
     """
     generator = torch.Generator(rows.draws.device).manual_seed(seed)
     if rows.has_gaps:
-        rows = completed(rows, schedule, settings, plan, seed)
+        rows, n_before = completed(rows, schedule, settings, plan, seed, report)
+        report = _in_stage(report, n_before=n_before)
     neural = untrained_field(rows, schedule, settings, seed, generator)
     fit = train_networks(neural, rows, schedule, settings, plan, generator, report)
     try:
@@ -108,23 +108,32 @@ def completed(
     settings: FieldSettings,
     plan: Plan,
     seed: int,
+    report: Callable[[Record], bool],
     share: float = 0.3,
-) -> Rows:
-    """Return training rows whose missing values are drawn from a field of conditionals.
+) -> tuple[Rows, int]:
+    """Return rows whose missing training values are drawn from a field of conditionals.
+
+    Also return the number of steps that the field was trained.
 
     Where values are missing depends on the others, rows that lack nothing have another law than the
     table. A fit to what rows hold would take their law for samples of all columns. Its conditionals
     are right, and are learned here in a share of the steps.
     """
     generator = torch.Generator(rows.draws.device).manual_seed(seed)
-    settings = replace(settings, conditional_fraction=1.0)
+    settings, record = replace(settings, conditional_fraction=1.0), Record()
+    report = _in_stage(report, n_after=plan.n_steps)
     plan = replace(plan, n_steps=max(round(share * plan.n_steps), 1), max_steps=0)
     field = untrained_field(rows, schedule, settings, seed, generator)
     with suppress(TrainingDivergedError):  # the field has its best state, as the next will
-        record = fit_gradient(field, rows, schedule, settings, plan, generator, lambda _: False)
+        record = fit_gradient(field, rows, schedule, settings, plan, generator, report)
         if record.ended == INTERRUPTED:
             raise KeyboardInterrupt
-    return drawn_gaps(field.eval(), rows, schedule, generator)
+    return drawn_gaps(field.eval(), rows, schedule, generator), record.n_steps
+
+
+def _in_stage(report: Callable[[Record], bool], **steps: Any) -> Callable[[Record], bool]:
+    """Return a report of one stage of a fit: before it, or after it, are steps of another."""
+    return lambda record: report(replace(record, **steps))
 
 
 def train_networks(
@@ -295,7 +304,7 @@ def fit_own_field(
     blocks : tensor of int, shape (D,), optional
         Columns of one number are given or missing together. By default each column for itself.
     seed : int, default=0
-        Of batches and noise. The network's first weights are not drawn here.
+        Seeds batches and noise, but not the first weights of the network.
     report : callable, optional
         Called with the record after each evaluation; a true answer stops the training.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -13,6 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from skbellman.density import BellmanDiffusionDensity
+from skbellman.notices import warn
 from skbellman.packing import PackableMixin
 from skbellman.settings import with_own_settings
 from skbellman.state import renewed
@@ -114,7 +114,7 @@ class BellmanImputer(PackableMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            As `BellmanDiffusionDensity.fit` does.
+            As `BellmanDiffusionDensity.fit` does; for a density with constraints.
         TrainingDivergedError
             If training diverges; then the imputer is not fitted.
 
@@ -126,6 +126,11 @@ class BellmanImputer(PackableMixin, TransformerMixin, BaseEstimator):
         2
         """
         density = _of_conditionals() if self.density is None else clone(self.density)
+        if density.constraints:
+            raise ValueError(
+                "BellmanImputer does not keep constraints, but its density has some: leave them "
+                "out, or complete rows by density.sample(given=X), which keeps them."
+            )
         if density.random_state is None:
             seed = check_random_state(self.random_state).randint(2**31)
             density.set_params(random_state=int(seed))
@@ -139,11 +144,10 @@ class BellmanImputer(PackableMixin, TransformerMixin, BaseEstimator):
             except KeyboardInterrupt:
                 interrupted = True
         if interrupted:
-            warnings.warn(
+            warn(
                 "fit was interrupted while rows were compared: the density is kept, and rows that "
                 "agree do not fill each other's gaps.",
                 RuntimeWarning,
-                stacklevel=4,
             )
         return self
 

@@ -36,6 +36,8 @@ TRUSTED = [
     "skbellman.closeness.Gaussians",
     "skbellman.closeness.Neighbours",
     "skbellman.closeness.StandardColumns",
+    "skbellman.constraints.KnownCombinations",
+    "skbellman.constraints.Unique",
     "skbellman.density.BellmanDiffusionDensity",
     "skbellman.fidelity.FidelityReport",
     "skbellman.fields.corners.Corners",

@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skbellman.closeness import Gaussians, Neighbours, StandardColumns
+from skbellman.constraints import as_scored
 from skbellman.density import BellmanDiffusionDensity
 from skbellman.packing import PackableMixin
 from skbellman.settings import with_own_settings
@@ -340,7 +341,7 @@ class BellmanOutlierDetector(PackableMixin, OutlierMixin, BaseEstimator):
         order, seed = rng.permutation(len(X)), int(rng.randint(2**31))
         near = rows_of(X, order[:_NEIGHBOURS])
         if not all(seen.all() for _, seen in self._patterns(near)):
-            near = self.density_.sample(given=near, random_state=seed)
+            near = as_scored(self.density_).sample(given=near, random_state=seed)
         self._columns = StandardColumns(self.density_.encoder_, near)
         points = self._columns.points(near)
         self._neighbours = Neighbours(points)

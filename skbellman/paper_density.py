@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -13,6 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from skbellman.batches import FieldSettings, Rows
 from skbellman.fitting import Fit
 from skbellman.likelihood import FlowIntegral
+from skbellman.notices import warn
 from skbellman.paper import Matching, fit_direct
 from skbellman.sampling import Annealing
 from skbellman.schedule import NoiseSchedule
@@ -174,11 +174,9 @@ class PaperDensity(TableDensity):
         encoder = TableEncoder(dequantize=self.dequantize, atom_share=1.0).fit(X)
         _check_whole_numbers(encoder)
         if self.objective == "pairwise" and len(encoder.blocks_) > _MAX_PAIRWISE_COLUMNS:
-            warnings.warn(
+            warn(
                 f'objective="pairwise" is unreliable in {len(encoder.blocks_)} columns: almost no '
-                "two rows are within a kernel of each other. Use BellmanDiffusionDensity.",
-                UserWarning,
-                stacklevel=7,
+                "two rows are within a kernel of each other. Use BellmanDiffusionDensity."
             )
         return encoder
 
@@ -196,7 +194,7 @@ class PaperDensity(TableDensity):
         )
         return fit_direct(rows, matching, settings, plan, seed, report)
 
-    def _integral(self, approximate: bool) -> FlowIntegral:
+    def _integral(self, approximate: bool | str) -> FlowIntegral:
         return FlowIntegral(n_nodes=1)  # there is no integral at one level
 
     def _sampler(self) -> Annealing:

@@ -20,12 +20,16 @@ class Progress:
         self._begun = time.monotonic()
         self._is_open = False
 
-    def show(self, step: int, n_steps: int, figures: str) -> None:
-        """Print a line. The time left assumes that the other steps take as long as these."""
+    def show(self, step: int, n_steps: int, figures: str, may_grow: bool = False) -> None:
+        """Print a line. The time left assumes that the other steps take as long as these.
+
+        ``may_grow`` says that more steps than these may follow.
+        """
         left = (time.monotonic() - self._begun) * (n_steps / step - 1)
         minutes, seconds = divmod(round(left), 60)
+        planned = f"{n_steps} or more" if may_grow else str(n_steps)
         share = f"{step / n_steps:.0%}, {minutes}:{seconds:02d} left"
-        line = f"step {step} of {n_steps} ({share}): {figures}"
+        line = f"step {step} of {planned} ({share}): {figures}"
         if sys.stdout.isatty():
             print(f"\r{line}\x1b[K", end="", flush=True)  # the code clears the rest of the line
             self._is_open = True

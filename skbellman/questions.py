@@ -1,4 +1,4 @@
-"""The parameters ``columns``, ``given`` and ``noise`` of a fitted density."""
+"""The parameters of a fitted density: ``columns``, ``given``, ``noise``, counts and gaps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,53 @@ import numpy as np
 from scipy.sparse import issparse
 
 from skbellman.tables import Cells
-from skbellman.validation import validate_table
+from skbellman.tables.parts import rows_of
+from skbellman.validation import check_count, validate_table
+
+
+def counted(n_samples: Any, given: Any) -> tuple[int, Any]:
+    """Return the number of samples for each condition, and the conditions.
+
+    Several numbers are those of the rows of a table, which are repeated as often.
+    """
+    if np.ndim(n_samples) == 0:
+        return check_count("n_samples", n_samples), given
+    counts = np.asarray(n_samples)
+    is_frame = nw.dependencies.is_into_dataframe(given)
+    if given is None or (hasattr(given, "keys") and not is_frame):
+        raise ValueError("n_samples has several numbers: pass a table as given, one row for each.")
+    table = given if is_frame else np.asarray(given)
+    if counts.shape != (len(table),):
+        raise ValueError(
+            f"n_samples has shape {counts.shape}, but given has {len(table)} rows: pass one whole "
+            "number, or one for each row."
+        )
+    if counts.dtype.kind not in "iu" or (counts < 0).any() or not counts.any():
+        raise ValueError(
+            f"n_samples must have whole numbers of at least 0, and not only 0, got {n_samples!r}."
+        )
+    return 1, rows_of(table, np.repeat(np.arange(len(table)), counts))
+
+
+def asked_gaps(
+    density: Any, with_missing: Any, n_rows: int, given: list[Cells] | None, rng: Any
+) -> np.ndarray | None:
+    """Return gaps of sampled rows, (n_rows, n_features), by ``with_missing``; None for none."""
+    encoder = density.encoder_
+    if type(with_missing) is not str and np.ndim(with_missing) == 0:
+        return encoder.draw_gaps(n_rows, given, rng) if with_missing else None
+    check_names(density, with_missing, "with_missing")
+    gaps = np.tile([name in with_missing for name in encoder.names], (n_rows, 1))
+    held = gaps & ~np.column_stack([c.missing for c in given]) if given else ~gaps & gaps
+    for j in np.flatnonzero(gaps.any(0)):
+        if held[:, j].any():
+            raise ValueError(f"column {encoder.names[j]!r} is in with_missing, but given.")
+        if not encoder.container_.holds_gaps(j):
+            raise ValueError(
+                f"column {encoder.names[j]!r} is in with_missing, but its dtype holds no missing "
+                "value: convert it before the fit, for example to Int64 or boolean."
+            )
+    return gaps
 
 
 def given_cells(density: Any, given: Any) -> list[Cells]:

@@ -10,6 +10,10 @@ import numpy as np
 from skbellman.tables.containers import container_of
 
 
+class TooFewError(ValueError):
+    """Hardly any draw was accepted."""
+
+
 def accepted_rows(
     draw: Callable[[int], Any],
     accepts: Callable[[Any], np.ndarray],
@@ -44,7 +48,7 @@ def accepted_rows(
 
     Raises
     ------
-    ValueError
+    TooFewError
         If a smaller share is accepted.
 
     Examples
@@ -62,7 +66,7 @@ def accepted_rows(
     n_drawn = n_kept = 0
     while n_kept < n_rows:
         if n_drawn >= not_before and n_kept < least_share * n_drawn:
-            raise ValueError(f"{n_kept} of {n_drawn} samples were accepted: {reason}")
+            raise TooFewError(f"{n_kept} of {n_drawn} samples were accepted: {reason}")
         # At first as many as are asked for: all may be accepted.
         rate = max(n_kept, 1) / max(n_drawn, 1)
         n_next = 1.2 * (n_rows - n_kept) / rate + 8 if n_drawn else n_rows

@@ -260,16 +260,24 @@ class Source:
     single : dict
         Values that all rows are to have.
     placed : list of (Restriction, Places)
+    combinations : array of int, shape (n_placed, n_combinations), optional
+        The places that rows may have together. By default all combinations.
     """
 
     def __init__(
-        self, density: Any, single: dict[Any, Any], placed: list[tuple[Restriction, Places]]
+        self,
+        density: Any,
+        single: dict[Any, Any],
+        placed: list[tuple[Restriction, Places]],
+        combinations: np.ndarray | None = None,
     ) -> None:
         self.density, self.single, self.placed = density, single, placed
         if not placed:
             return
-        sizes = [np.arange(len(places.values)) for _, places in placed]
-        self._combinations = np.stack([axis.ravel() for axis in np.meshgrid(*sizes)])
+        if combinations is None:
+            sizes = [np.arange(len(places.values)) for _, places in placed]
+            combinations = np.stack([axis.ravel() for axis in np.meshgrid(*sizes)])
+        self._combinations = combinations
         self._shares = self._probabilities()
 
     def draw(self, n_rows: int, rng: np.random.RandomState) -> Any:
@@ -304,6 +312,31 @@ class Source:
             for (restriction, p), own, at in zip(self.placed, values, places, strict=True)
         }
         return table_of(fitted_part(self.density), columns, self.single)
+
+
+def source_of_combinations(
+    density: Any, single: dict[Any, Any], columns: Sequence[Any], rows: Sequence[tuple[Any, ...]]
+) -> Source:
+    """Return what draws rows whose values of some columns are together in one of some rows.
+
+    Raises
+    ------
+    ValueError
+        If the density knows no probability or density of the values, or they cannot be compared.
+    """
+    placed: list[tuple[Restriction, Places]] = []
+    combinations = []
+    of_name = {column.name: column for column in fitted_part(density).encoder_.fitted_}
+    for name, values in zip(columns, zip(*rows, strict=True), strict=True):
+        column = of_name[name]
+        listed = _any_of(column, list(values))
+        codes = column.column.codes(
+            np.concatenate([_parsed(column, value).numbers() for value in values])
+        )
+        # Listed values are in the order of their codes.
+        combinations.append(np.searchsorted(column.column.codes(listed.cells.numbers()), codes))
+        placed.append((listed, listed.places(len(rows), with_cells=False)))
+    return Source(density, single, placed, np.stack(combinations))
 
 
 def table_of(

@@ -22,3 +22,10 @@ def renewed(estimator: Any) -> Iterator[Any]:
     changed = {k: v for k, v in after.items() if k not in before or v is not before[k]}
     kept = {k: v for k, v in vars(estimator).items() if k in after or k not in before}
     estimator.__dict__ = kept | changed  # one operation, so an interrupt cannot split it
+
+
+def altered(estimator: Any, **attributes: Any) -> Any:
+    """Return a copy of an estimator with other attributes; it shares the rest."""
+    copied = object.__new__(type(estimator))
+    vars(copied).update(vars(estimator) | attributes)
+    return copied

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -16,13 +15,13 @@ from sklearn.utils import check_random_state, estimator_html_repr
 from sklearn.utils.validation import check_is_fitted
 
 from skbellman.batches import Rows
-from skbellman.constraints import sample_constrained, warn_of_few
+from skbellman.constraints import learned, sample_constrained, warned_of_few
 from skbellman.devices import PortableMixin, resolve_device
 from skbellman.fields.base import DensityField, Integral, Sampler
 from skbellman.fitting import Fit
-from skbellman.progress import Progress
-from skbellman.questions import asked_columns, asked_noise, given_cells
+from skbellman.questions import asked_columns, asked_gaps, asked_noise, counted, given_cells
 from skbellman.reading import read_rows
+from skbellman.reporting import reports_of
 from skbellman.restrictions import within
 from skbellman.schedule import NoiseSchedule
 from skbellman.settings import with_own_settings
@@ -31,9 +30,9 @@ from skbellman.table_model import TableModel, Values
 from skbellman.tables import TableEncoder, is_missing
 from skbellman.tables.containers import like_table
 from skbellman.tables.measures import TableMeasure
-from skbellman.tables.parts import parts_of, rows_of
+from skbellman.tables.parts import distinct_rows, parts_of, rows_of
 from skbellman.training import Plan, Record
-from skbellman.validation import check_count, validate_table
+from skbellman.validation import check_choice, validate_table
 from skbellman.weights import repeats_of
 
 # Rows that are scored together.
@@ -54,6 +53,8 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
     # close to a Gaussian.
     sigma_min: float = 0.01
     _sigma_max: ClassVar[float] = 20.0
+    constraints: Sequence[Any] = ()
+    constraints_: Sequence[Any] = ()
     validation_fraction: float
     n_steps: Any
     verbose: int
@@ -125,6 +126,8 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
             origin = repeats_of(sample_weight, X, rng)
             X = rows_of(X, origin)
         encoder = self._fitted_encoder(X, origin)
+        if teacher is None:  # draws of a density may break constraints
+            draft.constraints_ = learned(self.constraints, encoder, distinct_rows(X, origin))
         device = resolve_device(self.device)
         rows = read_rows(encoder, X, self.validation_fraction, rng, device, origin)
         rows = replace(rows, teacher=teacher)
@@ -132,16 +135,9 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         schedule = NoiseSchedule(floor, torch.full_like(floor, self._sigma_max))
         seed = int(rng.integers(2**62))
         # The number of rounds is unknown before, unless the steps are given.
-        n_evaluations = None if self.n_steps == "auto" else Plan.n_evaluations
-        callbacks = self._init_callback_context(max_subtasks=n_evaluations)
-        callbacks.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        progress = Progress() if self.verbose else None
-        try:
-            fit = self._fit_fields(rows, schedule, seed, partial(self._report, progress))
-        finally:
-            if progress is not None:
-                progress.close()
-            callbacks.call_on_fit_task_end(estimator=self, X=X, y=y)
+        known = None if self.n_steps == "auto" else Plan.n_evaluations * (1 + rows.has_gaps)
+        with reports_of(self, known, X, y) as report:
+            fit = self._fit_fields(rows, schedule, seed, report)
         draft.field_, draft.schedule_, draft.encoder_ = fit.field, schedule, encoder
         draft.device_, draft.is_categorical_ = device, encoder.is_categorical_
         draft.history_ = _history(fit.record)
@@ -164,12 +160,12 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         return ""
 
     @abstractmethod
-    def _integral(self, approximate: bool) -> Integral:
-        """Return the integral that scores the fields, exactly or approximately."""
+    def _integral(self, approximate: bool | str) -> Integral:
+        """Return the integral that scores the fields, as `score_samples` is asked for."""
 
     def _cell_integral(self) -> Integral:
         """Return the integral for cells given the rest of their rows, however odd."""
-        return self._integral(approximate=False)
+        return self._integral(approximate="auto")
 
     @abstractmethod
     def _sampler(self) -> Sampler:
@@ -188,7 +184,7 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         columns: Sequence[Any] | None = None,
         given: Sequence[Any] | None = None,
         noise: Any = 0.0,
-        approximate: bool = False,
+        approximate: bool | str = "auto",
     ) -> np.ndarray:
         """Return the log-density of rows: joint, marginal, conditional, or with noise.
 
@@ -212,12 +208,15 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
             columns of ``given`` get no noise. On a grid, noisy values are rounded to the grid.
             Repeated values of other numbers get the noise of their column: their probabilities
             shrink, and above a noise of about 1 they no longer sum to 1 with the rest.
-        approximate : bool, default=False
-            Whether to use a coarser integral, for ranks or a first look. On Abalone it is 6 times
-            as fast, with an error of 0.18 nats a row (root mean square; 0.08 to 0.8 on five tables
-            of numbers). The mean over all rows is off by 0.03 (0.00 to 0.4). Its rank correlation
-            with exact scores is at least 0.99. Equal rows have equal scores, up to rounding.
-            Densities in closed form and those of `PaperDensity` are exact in any case.
+        approximate : bool or "auto", default="auto"
+            "auto" is exact up to 64 coordinates: a number counts 1, a category of K levels K - 1.
+            Beyond, the divergence is Hutchinson's estimate with 8 random sign vectors per node,
+            which depend on the row alone. False is exact for any number of coordinates. True is a
+            coarser integral, for ranks or a first look. On Abalone it is 6 times as fast, with an
+            error of 0.18 nats a row (root mean square; 0.08 to 0.8 on five tables of numbers). The
+            mean over all rows is off by 0.03 (0.00 to 0.4). Its rank correlation with exact scores
+            is at least 0.99. Equal rows have equal scores, up to rounding. Densities in closed form
+            and those of `PaperDensity` are exact in any case.
 
         Returns
         -------
@@ -232,7 +231,7 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         ValueError
             If columns differ from those of `fit`, are unknown, or are in both ``columns`` and
             ``given``. For infinite values, or unknown categories in conditions. For noise that is
-            negative or infinite, or in a column without noise.
+            negative or infinite, or in a column without noise. For another ``approximate``.
 
         Examples
         --------
@@ -256,6 +255,7 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         if columns is not None or given is not None:
             self._check_learned_conditionals()
         X, asked, conditions = asked_columns(self, X, columns, given)
+        check_choice("approximate", approximate, ("auto", True, False))
         model, integral = self._seen_through(noise, asked), self._integral(approximate)
         scores = []
         for rows, part in parts_of(X, self._score_chunk):
@@ -430,19 +430,20 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
 
     def sample(
         self,
-        n_samples: int = 1,
+        n_samples: Any = 1,
         random_state: Any = None,
         *,
         given: Any = None,
-        with_missing: bool = False,
+        with_missing: Any = False,
         constraints: Sequence[Any] = (),
     ) -> Any:
         """Sample rows, or complete rows given some of their values.
 
         Parameters
         ----------
-        n_samples : int, default=1
-            Number of rows, at least 1. With a table of conditions, the number for each of its rows.
+        n_samples : int or array-like of int, default=1
+            Number of rows, at least 1. With a table of conditions, the number for each of its rows,
+            or a number of each row.
         random_state : int, RandomState instance or None, default=None
             Seeds the samples.
         given : mapping, DataFrame or array-like, optional
@@ -453,13 +454,14 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
             float. In a mapping, a tuple ``(low, high)`` is a closed range of numbers or dates, with
             None for no bound. A list holds alternative values. Rows then follow the density
             restricted to the range or list.
-        with_missing : bool, default=False
-            Make values missing as often, and in the same combinations, as in the fitted table. The
-            gaps do not depend on the values. Given values stay.
+        with_missing : bool or list of names (positions for an array), default=False
+            True makes values missing as often, and in the same combinations, as in the fitted
+            table. The gaps do not depend on the values. Given values stay. Listed columns are
+            missing in every row.
         constraints : sequence of str, callable, KnownCombinations or Unique, default=()
-            Constraints of rows, see `skbellman.constraints`: ``"start <= end"``, or a callable from
-            a table to a mask of its rows. Rows that break one are sampled again. It warns if fewer
-            than a tenth keep them.
+            Constraints of these rows, beside those of the estimator, see `skbellman.constraints`:
+            ``"start <= end"``, or a callable from a table to a mask of its rows. Rows that break
+            one are sampled again. It warns if fewer than a tenth keep them.
 
         Returns
         -------
@@ -474,7 +476,8 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         ValueError
             If n_samples is not a whole number of at least 1. If ``given`` has an unknown column or
             category, a value that the column cannot hold, or a value with zero density. If hardly
-            any row is within the ranges, or keeps the constraints.
+            any row is within the ranges, or keeps the constraints. If ``with_missing`` lists a
+            given column, or one whose dtype has no missing values.
 
         Examples
         --------
@@ -490,16 +493,14 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         ['b', 'b', 'b']
         """
         check_is_fitted(self, "field_")
-        n_samples = check_count("n_samples", n_samples)
+        n_samples, given = counted(n_samples, given)
         rng = check_random_state(random_state)
-        if len(constraints):
+        if len(constraints) or self.constraints_:
             settings = {"given": given, "with_missing": with_missing}
-            found, acceptance = sample_constrained(self, n_samples, constraints, rng, **settings)
-            warn_of_few(acceptance)
-            return found
+            return warned_of_few(sample_constrained(self, n_samples, constraints, rng, **settings))
         if (restricted := within(self, given)) is not None:
             drawn = restricted.sample(n_samples, rng)
-            return _with_gaps(self.encoder_, drawn, given, rng) if with_missing else drawn
+            return _with_gaps(self, drawn, given, with_missing, rng)
         seed = int(rng.randint(2**31))
         cells = None if given is None else given_cells(self, given)
         values = None if cells is None else [np.repeat(c.numbers(), n_samples) for c in cells]
@@ -508,9 +509,7 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
             drawn = self._model.draw(n_samples, self._sampler(), seed)
         else:
             drawn = self._fill(values, seed)
-        gaps = None
-        if with_missing:
-            gaps = self.encoder_.draw_gaps(len(drawn[0]), kept, np.random.default_rng(seed))
+        gaps = asked_gaps(self, with_missing, len(drawn[0]), kept, np.random.default_rng(seed))
         return self.encoder_.restore(drawn, kept, gaps, seed)
 
     def _fill(self, values: Values, seed: int) -> Values:
@@ -526,14 +525,6 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
     @property
     def _model(self) -> TableModel:
         return TableModel(self.encoder_, self.field_, self.schedule_, self.device_)
-
-    def _report(self, progress: Progress | None, record: Record) -> bool:
-        """Print an evaluation if asked, and pass it to scikit-learn's callbacks."""
-        if progress is not None:
-            progress.show(record.n_steps, record.n_planned, _line_of(record))
-        task = self._callback_fit_ctx.subcontext(task_name="evaluation")
-        task.call_on_fit_task_begin(estimator=self)
-        return bool(task.call_on_fit_task_end(estimator=self))
 
     def _html_repr(self) -> str:
         """Return scikit-learn's diagram, below a line on the fit."""
@@ -563,15 +554,23 @@ def _summary(density: TableDensity) -> str:
 
 
 def _with_gaps(
-    encoder: TableEncoder, drawn: Any, kept: Mapping[Any, Any], rng: np.random.RandomState
+    density: TableDensity,
+    drawn: Any,
+    kept: Mapping[Any, Any],
+    with_missing: Any,
+    rng: np.random.RandomState,
 ) -> Any:
     """Return rows that were sampled in parts, with gaps where nothing was given."""
+    if not with_missing:
+        return drawn
+    encoder = density.encoder_
     cells = encoder.read_given(drawn)
     free = [
         c._replace(missing=np.full(len(c.missing), name not in kept))
         for name, c in zip(encoder.names, cells, strict=True)
     ]
-    gaps = encoder.draw_gaps(len(drawn), free, np.random.default_rng(rng.randint(2**31)))
+    seed = rng.randint(2**31)
+    gaps = asked_gaps(density, with_missing, len(drawn), free, np.random.default_rng(seed))
     return encoder.restore(encoder.codes([c.numbers() for c in cells]), cells, gaps)
 
 
@@ -579,15 +578,6 @@ def _finite_means(values: np.ndarray) -> np.ndarray:
     """Return the means of columns over finite values, 0 for columns without any."""
     held = np.isfinite(values)
     return np.where(held, values, 0.0).sum(0) / held.sum(0).clip(min=1)
-
-
-def _line_of(record: Record) -> str:
-    """Return the last evaluation as text."""
-    figures = record.scores[-1]
-    return (
-        f"loss {record.loss[-1]:.4f}, held-out loss {figures['validation_loss']:.4f}, "
-        f"log-density {figures['score']:.3f}"
-    )
 
 
 def _history(record: Record) -> dict[str, list[float]]:

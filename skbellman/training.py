@@ -93,13 +93,18 @@ class Plan:
 
 @dataclass
 class Record:
-    """History of a training: curves by step, the best step, and the reason of its end."""
+    """History of a training: curves by step, the best step, and the reason of its end.
+
+    ``n_before`` steps of another module came before, and ``n_after`` are still to come.
+    """
 
     step: list[int] = field(default_factory=list)
     loss: list[float] = field(default_factory=list)
     scores: list[dict[str, float]] = field(default_factory=list)
     best_step: int = 0
     n_planned: int = 0
+    n_before: int = 0
+    n_after: int = 0
     ended: str = ALL_DONE
 
     def note(self, step: int, loss: float, figures: dict[str, float]) -> None:

@@ -57,6 +57,12 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
+def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+    """Refuse a value that is none of the choices."""
+    if not any(value is choice or value == choice for choice in choices):
+        raise ValueError(f"{name} must be one of {list(choices)}, got {value!r}.")
+
+
 def _unmasked(X: Any) -> Any:
     """Return an array without its mask: NaN where a number was masked."""
     if not isinstance(X, np.ma.MaskedArray):

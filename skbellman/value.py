@@ -362,8 +362,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         Raises
         ------
         ValueError
-            If there is no choice of actions, the mask allows no action or has another length, the
-            risk is unknown or differs from that of the actor, or the state has another shape.
+            If there is no choice of actions. If the mask allows no action or has another length. If
+            the risk is unknown or differs from that of the actor. If the state has another shape.
 
         Examples
         --------

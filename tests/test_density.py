@@ -215,6 +215,25 @@ def test_history_is_kept_and_printed(capsys):
     assert re.match(rf"step {last} of \d+ \(\d+%, \d+:\d\d left\): loss -?\d", lines[-1])
 
 
+def test_progress_covers_both_stages_of_a_table_with_gaps(capsys):
+    frame = FRAME.copy()
+    frame.loc[::3, "x"] = np.nan
+    parameters = {**QUICK, "n_steps": 40, "patience": 99}
+    density = BellmanDiffusionDensity(**parameters, verbose=1).fit(frame)
+    lines = capsys.readouterr().out.splitlines()
+    steps = [int(re.match(r"step (\d+) of 52 ", line)[1]) for line in lines]
+    first = [k for k, line in enumerate(lines) if "left): missing values, loss" in line]
+    assert first == list(range(len(first)))
+    assert steps[len(first) - 1] == 12
+    assert steps[len(first) :] == [12 + step for step in density.history_["step"]]
+    assert steps[-1] == 52
+
+
+def test_progress_says_that_more_steps_may_follow(capsys):
+    Progress().show(5, 20, "loss 0.3", may_grow=True)
+    assert capsys.readouterr().out == "step 5 of 20 or more (25%, 0:00 left): loss 0.3\n"
+
+
 def test_in_a_terminal_each_line_of_progress_replaces_the_last(capsys, monkeypatch):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     times = iter([0.0, 30.0, 90.0])
@@ -240,9 +259,13 @@ def test_the_diagram_has_a_line_on_the_fit(fitted):
     assert "Density of" not in clone(fitted)._repr_mimebundle_()["text/html"]
 
 
-def test_hutchinson_and_exact_divergence_agree(fitted):
-    estimate = clone(fitted).set_params(divergence="hutchinson").fit(FRAME)
-    np.testing.assert_allclose(estimate.score(FRAME), fitted.score(FRAME), atol=0.2)
+def test_scores_of_many_coordinates_are_exact_where_they_are_asked_to_be():
+    X = np.random.default_rng(0).normal(size=(200, 66)) @ np.triu(np.full((66, 66), 0.3))
+    density = BellmanDiffusionDensity(n_steps=9, width=8, n_nodes=3, random_state=0).fit(X)
+    exact, estimate = (density.score_samples(X[:9], approximate=a) for a in (False, "auto"))
+    assert 1e-3 < np.abs(estimate - exact).max() < 2
+    with pytest.raises(ValueError, match=r"approximate must be one of .*, got 'exact'"):
+        density.score_samples(X, approximate="exact")
 
 
 def test_beta_draws_too():

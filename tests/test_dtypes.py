@@ -22,8 +22,7 @@ N = 60
 IS_GAP = np.isin(np.arange(N), (3, 17, 18, 40))
 BERLIN = "Europe/Berlin"
 TINY = {
-    "n_steps": 2, "width": 8, "depth": 1, "n_levels": 4, "n_nodes": 2, "divergence": "hutchinson",
-    "random_state": 0,
+    "n_steps": 2, "width": 8, "depth": 1, "n_levels": 4, "n_nodes": 2, "random_state": 0,
 }  # fmt: skip
 WHOLE = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 
@@ -454,6 +453,9 @@ def test_objects_that_are_no_column_are_refused(values, match):
     [
         ([str(k / 4) for k in range(15)], r"'x' holds text that looks like numbers.*astype\(float"),
         ([*map(str, range(30)), "n/a"], "looks like numbers"),
+        ([f"€{k:,}.50" for k in range(980, 1010)], r"looks like amounts \('€1,000.50', ...\)"),
+        ([f"{k},5 %" for k in range(30)], "looks like amounts"),
+        ([f"{k:,}" for k in range(999, 1030)], "looks like amounts"),
         ([f"2020-01-{k:02}" for k in range(1, 20)], r"looks like dates.*pd\.to_datetime"),
         ([f"{k}/12/2020 10:30" for k in range(1, 20)], "looks like dates"),
     ],

@@ -12,7 +12,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from skbellman import BellmanDiffusionDensity, TableEncoder
-from skbellman.fidelity import fidelity_report
+from skbellman.fidelity import FidelityReport, fidelity_report
 from skbellman.fields import Mixture
 from skbellman.fitting import fit_field
 from skbellman.reports import auc_and_error
@@ -227,3 +227,11 @@ def test_samples_of_a_fit_have_the_gaps_of_the_held_out_rows():
     scores = dict(density.fidelity_.columns)
     assert density.fidelity_.detection > 0.7
     assert min(scores.values()) > 0.88
+
+
+def test_a_report_is_printed_in_a_line():
+    report = FidelityReport(0.875, 0.02, [("x", 0.9), ("y", 0.95)], [("x", "y", 0.8)])
+    assert str(report) == (
+        "detection 0.88 (standard error 0.02); worst columns: 'x' 0.90, 'y' 0.95; "
+        "worst pairs: 'x' and 'y' 0.80"
+    )

@@ -283,3 +283,25 @@ def test_text_of_which_every_form_is_used_is_made_longer_at_once():
     fresh = IdentifierColumn(texts).fresh(5000, np.random.default_rng(0))
     assert len(set(fresh.tolist())) == 5000
     assert not set(fresh.tolist()) & set(texts.tolist())
+
+
+def test_a_warning_names_the_line_of_the_caller():
+    frame = pd.DataFrame({"x": np.arange(150.0) ** 2, "id": [f"K{k}" for k in range(150)]})
+    quick = BellmanDiffusionDensity(n_steps=1, width=4, depth=0, n_nodes=2, random_state=0)
+    for fit in (quick.fit, TableEncoder().fit, ShardedDensity(quick, n_shards=1).fit):
+        with pytest.warns(UserWarning, match="Column 'id'") as warned:
+            fit(frame)
+        assert warned[0].filename == __file__
+
+
+def test_amounts_and_phone_numbers_that_are_all_distinct():
+    """Amounts are numbers that were read as text; numbers of telephones are names."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": rng.normal(size=150), "phone": [f"+49 170 {k}" for k in range(150)]})
+    with pytest.warns(UserWarning, match="Column 'phone' holds text that differs in nearly every"):
+        encoder = TableEncoder().fit(frame)
+    assert encoder.columns_[1].is_fresh
+    dates = frame["x"].rank().map(lambda k: f"20{int(k) % 99 + 1:02}-{int(k) % 12 + 1:02}-01")
+    frame = frame.assign(phone=[f"${k:,}.00" for k in range(950, 1100)], day=dates)
+    with pytest.raises(ValueError, match=r"'phone' has 150 .* amounts(.|\n)*'day' has .* dates"):
+        TableEncoder().fit(frame)

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 import torch
 from numpy.testing import assert_array_equal
+from stored_state import state_of, stored
 from test_restrictions import table
 
 from skbellman import (
@@ -29,6 +30,7 @@ from skbellman import (
     TableEncoder,
 )
 from skbellman.algebra import difference, mixture, rescale, reweight
+from skbellman.constraints import KnownCombinations, Unique
 from skbellman.io import TRUSTED
 from skbellman.packing import FORMAT, PackableMixin
 
@@ -56,6 +58,30 @@ def mixed(n_rows=200):
     df["large"] = pd.array(2**60 + rng.integers(0, 99, n_rows), dtype="Int64")
     df.loc[::5, ["y", "sex"]] = None
     return df
+
+
+def objects(n_rows=50):
+    """Return a table of decimals, dates, large integers, point masses and numbered rows."""
+    rng = np.random.default_rng(0)
+    prices = [Decimal(int(k)) / 10 for k in rng.integers(0, 999, n_rows)]
+    days = [date(2020, 1, 1 + int(k)) for k in rng.integers(0, 30, n_rows)]
+    gain = np.where(rng.random(n_rows) < 0.5, 0.0, rng.normal(size=n_rows))
+    df = pd.DataFrame({"price": prices, "day": days, "gain": gain, "x": rng.normal(size=n_rows)})
+    whole = {"large": 2**62 + rng.integers(0, 9, n_rows), "number": np.arange(n_rows)}
+    return df.assign(**whole)
+
+
+def walk(n_rows=200):
+    """Return transitions of a walk of one number."""
+    state = np.random.default_rng(0).normal(size=n_rows + 1)
+    return pd.DataFrame(
+        {
+            "state": state[:-1],
+            "reward": state[:-1] ** 2,
+            "next_state": state[1:],
+            "terminated": np.arange(n_rows) % 9 == 8,
+        }
+    )
 
 
 def steps(n_rows=200):
@@ -121,6 +147,8 @@ def answers(estimator):
         states = np.zeros((2, 4))
         return [estimator.predict(states), estimator.act(states)]
     if hasattr(estimator, "predict"):
+        if hasattr(getattr(estimator, "field_", None), "frames"):
+            return [estimator.predict(walk()["state"][:9])]
         frame = pd.DataFrame({"state": [*"abcd"]})
         states = (
             frame["state"].tolist()
@@ -171,6 +199,13 @@ def lambdas():
             fitted_estimator("small"), fitted_estimator("small"), 0.1, 50, random_state=0
         ),
         "reweighted": lambda: reweight(fitted_estimator("small"), "sex", {"F": 0.5, "M": 0.5}),
+        "objects": lambda: density_of(objects(), encoder=TableEncoder(identifiers=["number"])),
+        "framed": lambda: DistributionalValueEstimator(
+            gamma=0.9, hidden_layer_sizes=(8,), n_steps=2, random_state=0
+        ).fit(walk()),
+        "constrained": lambda: density_of(
+            table(80), constraints=["age >= 0", KnownCombinations(["sex"]), Unique(["x", "y"])]
+        ),
         "small": lambda: density_of(table(80)),
         "actor": lambda: agent_of(Slope(), n_random_steps=50),
         "joint labels": lambda: agent_of(Switches()),
@@ -224,6 +259,18 @@ def test_every_estimator_is_loaded_as_it_was_saved(estimator):
             pd.testing.assert_frame_equal(drawn, again)
 
 
+def test_the_state_is_that_of_the_format(estimator):
+    """A file of this format has these classes and attributes; see stored_state.py."""
+    of_format, classes = stored()
+    advice = "raise FORMAT in skbellman/packing.py, then run python tests/stored_state.py"
+    assert of_format == FORMAT, advice
+    for name, found in state_of(estimator).items():
+        assert name in classes, f"{name} is new in the state: {advice}"
+        always, sometimes = (set(classes[name][word]) for word in ("always", "sometimes"))
+        for attributes in found:
+            assert always <= attributes <= always | sometimes, f"{name} has changed: {advice}"
+
+
 def test_trusted_types_are_those_that_there_are():
     for name in TRUSTED:
         module, _, kind = name.rpartition(".")
@@ -248,15 +295,12 @@ def test_a_loaded_density_can_be_fitted_on_and_pickled():
 
 
 def test_objects_are_saved_and_dtypes_that_cannot_be_are_named():
-    rng = np.random.default_rng(0)
-    prices = [Decimal(int(k)) / 10 for k in rng.integers(0, 999, 50)]
-    days = [date(2020, 1, 1 + int(k)) for k in rng.integers(0, 30, 50)]
-    df = pd.DataFrame({"price": prices, "day": days, "x": rng.normal(size=50)})
+    df = objects().drop(columns="number")
     density = density_of(df)
     loaded = skops.loads(skops.dumps(density), trusted=TRUSTED)
     drawn, again = (d.sample(3, random_state=0) for d in (density, loaded))
     pd.testing.assert_frame_equal(drawn, again)
-    dtype = pd.ArrowDtype(pa.decimal128(5, 2))
+    dtype, prices = pd.ArrowDtype(pa.decimal128(5, 2)), df["price"].tolist()
     with pytest.raises(TypeError, match="Column 'price' has dtype decimal128"):
         skops.dumps(density_of(df.assign(price=pd.array(prices, dtype=dtype))))
 

@@ -64,7 +64,7 @@ schedule = NoiseSchedule(torch.full((64,), 0.12) / unit, torch.full((64,), 20.0)
 torch.manual_seed(0)
 field = NetworkField(reference, Convolutions)
 rows = (images - mean) / unit
-fit_own_field(
+record = fit_own_field(
     field,
     rows[:1600],
     rows[1600:],

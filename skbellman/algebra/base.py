@@ -67,7 +67,7 @@ class Density(ABC):
         """Return the log-density of each row, of some of its columns, or given some."""
 
     @abstractmethod
-    def sample(self, n_samples: int = 1, random_state: Any = None, *, given: Any = None) -> Any:
+    def sample(self, n_samples: Any = 1, random_state: Any = None, *, given: Any = None) -> Any:
         """Sample rows, or rows given some of their values."""
 
     def score(self, X: Any, y: Any = None) -> float:

@@ -14,6 +14,7 @@ from skbellman.algebra.base import (
 )
 from skbellman.algebra.rows import as_table, numbers_of, position_of, with_values
 from skbellman.algebra.thinning import Thinning
+from skbellman.constraints import as_scored
 from skbellman.settings import with_own_settings
 from skbellman.tables.containers import container_of
 from skbellman.tables.kinds import NUMBERS
@@ -49,7 +50,7 @@ class Comparison:
 
     def __init__(self, a: Any, b: Any) -> None:
         same_measure(a.measure_, b.measure_)
-        self.a, self.b = a, b
+        self.a, self.b = as_scored(a), as_scored(b)
 
     def log_ratio(
         self, X: Any, *, columns: Sequence[Any] | None = None, given: Sequence[Any] | None = None

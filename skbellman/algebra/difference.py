@@ -11,6 +11,8 @@ from sklearn.utils import check_random_state
 from skbellman.algebra.base import Density, names_of
 from skbellman.algebra.rows import as_table, cells_of_column, holds_rows, position_of, take
 from skbellman.algebra.thinning import Thinning
+from skbellman.constraints import as_scored
+from skbellman.questions import counted
 from skbellman.restrictions import within
 from skbellman.settings import with_own_settings
 from skbellman.tables.measures import same_measure
@@ -77,8 +79,8 @@ class DifferenceDensity(Density):
         same_measure(p.measure_, q.measure_)
         if not (np.isfinite(weight) and weight > 0):
             raise ValueError(f"weight must be a finite number above 0, got {weight!r}.")
-        self.p, self.q, self.weight = p, q, float(weight)
-        self._stand_on(p)
+        self.p, self.q, self.weight = as_scored(p), as_scored(q), float(weight)
+        self._stand_on(self.p)
         self._estimate_normaliser(check_count("n_samples", n_samples), random_state)
 
     def log_ratio(self, X: Any) -> np.ndarray:
@@ -132,13 +134,14 @@ class DifferenceDensity(Density):
         log_density = self.p.score_samples(X) + np.log1p(self.weight) + log_share
         return np.asarray(log_density - self.log_normaliser_)
 
-    def sample(self, n_samples: int = 1, random_state: Any = None, *, given: Any = None) -> Any:
+    def sample(self, n_samples: Any = 1, random_state: Any = None, *, given: Any = None) -> Any:
         """Sample rows from p, and accept them by how far q lies below.
 
         Parameters
         ----------
-        n_samples : int, default=1
-            At least 1. With a table of conditions, so many rows for each of its rows.
+        n_samples : int or array-like of int, default=1
+            At least 1. With a table of conditions, so many rows for each of its rows, or a number
+            of each row.
         random_state : int, RandomState instance or None, default=None
             Seeds the draws.
         given : mapping, DataFrame or array-like, optional
@@ -155,7 +158,8 @@ class DifferenceDensity(Density):
         ValueError
             If almost no row is accepted.
         """
-        n_samples, rng = check_count("n_samples", n_samples), check_random_state(random_state)
+        n_samples, given = counted(n_samples, given)
+        rng = check_random_state(random_state)
         if (restricted := within(self, given)) is not None:
             return restricted.sample(n_samples, rng)
         if holds_rows(given):

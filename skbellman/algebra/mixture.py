@@ -12,12 +12,13 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from skbellman.algebra.base import Density, names_of
 from skbellman.algebra.rows import as_table, held_names, holds_rows, stack, take
+from skbellman.constraints import as_scored
 from skbellman.identifiers import NewIdentifiers
+from skbellman.questions import counted
 from skbellman.restrictions import within
 from skbellman.settings import with_own_settings
 from skbellman.tables.kinds import is_gap
 from skbellman.tables.measures import same_measure
-from skbellman.validation import check_count
 
 
 @with_own_settings
@@ -72,7 +73,7 @@ class MixtureDensity(Density):
     def __init__(
         self, densities: Sequence[Any], weights: Any = None, n_jobs: int | None = None
     ) -> None:
-        self.densities, self.n_jobs = list(densities), n_jobs
+        self.densities, self.n_jobs = [as_scored(density) for density in densities], n_jobs
         self.weights_ = _checked_weights(weights, len(self.densities))
         for density in self.densities[1:]:
             same_measure(self.densities[0].measure_, density.measure_)
@@ -112,13 +113,14 @@ class MixtureDensity(Density):
         logs = np.stack(self._of_each(_score_where, parts), axis=1)
         return np.asarray(logsumexp(log_shares + logs, axis=1))
 
-    def sample(self, n_samples: int = 1, random_state: Any = None, *, given: Any = None) -> Any:
+    def sample(self, n_samples: Any = 1, random_state: Any = None, *, given: Any = None) -> Any:
         """Sample rows, each from a part that is chosen by its weight.
 
         Parameters
         ----------
-        n_samples : int, default=1
-            At least 1. With a table of conditions, so many rows for each of its rows.
+        n_samples : int or array-like of int, default=1
+            At least 1. With a table of conditions, so many rows for each of its rows, or a number
+            of each row.
         random_state : int, RandomState instance or None, default=None
             Seeds the draws.
         given : mapping, DataFrame or array-like, optional
@@ -138,7 +140,8 @@ class MixtureDensity(Density):
         ValueError
             As the parts do; for conditions under which no part has any density.
         """
-        n_samples, rng = check_count("n_samples", n_samples), check_random_state(random_state)
+        n_samples, given = counted(n_samples, given)
+        rng = check_random_state(random_state)
         if (restricted := within(self, given)) is not None:
             return restricted.sample(n_samples, rng)
         if holds_rows(given):

@@ -19,6 +19,7 @@ from skbellman.algebra.rows import (
     position_of,
     with_values,
 )
+from skbellman.constraints import as_scored
 from skbellman.settings import with_own_settings
 from skbellman.tables.kinds import NUMBERS, is_gap
 from skbellman.tables.measures import ColumnMeasure, Names
@@ -82,7 +83,7 @@ class RescaledDensity(Density):
     """
 
     def __init__(self, density: Any, units: Mapping[Any, tuple[float, float]]) -> None:
-        self.density = density
+        self.density = density = as_scored(density)
         self.units = {
             name: _checked_unit(column_measure(density, name), *pair)
             for name, pair in units.items()
@@ -126,13 +127,14 @@ class RescaledDensity(Density):
                 log_density = log_density - np.where(per_unit, np.log(abs(unit.scale)), 0.0)
         return log_density
 
-    def sample(self, n_samples: int = 1, random_state: Any = None, *, given: Any = None) -> Any:
+    def sample(self, n_samples: Any = 1, random_state: Any = None, *, given: Any = None) -> Any:
         """Sample rows, or rows given some of their values, in the new units.
 
         Parameters
         ----------
-        n_samples : int, default=1
-            At least 1. With a table of conditions, so many rows for each of its rows.
+        n_samples : int or array-like of int, default=1
+            At least 1. With a table of conditions, so many rows for each of its rows, or a number
+            of each row.
         random_state : int, RandomState instance or None, default=None
             Seeds the draws.
         given : mapping, DataFrame or array-like, optional

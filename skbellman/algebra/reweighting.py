@@ -18,6 +18,7 @@ from skbellman.algebra.rows import (
     take,
     with_values,
 )
+from skbellman.constraints import as_scored
 from skbellman.settings import with_own_settings
 from skbellman.tables.kinds import as_objects, is_missing
 from skbellman.tables.measures import ColumnMeasure
@@ -45,8 +46,8 @@ class DensityGivenLevel(Density):
     """
 
     def __init__(self, density: Any, column: Any, level: Any) -> None:
-        self.density, self.column, self.level = density, column, level
-        self._stand_on(density)
+        self.density, self.column, self.level = as_scored(density), column, level
+        self._stand_on(self.density)
 
     def score_samples(
         self, X: Any, *, columns: Sequence[Any] | None = None, given: Sequence[Any] | None = None
@@ -65,7 +66,7 @@ class DensityGivenLevel(Density):
             logs[agrees] = self.density.score_samples(rows, columns=rest, given=conditions)
         return logs
 
-    def sample(self, n_samples: int = 1, random_state: Any = None, *, given: Any = None) -> Any:
+    def sample(self, n_samples: Any = 1, random_state: Any = None, *, given: Any = None) -> Any:
         """Sample rows that have the level and the given values."""
         if holds_rows(given):
             given = self._with_level(as_table(given))

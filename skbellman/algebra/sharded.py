@@ -19,6 +19,7 @@ from skbellman.algebra.mixture import MixtureDensity
 from skbellman.algebra.parts import is_rows, is_to_be_read, parts_of, placed, read
 from skbellman.algebra.rows import take
 from skbellman.algebra.workers import call_each
+from skbellman.constraints import own_constraints, sample_constrained, warned_of_few
 from skbellman.density import BellmanDiffusionDensity
 from skbellman.packing import PackableMixin
 from skbellman.settings import with_own_settings
@@ -273,7 +274,7 @@ class ShardedDensity(PackableMixin, Density, DensityMixin, BaseEstimator):
         >>> density.score_samples(X, columns=[0], given=[1]).shape
         (60,)
         """
-        mixture = self._mixture()
+        mixture = self._as_scored()
         if is_rows(X):
             return mixture.score_samples(X, columns=columns, given=given)
         calls = ((mixture, part, columns, given) for _, part in parts_of(X))
@@ -282,13 +283,14 @@ class ShardedDensity(PackableMixin, Density, DensityMixin, BaseEstimator):
             raise ValueError("there is no part to score.")
         return np.concatenate(logs)
 
-    def sample(self, n_samples: int = 1, random_state: Any = None, *, given: Any = None) -> Any:
+    def sample(self, n_samples: Any = 1, random_state: Any = None, *, given: Any = None) -> Any:
         """Draw rows, or fill rows given some of their values.
 
         Parameters
         ----------
-        n_samples : int, default=1
-            At least 1. With a table of conditions, so many rows for each of its rows.
+        n_samples : int or array-like of int, default=1
+            At least 1. With a table of conditions, so many rows for each of its rows, or a number
+            of each row.
         random_state : int, RandomState instance or None, default=None
             Seeds the draws.
         given : mapping, DataFrame or array-like, optional
@@ -310,7 +312,15 @@ class ShardedDensity(PackableMixin, Density, DensityMixin, BaseEstimator):
         >>> density.sample(2, random_state=0, given={1: 0.5})[:, 1]
         array([0.5, 0.5])
         """
-        return self._mixture().sample(n_samples, random_state, given=given)
+        if not self.constraints_:
+            return self._as_scored().sample(n_samples, random_state, given=given)
+        return warned_of_few(sample_constrained(self, n_samples, (), random_state, given=given))
+
+    @property
+    def constraints_(self) -> list[Any]:
+        """The constraints of the estimator; combinations are those of any shard."""
+        check_is_fitted(self, "parts_")
+        return own_constraints(*self.parts_)
 
     @property
     def measure_(self) -> TableMeasure:  # type: ignore[override]
@@ -322,9 +332,9 @@ class ShardedDensity(PackableMixin, Density, DensityMixin, BaseEstimator):
         return self.parts_
 
     def _row_given(self, given: Mapping[Any, Any]) -> Any:
-        return self._mixture()._row_given(given)
+        return self._as_scored()._row_given(given)
 
-    def _mixture(self) -> MixtureDensity:
+    def _as_scored(self) -> MixtureDensity:
         check_is_fitted(self, "parts_")
         return _ShardMixture(self.parts_, self.n_rows_, self.n_jobs)
 

@@ -15,8 +15,8 @@ from skbellman.tables.measures import Names
 class DensityDisplay:
     """Marginals of a fitted density: curves where it has a density, bars for probabilities.
 
-    A value with a probability of its own (a point mass, such as the zeros of a capital gain) is a
-    bar on an axis of its own beside the curve.
+    A point mass, such as the zeros of a capital gain, is a bar. It has an axis of its own beside
+    the curve.
 
     Parameters
     ----------

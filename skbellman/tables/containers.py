@@ -89,6 +89,10 @@ class Container(ABC):
     def with_gaps(self, column: Any, gaps: np.ndarray) -> Any:
         """Return a column made by `column` or `painted`, with missing cells at the gaps."""
 
+    @abstractmethod
+    def holds_gaps(self, j: int) -> bool:
+        """Return whether the dtype of column j has missing values."""
+
     def table(self, columns: list[Any]) -> Any:
         """Return a table like the one fitted, of such columns."""
         return self.part(dict(enumerate(columns)))
@@ -163,6 +167,9 @@ class ArrayContainer(Container):
     def with_gaps(self, column: np.ndarray, gaps: np.ndarray) -> np.ndarray:
         return np.where(gaps, self.dtype.type(np.nan), column)
 
+    def holds_gaps(self, j: int) -> bool:
+        return self.dtype.kind == "f"
+
     def part(self, columns: dict[int, np.ndarray]) -> np.ndarray:
         if len(columns) == len(self.names):
             return np.column_stack([columns[j] for j in range(len(columns))])
@@ -235,6 +242,12 @@ class FrameContainer(Container):
         held = nw.new_series("", ~gaps, backend=series.implementation)
         kept = series.to_frame().select(nw.when(held).then(nw.col(series.name)))
         return kept[:, 0].to_native()
+
+    def holds_gaps(self, j: int) -> bool:
+        if not nw.from_native(self.template).implementation.is_pandas_like():
+            return True
+        dtype = self.template.dtypes.iloc[j]
+        return not (isinstance(dtype, np.dtype) and dtype.kind in "iub")
 
     def part(self, columns: dict[int, Any]) -> Any:
         template = nw.from_native(self.template, eager_only=True)[:, sorted(columns)]

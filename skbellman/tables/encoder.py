@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
@@ -14,6 +13,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from skbellman.notices import warn
 from skbellman.packing import PackableMixin
 from skbellman.state import renewed
 from skbellman.tables.collinearity import dependent_columns
@@ -21,6 +21,7 @@ from skbellman.tables.columns.base import Codes, Column, Coordinates, LogMeasure
 from skbellman.tables.containers import Container, container_of
 from skbellman.tables.declared import declared_columns
 from skbellman.tables.distinct import are_first
+from skbellman.tables.fitted import FittedColumn
 from skbellman.tables.gaps import Gaps, some_rows
 from skbellman.tables.kinds import Cells, is_missing
 from skbellman.tables.layout import Layout, Piece
@@ -55,11 +56,11 @@ class TableEncoder(PackableMixin, BaseEstimator):
         uniformly over a step for fitting, or modelled value by value if they have at most 24
         values. Samples lie on the grid. The score of an integer is a log-probability per unit.
     atom_share : float or "auto", default="auto"
-        Least share of a numeric column that makes a value a point mass (atom), such as the zeros of
-        a capital gain or payments of whole thousands. It scores a probability in place of a
-        density. "auto" takes values of at least three different rows, or of 5%. A column whose
-        counts predict rows no better than a smooth density has no point masses. 1 turns off point
-        masses and modelling value by value.
+        Least share of a numeric column that makes a value a point mass (atom). Examples are the
+        zeros of a capital gain, and payments of whole thousands. A point mass scores a
+        probability in place of a density. "auto" takes values of at least three different rows, or
+        of 5%. A column whose counts predict rows no better than a smooth density has no point
+        masses. 1 turns off point masses and modelling value by value.
     identifiers : "auto", None, or array-like of int, str or bool, default="auto"
         Which columns are identifiers of rows: text, or whole numbers. They have no part in the
         density, and samples have new identifiers of the same form. "auto" selects, with a warning,
@@ -160,14 +161,11 @@ class TableEncoder(PackableMixin, BaseEstimator):
         )
         # Beside those that are declared, others may be found.
         is_name = [False if self.identifiers is None else (bool(n) or None) for n in named]
-        fitted, values, missing, rows = [], [], [], some_rows(len(X))
-        for j, declared in enumerate(declared_columns(self.categorical_features, self.names)):
-            is_category = None if declared is None else bool(declared)
-            column, found = learner.learn(X, j, is_category, is_name[j])
-            fitted.append(column)
-            # The whole table is never in memory in double precision.
-            values.append(found[rows])
-            missing.append(is_missing(found))
+        is_category = [
+            None if declared is None else bool(declared)
+            for declared in declared_columns(self.categorical_features, self.names)
+        ]
+        fitted, values, missing = _learned(learner, X, is_category, is_name)
         kinds = [column.kind for column in fitted]
         self.reader_ = TableReader(self.container_, kinds)
         self.is_categorical_ = np.array(
@@ -439,24 +437,44 @@ class TableEncoder(PackableMixin, BaseEstimator):
             values = beyond[column.name]
             if len(values):
                 shown = column.kind.shown(float(values[np.abs(values).argmax()]))
-                warnings.warn(
+                warn(
                     f"Column {column.name!r} has {len(values)} values beyond the bounds of the "
                     f"rows that the encoder was fitted to, such as {shown}: they count as the "
-                    "bound, and samples never have them. Fit the encoder to rows that have them.",
-                    UserWarning,
-                    stacklevel=5,
+                    "bound, and samples never have them. Fit the encoder to rows that have them."
                 )
 
     def _warn_of(self, dependent: list[int]) -> None:
         """Warn of columns that are linear functions of others."""
         if dependent:
-            warnings.warn(
+            warn(
                 f"Columns {[self.names[j] for j in dependent]} are linear functions of other "
                 "columns, so the table has no density; noise of sigma_min gives it one, and "
-                "scores depend on sigma_min. Drop the redundant columns to avoid this.",
-                UserWarning,
-                stacklevel=4,
+                "scores depend on sigma_min. Drop the redundant columns to avoid this."
             )
+
+
+def _learned(
+    learner: ColumnLearner, X: Any, is_category: list[bool | None], is_name: list[bool | None]
+) -> tuple[list[FittedColumn], list[np.ndarray], list[np.ndarray]]:
+    """Return the columns of a table, values of some rows, and which values are missing.
+
+    All columns that are refused are named at once.
+    """
+    fitted, values, missing, refused = [], [], [], []
+    rows = some_rows(len(X))
+    for j, pair in enumerate(zip(is_category, is_name, strict=True)):
+        try:
+            column, found = learner.learn(X, j, *pair)
+        except ValueError as error:
+            refused.append(str(error))
+            continue
+        fitted.append(column)
+        # The whole table is never in memory in double precision.
+        values.append(found[rows])
+        missing.append(is_missing(found))
+    if refused:
+        raise ValueError("\n".join(refused))
+    return fitted, values, missing
 
 
 def _first_rows(

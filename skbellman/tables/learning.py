@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from skbellman.notices import warn
 from skbellman.tables.columns.choose import (
     Numbers,
     column_of_levels,
@@ -71,12 +71,10 @@ class ColumnLearner:
         levels, first = levels_of(cells.values if present.all() else cells.values[present])
         may_name = declared is None and is_name is None and cells.kind.is_text
         if may_name and self._are_names(levels, int(present.sum())):
-            warnings.warn(
+            warn(
                 f"Column {name!r} holds text that differs in nearly every row. It counts as an "
                 "identifier, which has no part in the density and is sampled anew. Name it in "
-                "TableEncoder(identifiers=) to avoid this warning, or drop it.",
-                UserWarning,
-                stacklevel=5,
+                "TableEncoder(identifiers=) to avoid this warning, or drop it."
             )
             return self._of_names(name, j, cells, present)
         self._check_levels(name, levels, cells.kind.is_text)
@@ -158,9 +156,7 @@ class ColumnLearner:
                 f"max_categories={self.max_categories}: {remedies} max_categories."
             )
         if hint:
-            warnings.warn(
+            warn(
                 f"Column {name!r} holds text that {hint}, or declare it, with "
-                "astype('category'), if it is an identifier.",
-                UserWarning,
-                stacklevel=5,
+                "astype('category'), if it is an identifier."
             )

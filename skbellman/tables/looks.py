@@ -1,14 +1,16 @@
-"""Text that looks like numbers or dates, as files without dtypes hold them."""
+"""Text that looks like numbers, amounts or dates, as files without dtypes hold them."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 
+_THOUSANDS = re.compile(r"-?\d{1,3}(,\d{3})+(\.\d+)?")
 _DAY_FIRST = re.compile(r"\d{1,4}[/.-]\d{1,2}[/.-]\d{1,4}( .*)?")
 
 
@@ -31,6 +33,11 @@ def what_text_looks_like(levels: np.ndarray, few_levels: int = 12, nearly_all: f
             f"looks like numbers ({texts[0]!r}, ...): convert it, with astype(float) or polars' "
             "cast(pl.Float64)"
         )
+    if _share(_amount, texts) >= nearly_all:
+        return (
+            f"looks like amounts ({texts[0]!r}, ...): remove signs and thousands separators, and "
+            "convert it, with astype(float) or polars' cast(pl.Float64)"
+        )
     if _share(_date, texts) >= nearly_all:
         return (
             f"looks like dates ({texts[0]!r}, ...): convert it, with pd.to_datetime or polars' "
@@ -49,6 +56,14 @@ def _parses(parse: Callable[[str], Any], text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _amount(text: str) -> None:
+    """Read a number with a sign of a currency, of a percentage, or of thousands."""
+    bare = "".join(c for c in text if unicodedata.category(c) != "Sc" and c != "%").strip()
+    if bare == text.strip() and not _THOUSANDS.fullmatch(bare):
+        raise ValueError(f"{text!r} has no sign of an amount.")
+    float(re.sub(r"[,.\s'](?=\d{3}(\D|$))", "", bare).replace(",", "."))
 
 
 def _date(text: str) -> None:

@@ -28,3 +28,8 @@ def parts_of(X: Any, size: int) -> Iterator[tuple[slice, Any]]:
 def rows_of(X: Any, rows: slice | np.ndarray) -> Any:
     """Return some rows of a frame or array, by a slice or by their numbers."""
     return container_of(X).rows(X, rows)
+
+
+def distinct_rows(X: Any, origin: np.ndarray | None) -> Any:
+    """Return a table without copies of rows: those of one origin are copies of one row."""
+    return X if origin is None else rows_of(X, np.unique(origin, return_index=True)[1])
