@@ -2,7 +2,8 @@
 
 Where what is:
 
-- questions to fitted laws: `questions`, `held_out` and `agreement`; answers: `laws`
+- questions to fitted laws: `questions`, `held_out` and `agreement`; answers: `laws`, and of
+  laws made of laws, `combined`
 - states and actions as numbers: `encoding` (a kind of states is a `Features`), `columns`; spaces of
   gymnasium: `spaces`
 - policies: `policies` (a kind is a `Policy`), `next_actions`
