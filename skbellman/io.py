@@ -92,6 +92,7 @@ TRUSTED = [
     "skbellman.returns.policies.RecordedPolicy",
     "skbellman.returns.spaces.BoxFeatures",
     "skbellman.returns.spaces.JointLabelFeatures",
+    "skbellman.returns.spaces.ObservationReader",
     "skbellman.returns.spaces.Observed",
     "skbellman.returns.spaces.ObservedDict",
     "skbellman.returns.spaces.ObservedLabel",

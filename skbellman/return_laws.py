@@ -30,7 +30,8 @@ class ReturnLaws(BaseEstimator):
             other columns are ignored. Columns of an array are in that order.
         actions : DataFrame or array-like of shape (n_states,) or (n_states, n_numbers), optional
             First actions, after which the policy acts. One action applies to all states. By default
-            the policy takes the first action, too. Columns are matched as those of states.
+            the policy takes the first action, too. Where actions are numbers and the policy is a
+            random function, that is one draw. Columns are matched as those of states.
 
         Returns
         -------

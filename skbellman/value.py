@@ -63,8 +63,10 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
             default="table"
         The policy whose returns are learned. "table" is the policy that acted in the table.
         "greedy" is the best policy, which is learned together with its returns. A callable maps
-        states to probabilities, (n, n_actions), or to actions, (n,). An array has a row of
-        probabilities for each labelled state. If states are whole numbers, row i is that of state
+        states to probabilities, (n, n_actions), or to actions, (n,). Actions that are numbers have
+        shape (n,) or (n, n_numbers). It gets states as arrays in the order of fit, those of a
+        dataset with mappings as rows of numbers. An array has a row of probabilities for each
+        labelled state. If states are whole numbers, row i is that of state
         i, else rows follow the sorted labels. Columns of a frame are matched with the actions, and
         its index with the states if it has them.
     gamma : float, default=0.99
@@ -244,13 +246,17 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
 
         Parameters
         ----------
-        X : DataFrame, mapping of arrays, Minari dataset, or gymnasium environment
+        X : DataFrame, mapping of arrays, dataset, or gymnasium environment
             Transitions have the parts state, reward, next_state and terminated. They have action if
             there is a choice, and truncated and next_action if known. A part with several values is
             an array of shape (n, d), or several columns of a frame, such as state_0 and state_1.
             States in one column of whole numbers, strings or booleans are labels; others are
             numbers. Without next_action, rows must be in order, because the next action is that of
-            the next row. The estimator acts in an environment, given as an object, by name, or as a
+            the next row. Datasets are those of Minari, also with observations that are mappings or
+            tuples; replay buffers of d3rlpy; and mappings of arrays with the names of D4RL:
+            observations, actions, rewards, terminals, and next_observations, timeouts or both.
+            Without next_observations, rows are in order, and steps of timeouts are left out. The
+            estimator acts in an environment, given as an object, by name, or as a
             vector environment.
         y : None
             Ignored.
@@ -306,7 +312,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
 
         Parameters
         ----------
-        X : DataFrame, mapping of arrays, Minari dataset, or gymnasium environment
+        X : DataFrame, mapping of arrays, dataset, or gymnasium environment
             As for `fit`, with states and actions that were seen in fit.
         y : None
             Ignored.

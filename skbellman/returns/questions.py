@@ -105,6 +105,8 @@ class Questions:
 
     def _in_order(self, states: Any, actions: np.ndarray | None) -> tuple[Tensor, Tensor]:
         """Return states, and probabilities of first actions, as inputs of the field."""
+        if actions is None and self.space.action_features is not None:
+            actions = self.policy.own_numbers(states, self.space)
         inputs = self._inputs(states, actions)
         n_actions = self.space.n_actions
         if actions is not None or n_actions == 1:
