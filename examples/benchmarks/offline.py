@@ -29,6 +29,7 @@ from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
 
+import gymnasium
 import numpy as np
 import torch
 from offline_tasks import N_STARTS, TASKS, Episode, Task
@@ -244,7 +245,7 @@ def main() -> None:
     for name in arguments.tasks:
         try:
             task = TASKS[name]()
-        except ImportError as error:
+        except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
             print(f"{name} is left out: {error}")
             continue
         played = task.returns(arguments.played, np.random.default_rng(12345))
