@@ -9,8 +9,8 @@ Where what is:
 - policies: `policies` (a kind is a `Policy`), `next_actions`
 - how laws are held: `fields` (a kind is a `ReturnField`), `perceptron`, `basis`, `frames`, `direct`
 - one fit: `plan`; to a table: `fit_table`, `transitions`, `datasets` (of other packages),
-  `evaluation`, `from_table`, `tabular`, `moments`; in an environment: `fit_environment` (a kind of agent is an `Agent`), `episodes`,
-  `replay`, `counted`, `control`
+  `evaluation`, `from_table`, `tabular`, `moments`; in an environment: `fit_environment` (a kind of
+  agent is an `Agent`), `episodes`, `replay`, `counted`, `control`
 - learners: `learning` (steps, for any objective), `regression` (the objective of laws on a basis,
   in parts), `simplex`, `support`, `optimiser`, `learners` (which of these go together), `sweeps`
   (in a table)
