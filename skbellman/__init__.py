@@ -12,7 +12,12 @@ from skbellman.tables import TableEncoder
 from skbellman.training import TrainingDivergedError
 
 if TYPE_CHECKING:
-    from skbellman.return_laws import MixtureOfReturns
+    from skbellman.return_arithmetic import (
+        ImprovedReturns,
+        MixtureOfReturns,
+        RescaledReturns,
+        SumOfReturns,
+    )
     from skbellman.value import DistributionalValueEstimator
 
 __all__ = [
@@ -20,9 +25,12 @@ __all__ = [
     "BellmanImputer",
     "BellmanOutlierDetector",
     "DistributionalValueEstimator",
+    "ImprovedReturns",
     "MixtureOfReturns",
     "PaperDensity",
+    "RescaledReturns",
     "ShardedDensity",
+    "SumOfReturns",
     "TableEncoder",
     "TrainingDivergedError",
     "algebra",
@@ -38,7 +46,10 @@ __all__ = [
 # Who fits a table does not wait for the estimators of returns to be loaded.
 _LATER = {
     "DistributionalValueEstimator": "skbellman.value",
-    "MixtureOfReturns": "skbellman.return_laws",
+    "ImprovedReturns": "skbellman.return_arithmetic",
+    "MixtureOfReturns": "skbellman.return_arithmetic",
+    "RescaledReturns": "skbellman.return_arithmetic",
+    "SumOfReturns": "skbellman.return_arithmetic",
 }
 __version__ = "0.2.0"
 

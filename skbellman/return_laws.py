@@ -1,9 +1,8 @@
-"""Questions to the laws of returns, and their answers under a choice among policies."""
+"""Questions to the laws of returns."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,8 @@ class ReturnLaws(BaseEstimator):
             other columns are ignored. Columns of an array are in that order.
         actions : DataFrame or array-like of shape (n_states,) or (n_states, n_numbers), optional
             First actions, after which the policy acts. One action applies to all states. By default
-            the policy takes the first action, too. Columns are matched as those of states.
+            the policy takes the first action, too. Where actions are numbers and the policy is a
+            random function, that is one draw. Columns are matched as those of states.
 
         Returns
         -------
@@ -59,6 +59,35 @@ class ReturnLaws(BaseEstimator):
         array([2., 2.])
         """
         return self._means(states, actions)
+
+    def std(self, states: Any, actions: Any = None) -> np.ndarray:
+        """Return the standard deviations of the returns.
+
+        Parameters
+        ----------
+        states, actions
+            As for `predict`.
+
+        Returns
+        -------
+        ndarray of shape (n_states,)
+            In units of the reward.
+
+        Raises
+        ------
+        ValueError
+            As for `predict`.
+
+        Examples
+        --------
+        >>> from skbellman import DistributionalValueEstimator
+        >>> steps = {"state": [0, 0], "next_state": [0, 0], "reward": [1.0, 3.0],
+        ...          "terminated": [True, True]}
+        >>> value = DistributionalValueEstimator(n_steps=20, random_state=0).fit(steps)
+        >>> value.std([0]).round(3)
+        array([1.])
+        """
+        return self._laws(states, actions, with_noise=False).deviation()
 
     def sample(
         self, states: Any, actions: Any = None, n_samples: int = 1, random_state: Any = None
@@ -197,6 +226,41 @@ class ReturnLaws(BaseEstimator):
         found = laws.quantile(np.broadcast_to(probabilities, (len(laws), probabilities.size)))
         return found[:, 0] if probabilities.ndim == 0 else found
 
+    def interval(self, states: Any, actions: Any = None, *, coverage: float = 0.9) -> np.ndarray:
+        """Return the intervals between quantiles that hold a share of the returns.
+
+        They say where a return falls. They do not say how well its mean is known.
+
+        Parameters
+        ----------
+        states, actions
+            As for `predict`.
+        coverage : float, default=0.9
+            The probability of the interval. As much lies below as above.
+
+        Returns
+        -------
+        ndarray of shape (n_states, 2)
+            Lower and upper ends.
+
+        Raises
+        ------
+        ValueError
+            As for `predict`, and for coverage outside [0, 1].
+
+        Examples
+        --------
+        >>> from skbellman import DistributionalValueEstimator
+        >>> chain = {"state": [0, 1], "next_state": [1, 1], "reward": [1.0, 2.0],
+        ...          "terminated": [False, True]}
+        >>> value = DistributionalValueEstimator(n_steps=20, random_state=0).fit(chain)
+        >>> value.interval([0, 1], coverage=0.5).shape
+        (2, 2)
+        """
+        if not 0 <= coverage <= 1:
+            raise ValueError(f"coverage must be a number from 0 to 1, got {coverage!r}.")
+        return self.quantile(states, actions, q=[(1 - coverage) / 2, (1 + coverage) / 2])
+
     def cdf(self, states: Any, actions: Any = None, *, returns: Any) -> np.ndarray:
         """Return the probabilities that the returns are at most the given ones.
 
@@ -204,7 +268,8 @@ class ReturnLaws(BaseEstimator):
         ----------
         states, actions
             As for `predict`.
-        returns : float or array-like of shape (n_returns,)
+        returns : float or array-like of shape (n_returns,) or (n_states, n_returns)
+            The same returns for all states, or a row of returns for each.
 
         Returns
         -------
@@ -225,12 +290,18 @@ class ReturnLaws(BaseEstimator):
         (2, 2)
         """
         points = np.asarray(returns, dtype=np.float64)
-        if points.ndim > 1 or np.isnan(points).any():
+        if points.ndim > 2 or np.isnan(points).any():
             raise ValueError(
                 f"returns must be a number or a list of numbers, without NaN, got {returns}."
             )
         laws = self._laws(states, actions, with_noise=False)
-        found = laws.cdf(np.broadcast_to(points, (len(laws), points.size)))
+        if points.ndim == 2 and len(points) != len(laws):
+            raise ValueError(
+                f"returns must be a number or a list of numbers, or have a row for each of the "
+                f"{len(laws)} states; got {len(points)} rows."
+            )
+        n_points = points.shape[-1] if points.ndim else 1
+        found = laws.cdf(np.broadcast_to(points, (len(laws), n_points)))
         return found[:, 0] if points.ndim == 0 else found
 
     def cvar(self, states: Any, actions: Any = None, *, alpha: float = 0.1) -> np.ndarray:
@@ -272,54 +343,12 @@ class ReturnLaws(BaseEstimator):
     def _laws(self, states: Any, actions: Any, with_noise: bool) -> TabulatedLaws:
         """Return the laws with the noise of their level, or without it."""
 
+    @abstractmethod
+    def _added_by_rewards(self) -> float:
+        """Return what one more unit of every reward adds to each return.
 
-class MixtureOfReturns(ReturnLaws):
-    """The laws of the returns if one of several policies is chosen at the start.
-
-    The law is the mixture of the laws of the policies.
-
-    Parameters
-    ----------
-    estimators : sequence of fitted estimators
-        Estimators of the same process.
-    weights : array-like of shape (n_estimators,)
-        Probabilities of the choice; normalised.
-
-    Raises
-    ------
-    ValueError
-        If the weights have another length, or one is negative.
-
-    Examples
-    --------
-    >>> from skbellman import DistributionalValueEstimator, MixtureOfReturns
-    >>> low, high = [
-    ...     DistributionalValueEstimator(n_steps=100, random_state=0).fit(
-    ...         {"state": [0, 0], "next_state": [0, 0], "reward": [r, r], "terminated": [1, 1]}
-    ...     )
-    ...     for r in (1.0, 2.0)
-    ... ]
-    >>> MixtureOfReturns([low, high], [0.5, 0.5]).predict([0]).round(1)
-    array([1.5])
-    """
-
-    def __init__(self, estimators: Sequence[ReturnLaws], weights: Any) -> None:
-        self.estimators = estimators
-        self.weights = weights
-        shares = np.asarray(weights, dtype=np.float64)
-        if shares.shape != (len(estimators),) or not (shares >= 0).all() or not shares.sum() > 0:
-            raise ValueError(
-                f"weights must be {len(estimators)} numbers, none negative, got {weights!r}."
-            )
-
-    def _means(self, states: Any, actions: Any) -> np.ndarray:
-        parts = [e._means(states, actions) for e in self.estimators]
-        return np.asarray(self._shares() @ parts)
-
-    def _laws(self, states: Any, actions: Any, with_noise: bool) -> TabulatedLaws:
-        # The noise is removed from each part, because its removal from the mixture is not linear.
-        parts = [e._laws(states, actions, with_noise) for e in self.estimators]
-        return TabulatedLaws.mixture(parts, self._shares())
-
-    def _shares(self) -> np.ndarray:
-        return np.asarray(self.weights, dtype=np.float64) / np.sum(self.weights)
+        Raises
+        ------
+        ValueError
+            If laws alone do not tell.
+        """

@@ -63,8 +63,10 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
             default="table"
         The policy whose returns are learned. "table" is the policy that acted in the table.
         "greedy" is the best policy, which is learned together with its returns. A callable maps
-        states to probabilities, (n, n_actions), or to actions, (n,). An array has a row of
-        probabilities for each labelled state. If states are whole numbers, row i is that of state
+        states to probabilities, (n, n_actions), or to actions, (n,). Actions that are numbers have
+        shape (n,) or (n, n_numbers). It gets states as arrays in the order of fit, those of a
+        dataset with mappings as rows of numbers. An array has a row of probabilities for each
+        labelled state. If states are whole numbers, row i is that of state
         i, else rows follow the sorted labels. Columns of a frame are matched with the actions, and
         its index with the states if it has them.
     gamma : float, default=0.99
@@ -132,6 +134,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         Names of the columns of states, if they had names.
     n_features_in_ : int
         Number of values of a state.
+    ends_ : bool
+        Whether a return ended in the steps that were seen.
     level_ : float
         Noise level at which the laws are seen, in units of the reward.
     history_ : dict of list
@@ -141,6 +145,9 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     See Also
     --------
     MixtureOfReturns : The laws under a choice among policies.
+    SumOfReturns : The law of a sum of independent returns.
+    RescaledReturns : The laws under other units of the reward.
+    ImprovedReturns : The laws if the first action is the best for another risk.
 
     References
     ----------
@@ -239,13 +246,17 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
 
         Parameters
         ----------
-        X : DataFrame, mapping of arrays, Minari dataset, or gymnasium environment
+        X : DataFrame, mapping of arrays, dataset, or gymnasium environment
             Transitions have the parts state, reward, next_state and terminated. They have action if
             there is a choice, and truncated and next_action if known. A part with several values is
             an array of shape (n, d), or several columns of a frame, such as state_0 and state_1.
             States in one column of whole numbers, strings or booleans are labels; others are
             numbers. Without next_action, rows must be in order, because the next action is that of
-            the next row. The estimator acts in an environment, given as an object, by name, or as a
+            the next row. Datasets are those of Minari, also with observations that are mappings or
+            tuples; replay buffers of d3rlpy; and mappings of arrays with the names of D4RL:
+            observations, actions, rewards, terminals, and next_observations, timeouts or both.
+            Without next_observations, rows are in order, and steps of timeouts are left out. The
+            estimator acts in an environment, given as an object, by name, or as a
             vector environment.
         y : None
             Ignored.
@@ -301,7 +312,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
 
         Parameters
         ----------
-        X : DataFrame, mapping of arrays, Minari dataset, or gymnasium environment
+        X : DataFrame, mapping of arrays, dataset, or gymnasium environment
             As for `fit`, with states and actions that were seen in fit.
         y : None
             Ignored.
@@ -374,14 +385,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         >>> value.act(0)
         'b'
         """
-        check_is_fitted(self)
-        if self.actions_ is None and not self.field_.acts:
-            raise ValueError("act needs a choice of actions, and this fit had none.")
-        if self.field_.acts and risk not in (None, self.risk):
-            raise ValueError(
-                f"The actor learned for risk={self.risk!r}, not {risk!r}. Set risk and fit again, "
-                "or call partial_fit."
-            )
+        self._check_choice(risk)
         return self._questions().act(observation, risk or self.risk, action_mask)
 
     def score(self, states: Any, actions: Any = None, *, returns: Any = None) -> float:
@@ -498,6 +502,17 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         """Number of values of a state."""
         return self.space_.features.n_values
 
+    def _check_choice(self, risk: str | tuple[str, float] | None) -> None:
+        """Raise an error if there is no choice of actions, or an actor chooses for another risk."""
+        check_is_fitted(self)
+        if self.actions_ is None and not self.field_.acts:
+            raise ValueError("act needs a choice of actions, and this fit had none.")
+        if self.field_.acts and risk not in (None, self.risk):
+            raise ValueError(
+                f"The actor learned for risk={self.risk!r}, not {risk!r}. Set risk and fit again, "
+                "or call partial_fit."
+            )
+
     def _fit(
         self, X: Any, n_steps: int | None, before: Fitted | None
     ) -> DistributionalValueEstimator:
@@ -522,7 +537,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
 
     def _keep(self, learned: Learned, device: torch.device) -> None:
         """Set all fitted attributes at once."""
-        field, self.space_, self._steps_seen = learned.fitted
+        field, self.space_, self._steps_seen, self.ends_ = learned.fitted
         self.field_, self.device_ = field.eval().requires_grad_(False), device
         actions = self.space_.actions
         self.actions_ = None if actions is None else actions.labels
@@ -534,7 +549,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         """Return the fitted laws, None before a fit."""
         if not hasattr(self, "field_"):
             return None
-        return Fitted(self.field_, self.space_, self._steps_seen)
+        return Fitted(self.field_, self.space_, self._steps_seen, self.ends_)
 
     def _questions(self) -> Questions:
         check_is_fitted(self)
@@ -545,3 +560,18 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
 
     def _laws(self, states: Any, actions: Any, with_noise: bool) -> TabulatedLaws:
         return self._questions().laws(states, actions, with_noise)
+
+    def _best_actions(self, states: Any, risk: str | tuple[str, float]) -> np.ndarray:
+        """Return the best actions in states, in the form of fit."""
+        self._check_choice(risk)
+        return self._questions().best_actions(states, risk)
+
+    def _added_by_rewards(self) -> float:
+        check_is_fitted(self)
+        if self.ends_:
+            raise ValueError(
+                "A shift adds to each step of a return, and returns of this fit end: how much it "
+                "adds depends on the length of the episode, which the laws do not tell. Fit again "
+                "with the other rewards."
+            )
+        return 1 / (1 - self.gamma)

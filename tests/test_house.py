@@ -64,7 +64,13 @@ def test_rooms_do_not_know_what_is_above_or_beside_them(room):
 
 def test_what_few_need_is_loaded_when_it_is_used():
     late = {"gymnasium", "sklearn.mixture", "skbellman.value", "skbellman.return_laws", "dask"}
-    late |= {"skbellman.inspection", "skbellman.io", "matplotlib", "skops"}
+    late |= {
+        "skbellman.return_arithmetic",
+        "skbellman.inspection",
+        "skbellman.io",
+        "matplotlib",
+        "skops",
+    }
     program = (
         "import sys, skbellman; print(*sys.modules); "
         "skbellman.DistributionalValueEstimator, skbellman.MixtureOfReturns; "

@@ -11,6 +11,7 @@ from skbellman import DistributionalValueEstimator, MixtureOfReturns
 from skbellman.returns import GaussianBasis, TabulatedLaws
 from skbellman.returns.basis import cubic_weights, linear_weights
 from skbellman.returns.bellman import push_forward
+from skbellman.returns.combined import mixture_of
 from skbellman.returns.moments import bounds, moments
 from skbellman.returns.simplex import law_of_mean
 from skbellman.returns.tabular import Table, evaluated, with_few_rewards
@@ -232,7 +233,7 @@ def test_laws_in_frames_of_their_own():
     moved = laws.moved_to(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
     np.testing.assert_allclose(moved.mean(), [1.0, 2.0])
     np.testing.assert_allclose(moved.deviation(), [3.0, 4.0])
-    both = TabulatedLaws.mixture([laws, moved], np.array([0.3, 0.7]))
+    both = mixture_of([laws, moved], np.array([0.3, 0.7]))
     np.testing.assert_allclose(both.mean(), 0.3 * centre + 0.7 * moved.mean(), atol=0.05)
 
 

@@ -121,6 +121,8 @@ class Features(ABC):
         Numbers or labels of a state, as the user passes it.
     encoder : LabelEncoder or None
         The encoder of states that are labels of a table.
+    reader : ObservationReader or None
+        How mappings and tuples of a dataset become rows of a table.
     """
 
     width: int
@@ -130,6 +132,7 @@ class Features(ABC):
     of_parts: bool = False
     n_values: int
     encoder: LabelEncoder | None = None
+    reader: Any = None
 
     @abstractmethod
     def __call__(self, states: Any, /) -> np.ndarray:
@@ -151,7 +154,12 @@ class Features(ABC):
             return asked(states, "state", names)
         if not isinstance(states, Sequence | np.ndarray):
             raise ValueError(f"states must be a list of observations, got {states!r}.")
-        return states
+        return states if self.reader is None else self.reader.of_list(states)
+
+    def read_by(self, reader: Any) -> Features:
+        """Return the features of states that are read as a dataset's, by its reader if any."""
+        self.reader, self.of_parts = reader, reader is not None
+        return self
 
 
 class LabelFeatures(Features):

@@ -27,7 +27,8 @@ def space_of(table: Transitions) -> DecisionSpace:
 
     Floating-point actions are numbers, others are labels.
     """
-    features = features_of(np.concatenate([table.state, table.next_state]))
+    states = np.concatenate([table.state, table.next_state])
+    features = features_of(states).read_by(table.reader)
     names = table.state_names, table.action_names
     if table.action is None:
         return DecisionSpace(features, None, None, *names)

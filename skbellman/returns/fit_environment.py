@@ -80,7 +80,8 @@ class Agent(ABC):
         controller.run(environment, self.space, seed, self.plan.report)
         seen = replay.everything()
         field, steps = self.kept(learner, seen)
-        return Learned(Fitted(field, self.space, steps), controller.curves, seen.state)
+        fitted = Fitted(field, self.space, steps, self.plan.ends(seen))
+        return Learned(fitted, controller.curves, seen.state)
 
     @abstractmethod
     def new_field(self, basis: GaussianBasis) -> ReturnField:

@@ -66,7 +66,8 @@ class TableLaws:
         if tabular is None:
             warn_of_misplaced(field, self.steps, self.plan.parameters.gamma)
         seen = None if few is None or tabular is None else self.plan.steps_seen(few, 1)
-        return Learned(Fitted(field, self.space, seen), curves, self.steps.state)
+        fitted = Fitted(field, self.space, seen, self.plan.ends(self.steps))
+        return Learned(fitted, curves, self.steps.state)
 
     def _counted(self) -> Batch | None:
         """Return the distinct steps, with those of the last fit, if laws may be a table."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from copy import copy
 
 import numpy as np
@@ -64,15 +63,16 @@ class BasisLaw(SignedLaw):
 class TabulatedLaws:
     """Laws that are constant on each cell of a grid: every question has a closed form.
 
-    Negative values of the density become 0, and the rest is normalised. All laws share one grid, in
-    units of their own frames: a return is centre + scale * place.
+    Negative masses become 0, and the rest is normalised. Grids are in units of each
+    law's own frame: a return is centre + scale * place.
 
     Parameters
     ----------
-    edges : array of shape (m + 1,)
-        Edges of the cells, ascending, in units of the frames.
-    density : array of shape (n, m)
-        Densities of n laws in the cells, up to a factor.
+    edges : array of shape (m + 1,) or (n, m + 1)
+        Edges of the cells, ascending, in units of the frames: of all laws, or of each.
+    mass : array of shape (n, m)
+        Masses of n laws in the cells, up to a factor: of even cells, densities. A cell of no width
+        is an atom, which has no density.
     centre, scale : array of shape (n,), optional
         The frames, 0 and 1 by default; scales are positive.
     bounds : tuple of float, optional
@@ -96,12 +96,11 @@ class TabulatedLaws:
     def __init__(
         self,
         edges: np.ndarray,
-        density: np.ndarray,
+        mass: np.ndarray,
         centre: np.ndarray | None = None,
         scale: np.ndarray | None = None,
         bounds: tuple[float, float] = (-math.inf, math.inf),
     ) -> None:
-        mass = density * np.diff(edges)
         positive = mass.clip(min=0)
         total = positive.sum(1, keepdims=True)
         if not (np.isfinite(total).all() and (total > 0).all()):
@@ -118,20 +117,10 @@ class TabulatedLaws:
     def __len__(self) -> int:
         return len(self.mass)
 
-    @classmethod
-    def mixture(cls, parts: Sequence[TabulatedLaws], shares: np.ndarray) -> TabulatedLaws:
-        """Return the mixture of the laws of each row, with shares of shape (n_parts,)."""
-        low = np.min([part.centre + part.scale * part.edges[0] for part in parts], 0)
-        high = np.max([part.centre + part.scale * part.edges[-1] for part in parts], 0)
-        # Cells are finer than those of a part, because parts may lie far apart.
-        edges = np.linspace(0, 1, 4 * max(len(part.edges) for part in parts))
-        returns = low[:, None] + (high - low)[:, None] * edges
-        mass = np.tensordot(shares, [np.diff(part.cdf(returns)) for part in parts], 1)
-        return cls(edges, mass, low, high - low)
-
     def without_noise(self, level: float) -> TabulatedLaws:
         """Return the laws Z of laws seen through noise, Z + N(0, level^2), in units of the frames.
 
+        They share one grid of even cells.
         This is expectation maximisation (Richardson and Lucy): each step increases the likelihood
         of Z on the cells, and Z keeps its mass and mean and stays positive. Atoms become narrow,
         and densities as smooth as the noise hardly change.
@@ -143,7 +132,7 @@ class TabulatedLaws:
         for _ in range(self.n_sharpenings):
             seen = convolve1d(law, noise, mode="constant")
             law = law * convolve1d(self.mass / seen.clip(min=1e-300), noise, mode="constant")
-        return TabulatedLaws(self.edges, law / width, self.centre, self.scale, self.bounds)
+        return TabulatedLaws(self.edges, law, self.centre, self.scale, self.bounds)
 
     def moved_to(self, mean: np.ndarray, deviation: np.ndarray | None = None) -> TabulatedLaws:
         """Return the laws of the same shapes with other means, and deviations if given, (n,)."""
@@ -151,37 +140,50 @@ class TabulatedLaws:
         if deviation is not None:  # a law of one atom keeps a width near rounding
             least = np.finfo(float).eps * np.maximum(np.abs(mean), own)
             scale = scale * (np.maximum(deviation, least) / own)
-        centre = mean - scale * (self.mass @ self._middles)
+        centre = mean - scale * self._mean_places()
         moved = copy(self)
         moved.centre, moved.scale = centre, scale
         return moved
 
     @property
     def _middles(self) -> np.ndarray:
-        return (self.edges[1:] + self.edges[:-1]) / 2
+        return (self.edges[..., 1:] + self.edges[..., :-1]) / 2
+
+    def _mean_places(self) -> np.ndarray:
+        return (self.mass * self._middles).sum(1)
 
     def mean(self) -> np.ndarray:
         """Return the means, (n,)."""
-        return self.centre + self.scale * (self.mass @ self._middles)
+        return self.centre + self.scale * self._mean_places()
 
     def deviation(self) -> np.ndarray:
         """Return the standard deviations, (n,)."""
-        offset = self._middles - (self.mass @ self._middles)[:, None]
+        offset = self._middles - self._mean_places()[:, None]
         within = np.diff(self.edges) ** 2 / 12
         return self.scale * np.sqrt((self.mass * (offset**2 + within)).sum(1))
 
     def density(self, x: np.ndarray) -> np.ndarray:
         """Return the density of law i at x[i], (n,). It is 0 outside the grid."""
-        cell = np.searchsorted(self.edges, self._places(x[:, None])[:, 0], side="right") - 1
+        pairs = zip(self._edges_of_each, self._places(x[:, None])[:, 0], strict=True)
+        cell = np.array([np.searchsorted(e, at, side="right") for e, at in pairs], dtype=int) - 1
         inside = (cell >= 0) & (cell < self.mass.shape[1])
-        cell = cell.clip(0, self.mass.shape[1] - 1)
-        value = self.mass[np.arange(len(x)), cell] / np.diff(self.edges)[cell] / self.scale
+        at = np.arange(len(x)), cell.clip(0, self.mass.shape[1] - 1)
+        value = self.mass[at] / np.diff(self._edges_of_each)[at] / self.scale
         return np.where(inside, value, 0.0)
+
+    def edges_of_returns(self) -> np.ndarray:
+        """Return the edges of the cells as returns, (n, m + 1)."""
+        return self.centre[:, None] + self.scale[:, None] * self._edges_of_each
+
+    @property
+    def _edges_of_each(self) -> np.ndarray:
+        n, m = self.mass.shape
+        return np.broadcast_to(self.edges, (n, m + 1))
 
     def cdf(self, x: np.ndarray) -> np.ndarray:
         """Return P(Z <= x) of law i at x[i], x of shape (n, q): (n, q)."""
-        pairs = zip(self._places(x), self._cumulative, strict=True)
-        return np.stack([np.interp(row, self.edges, cumulative) for row, cumulative in pairs])
+        laws = zip(self._places(x), self._edges_of_each, self._cumulative, strict=True)
+        return np.stack([np.interp(*law) for law in laws])
 
     def _places(self, x: np.ndarray) -> np.ndarray:
         """Return returns, (n, q), in units of the frames.
@@ -194,8 +196,8 @@ class TabulatedLaws:
 
     def quantile(self, probability: np.ndarray) -> np.ndarray:
         """Return the quantiles of law i at probability[i], of shape (n, q): (n, q)."""
-        pairs = zip(probability, self._cumulative, strict=True)
-        places = np.stack([_inverse(row, cumulative, self.edges) for row, cumulative in pairs])
+        laws = zip(probability, self._cumulative, self._edges_of_each, strict=True)
+        places = np.stack([_inverse(*law) for law in laws])
         return (self.centre[:, None] + self.scale[:, None] * places).clip(*self.bounds)
 
     def cvar(self, alpha: float) -> np.ndarray:
@@ -204,7 +206,7 @@ class TabulatedLaws:
         lower = np.minimum(self._cumulative[:, :-1], alpha)
         width = np.diff(self.edges)
         taken = (upper - lower) / np.where(self.mass > 0, self.mass, 1.0)
-        middle = self.edges[:-1] + 0.5 * taken * width
+        middle = self.edges[..., :-1] + 0.5 * taken * width
         worst = ((upper - lower) * middle).sum(1) / (upper - lower).sum(1)
         return (self.centre + self.scale * worst).clip(*self.bounds)
 

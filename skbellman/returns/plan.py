@@ -32,11 +32,15 @@ class StepsSeen(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """The laws of a fit, the encoding of their states, and the steps that the next fit reuses."""
+    """The laws of a fit, the encoding of their states, and the steps that the next fit reuses.
+
+    ``ends`` says whether a return ended in the steps that were seen.
+    """
 
     field: ReturnField
     space: DecisionSpace
     seen: StepsSeen | None
+    ends: bool
 
 
 class Learned(NamedTuple):
@@ -143,6 +147,11 @@ class Plan:
         if seen is None or seen.span != self._span(n):
             return None
         return seen.steps if seen.policy.agrees_with(self.policy) else None
+
+    def ends(self, steps: Batch) -> bool:
+        """Return whether a return ended in steps, or in those of the earlier fit."""
+        before = self.before is not None and self.before.ends
+        return before or not bool(steps.follows.all())
 
     def _span(self, n: int) -> tuple[int, float]:
         return n, self.parameters.gamma if n > 1 else 1.0

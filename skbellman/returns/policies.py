@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from skbellman.returns.columns import named_columns, order_of
-from skbellman.returns.encoding import DecisionSpace, LabelEncoder
+from skbellman.returns.encoding import DecisionSpace, LabelEncoder, as_rows
 from skbellman.returns.fields import ReturnField
 from skbellman.returns.next_actions import filled, with_next_actions
 from skbellman.returns.transitions import Transitions
@@ -50,6 +50,10 @@ class Policy(ABC):
 
         Inputs are the states as a field takes them.
         """
+
+    def own_numbers(self, states: Any, space: DecisionSpace) -> np.ndarray | None:
+        """Return the first actions in states where actions are numbers; None if not known."""
+        return None
 
     def recorded(self, table: Transitions, space: DecisionSpace) -> np.ndarray | None:
         """Return the recorded actions after a step, None if the policy does not use them."""
@@ -121,8 +125,9 @@ class GivenPolicy(Policy):
 
     def following(self, table: Transitions, space: DecisionSpace) -> Following:
         """Return the next actions if actions are numbers, else their probabilities."""
-        if space.action_features is not None:
-            return self.numbers(table), np.ones((len(table), 1))
+        if space.action_features is not None and table.action is not None:
+            numbers = self.own_numbers(table.next_state, space)
+            return numbers.reshape(table.action.shape), np.ones((len(table), 1))
         return table.next_action, self.probabilities(table.next_state, space)
 
     def first(
@@ -136,8 +141,8 @@ class GivenPolicy(Policy):
         return super().agrees_with(other) and self.given is getattr(other, "given", None)
 
     @abstractmethod
-    def numbers(self, table: Transitions) -> np.ndarray | None:
-        """Return the next actions where actions are numbers."""
+    def own_numbers(self, states: Any, space: DecisionSpace) -> np.ndarray:
+        """Return the actions in states where actions are numbers, checked."""
 
     def probabilities(self, states: Any, space: DecisionSpace) -> np.ndarray:
         """Return the probabilities of the actions in each state, (n, n_actions).
@@ -167,13 +172,30 @@ class FunctionPolicy(GivenPolicy):
 
     given: Callable[[Any], Any]
 
-    def numbers(self, table: Transitions) -> np.ndarray:
-        """Return the function's actions in the next states."""
-        return np.asarray(self.given(table.next_state))
+    def own_numbers(self, states: Any, space: DecisionSpace) -> np.ndarray:
+        """Return the function's actions in states.
+
+        Raises
+        ------
+        ValueError
+            If they have another shape than the actions of the table, or are not finite.
+        """
+        answer, n = np.asarray(self.given(states)), len(states)
+        width = space.n_inputs - space.features.width
+        if answer.dtype.kind not in "biuf" or answer.shape[:1] != (n,) or answer.size != n * width:
+            raise ValueError(
+                f"policy gives {answer.dtype} of shape {answer.shape} for {n} states. Actions of "
+                f"the table are numbers: it must give {width} for each state."
+            )
+        if not np.isfinite(answer).all():
+            row = int((~np.isfinite(as_rows(answer))).any(1).argmax())
+            raise ValueError(f"policy gives the action {answer[row]} in state {states[row]}.")
+        return answer
 
     def after(self, table: Transitions, space: DecisionSpace) -> np.ndarray | None:
         """Return the function's actions in the next states, where actions are numbers."""
-        return None if space.action_features is None else self.numbers(table)
+        numbers = space.action_features is not None
+        return self.own_numbers(table.next_state, space) if numbers else None
 
     def answer(self, states: Any, space: DecisionSpace) -> np.ndarray:
         """Return the function's probabilities, or 1 for each of its actions."""
@@ -186,9 +208,12 @@ class FunctionPolicy(GivenPolicy):
 class ArrayPolicy(GivenPolicy):
     """A row of probabilities for each labelled state."""
 
-    def numbers(self, table: Transitions) -> np.ndarray | None:
-        """Return the recorded actions: a table of probabilities has no numeric actions."""
-        return table.next_action
+    def own_numbers(self, states: Any, space: DecisionSpace) -> np.ndarray:
+        """Raise an error: probabilities are of labels."""
+        raise ValueError(
+            "policy is a table of probabilities, but actions are numbers: pass a function from "
+            "states to actions."
+        )
 
     def answer(self, states: np.ndarray, space: DecisionSpace) -> np.ndarray:
         """Return the rows of the states."""

@@ -67,12 +67,19 @@ class Questions:
         ValueError
             For an unknown risk, or a mask of another shape.
         """
-        features, share = self.space.features, share_of(risk)
-        single = features.is_one(observation)
-        rows = self._one_state if single else self._states
-        states = self._tensor(features(rows(observation)))
-        chosen = self._numbers(states, mask) if self.field.acts else self._best(states, share, mask)
-        return self.space.choices.one(chosen) if single else self.space.choices.taken(chosen)
+        if not self.space.features.is_one(observation):
+            return self.best_actions(observation, risk, mask)
+        return self.space.choices.one(self._chosen(self._one_state(observation), risk, mask))
+
+    @torch.no_grad()
+    def best_actions(self, states: Any, risk: Any, mask: Any = None) -> np.ndarray:
+        """Return the best actions in several states, (n, ...)."""
+        return self.space.choices.taken(self._chosen(self._states(states), risk, mask))
+
+    def _chosen(self, states: Any, risk: Any, mask: Any) -> np.ndarray:
+        """Return the best actions in states in the order of fit, as codes or numbers."""
+        share, inputs = share_of(risk), self._tensor(self.space.features(states))
+        return self._numbers(inputs, mask) if self.field.acts else self._best(inputs, share, mask)
 
     def _numbers(self, states: Tensor, mask: Any) -> np.ndarray:
         """Return the actor's actions, (n, n_numbers)."""
@@ -98,6 +105,8 @@ class Questions:
 
     def _in_order(self, states: Any, actions: np.ndarray | None) -> tuple[Tensor, Tensor]:
         """Return states, and probabilities of first actions, as inputs of the field."""
+        if actions is None and self.space.action_features is not None:
+            actions = self.policy.own_numbers(states, self.space)
         inputs = self._inputs(states, actions)
         n_actions = self.space.n_actions
         if actions is not None or n_actions == 1:

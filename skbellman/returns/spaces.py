@@ -48,7 +48,7 @@ class BoxFeatures(Features):
 
     def __call__(self, states: Any) -> np.ndarray:
         """Return (n, width) for a sequence of n observations."""
-        rows = [self._flat(observation) for observation in states]
+        rows = [self.flat(observation) for observation in states]
         if not rows:
             return np.empty((0, self.width))
         flat = as_rows(np.asarray(rows, dtype=np.float64))
@@ -61,7 +61,14 @@ class BoxFeatures(Features):
             raise ValueError(f"The observation {rows[row]} is not finite.")
         return (flat - self.middle) / self.scale
 
-    def _flat(self, observation: Any) -> np.ndarray:
+    def flat(self, observation: Any) -> np.ndarray:
+        """Return an observation as gymnasium flattens it.
+
+        Raises
+        ------
+        ValueError
+            If it is none of the space.
+        """
         from gymnasium.spaces import flatten
 
         member = self.observed.member(observation)
@@ -78,6 +85,10 @@ class BoxFeatures(Features):
     def _refusal(self, observation: Any) -> ValueError:
         return ValueError(f"{observation!r} is no observation of {self.space}.")
 
+    def rows(self, flat: np.ndarray) -> np.ndarray:
+        """Return flattened observations as rows of a table, (n, width)."""
+        return flat.reshape(len(flat), self.width)
+
 
 class JointLabelFeatures(BoxFeatures):
     """Observations of labels only, as one-hot flags of one joint label."""
@@ -91,11 +102,14 @@ class JointLabelFeatures(BoxFeatures):
 
     def __call__(self, states: Any) -> np.ndarray:
         """Return (n, width) for a sequence of n observations."""
-        rows = [self._flat(observation) for observation in states]
-        flags = np.asarray(rows).reshape(len(rows), sum(self.sizes))
+        rows = [self.flat(observation) for observation in states]
+        return np.eye(self.width)[self.rows(np.asarray(rows))]
+
+    def rows(self, flat: np.ndarray) -> np.ndarray:
+        """Return the joint label, (n,), of each flattened observation."""
+        flags = flat.reshape(len(flat), sum(self.sizes))
         parts = np.split(flags, np.cumsum(self.sizes)[:-1], axis=1)
-        labels = np.ravel_multi_index([part.argmax(1) for part in parts], self.sizes)
-        return np.eye(self.width)[labels]
+        return np.ravel_multi_index([part.argmax(1) for part in parts], self.sizes)
 
 
 def features_of_space(space: Any) -> BoxFeatures:
@@ -104,6 +118,33 @@ def features_of_space(space: Any) -> BoxFeatures:
     if seen.holds_labels and math.prod(seen.label_sizes) <= MAX_LABELS:
         return JointLabelFeatures(space)
     return BoxFeatures(space)
+
+
+class ObservationReader:
+    """Reads observations of a dataset as rows: of one joint label, or of numbers.
+
+    Parameters
+    ----------
+    space : Space
+        The space of the observations, mappings or tuples.
+    """
+
+    def __init__(self, space: Any) -> None:
+        self.features = features_of_space(space)
+
+    def of_batch(self, observations: Any) -> np.ndarray:
+        """Return the rows of n observations, whose parts are arrays of n values."""
+        try:
+            return self.features.rows(self.features.observed.flat(observations))
+        except (IndexError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"Observations of the dataset are none of {self.features.space}: {error}."
+            ) from error
+
+    def of_list(self, observations: Any) -> np.ndarray:
+        """Return the rows of a list of observations."""
+        rows = [self.features.flat(observation) for observation in observations]
+        return self.features.rows(np.asarray(rows, dtype=np.float64))
 
 
 def environment_space(environment: Any) -> DecisionSpace:
@@ -145,6 +186,10 @@ class Observed:
         self.label_sizes: list[int] = []
         self.n_values: int = 1 if space.shape is None else math.prod(space.shape)
 
+    def flat(self, batch: Any) -> np.ndarray:
+        """Return n observations, whose parts are arrays of n values, as rows of numbers."""
+        return as_rows(np.asarray(batch, dtype=np.float64))
+
     def knows_labels(self, observation: Any) -> bool:
         """Return whether every label of an observation is one of the space's."""
         return not self.holds_labels or bool(self.space.contains(observation))
@@ -180,6 +225,10 @@ class ObservedLabel(Observed):
             raise ValueError(f"unknown state {observation!r}; known: those of {self.space}.")
         return label
 
+    def flat(self, batch: Any) -> np.ndarray:
+        """Return the flags of labels."""
+        return _flags(np.asarray(batch).reshape(len(batch)) - self.space.start, self.space.n)
+
 
 class ObservedLabels(Observed):
     """An array of labels."""
@@ -189,6 +238,11 @@ class ObservedLabels(Observed):
     def __init__(self, space: Any) -> None:
         super().__init__(space)
         self.label_sizes = [int(n) for n in space.nvec.flat]
+
+    def flat(self, batch: Any) -> np.ndarray:
+        """Return the flags of labels."""
+        labels = as_rows(np.asarray(batch) - self.space.start).T
+        return np.hstack([_flags(*of) for of in zip(labels, self.label_sizes, strict=True)])
 
 
 class ObservedTuple(Observed):
@@ -209,6 +263,11 @@ class ObservedTuple(Observed):
     def values(self, observation: Any) -> list[Any]:
         """Return the parts of an observation, in the order of the spaces."""
         return list(observation)
+
+    def flat(self, batch: Any) -> np.ndarray:
+        """Return the parts side by side."""
+        values = zip(self.parts, self.values(batch), strict=True)
+        return np.hstack([part.flat(value) for part, value in values])
 
     def knows_labels(self, observation: Any) -> bool:
         """Return whether every label of an observation is one of the space's."""
@@ -240,6 +299,20 @@ def observed(space: Any) -> Observed:
     }  # fmt: skip
     kind = next((kinds[base] for base in type(space).__mro__ if base in kinds), Observed)
     return kind(space)
+
+
+def _flags(labels: np.ndarray, n: int) -> np.ndarray:
+    """Return a 1 in the place of each label.
+
+    Raises
+    ------
+    ValueError
+        If a label is out of range.
+    """
+    wrong = (labels < 0) | (labels >= n)
+    if wrong.any():
+        raise ValueError(f"label {labels[wrong][0]} is not one of {n}")
+    return np.eye(int(n))[labels.astype(np.int64)]
 
 
 def _whole(value: Any) -> Any:

@@ -23,7 +23,9 @@ from skbellman.returns.columns import (
     rows_with_gaps,
     side_by_side,
 )
+from skbellman.returns.datasets import Columns, columns_of_dataset, has_names_of_datasets
 from skbellman.returns.encoding import LARGEST_REWARD
+from skbellman.returns.spaces import ObservationReader
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Transitions:
         Whether an action was given; only the last step of an episode may lack one.
     state_names, action_names : tuple or None
         The columns of states and actions, if they have names.
+    reader : ObservationReader or None
+        How states became rows, if they were mappings or tuples.
     """
 
     state: np.ndarray
@@ -58,6 +62,7 @@ class Transitions:
     has_next_action: np.ndarray
     state_names: Names = None
     action_names: Names = None
+    reader: ObservationReader | None = None
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -69,7 +74,7 @@ class Transitions:
 
     def in_order_of(self, state_names: Names, action_names: Names) -> Transitions:
         """Return the rows with the columns of states and actions in the order of fit."""
-        changed = {
+        changed: dict[str, Any] = {
             name: in_order(values, found, known, part)
             for part, found, known in (
                 ("state", self.state_names, state_names),
@@ -152,7 +157,7 @@ class Part:
 
 
 def read_transitions(X: Any) -> Transitions:
-    """Read a frame, a mapping of columns or arrays, or a Minari dataset.
+    """Read a frame, a mapping of columns or arrays, or a dataset of Minari, D4RL or d3rlpy.
 
     Raises
     ------
@@ -162,52 +167,25 @@ def read_transitions(X: Any) -> Transitions:
         If a part or a required value is missing, lengths differ, or rewards are not finite. The
         message names the part.
     """
-    columns = _of_episodes(X) if hasattr(X, "iterate_episodes") else named_columns(X)
+    columns = columns_of_dataset(X) or _columns_of_table(X)
+    parts = _parts(columns.by_name, named=nw.dependencies.is_into_dataframe(X))
+    return replace(_checked(parts), reader=columns.reader)
+
+
+def _columns_of_table(X: Any) -> Columns:
+    columns = named_columns(X)
     if columns is None:
         raise TypeError(
             "transitions are a frame or a mapping of arrays with state, action, reward, "
-            f"next_state and terminated, or a Minari dataset; got {type(X).__name__}."
+            "next_state and terminated, or a dataset of Minari, D4RL or d3rlpy; got "
+            f"{type(X).__name__}."
         )
-    return _checked(_parts(columns, named=nw.dependencies.is_into_dataframe(X)))
+    return Columns(columns)
 
 
 def along(flags: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Return one flag a row in a shape that goes with values, (n,) or (n, d)."""
     return flags.reshape(-1, *[1] * (values.ndim - 1))
-
-
-def _of_episodes(dataset: Any) -> dict[str, np.ndarray]:
-    """Join the episodes of a Minari dataset, whose observations are one more than its actions."""
-    found: dict[str, list[np.ndarray]] = {
-        name: [] for name in ("state", "next_state", "action", "reward", "terminated", "truncated")
-    }
-    for episode in dataset.iterate_episodes():
-        for name in ("observations", "actions"):
-            if isinstance(getattr(episode, name), Mapping | tuple):
-                raise ValueError(
-                    f"{name} of the dataset are mappings or tuples. Flatten them, e.g. with "
-                    "gymnasium.spaces.flatten, and pass a mapping of arrays."
-                )
-        observations = np.asarray(episode.observations)
-        found["state"].append(observations[:-1])
-        found["next_state"].append(observations[1:])
-        found["action"].append(np.asarray(episode.actions))
-        found["reward"].append(np.asarray(episode.rewards))
-        found["terminated"].append(np.asarray(episode.terminations))
-        found["truncated"].append(_cut_at_the_end(episode))
-    if not found["state"]:
-        raise ValueError("The dataset has no episode.")
-    return {name: np.concatenate(parts) for name, parts in found.items()}
-
-
-def _cut_at_the_end(episode: Any) -> np.ndarray:
-    """Return the truncations.
-
-    The last step counts as truncated, because another episode may follow.
-    """
-    cut = np.array(episode.truncations, dtype=bool)
-    cut[-1:] |= ~np.asarray(episode.terminations, dtype=bool)[-1:]
-    return cut
 
 
 def _part(columns: Mapping[Any, Any], name: str, named: bool) -> Part | None:
@@ -272,9 +250,11 @@ def _checked(parts: Mapping[str, Part]) -> Transitions:
 def _check_complete(parts: Mapping[str, Part], columns: list[Any]) -> None:
     absent = [name for name in ("state", "next_state", "reward", "terminated") if name not in parts]
     if absent:
+        hint = " Names of D4RL and d3rlpy are read from a mapping of arrays, with observations."
         raise ValueError(
             f"The transitions lack {absent}. They need state, reward, next_state and terminated "
             f"(and action, if there is a choice), but have {columns}."
+            f"{hint if has_names_of_datasets(columns) else ''}"
         )
     _check_lengths({name: part.values for name, part in parts.items()})
     if not len(parts["reward"]):
