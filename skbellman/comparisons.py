@@ -51,8 +51,11 @@ class Comparison:
         """Return which rows of a table it holds for."""
         one = _cells_of(X, self.column)
         two = _cells_of(X, self.other) if self.literal is None else self.literal.cells
-        with np.errstate(invalid="ignore"):
-            holds = _OPERATORS[self.sign](one.values, two.values)
+        try:
+            with np.errstate(invalid="ignore"):
+                holds = _OPERATORS[self.sign](one.values, two.values)
+        except TypeError as error:  # a day and a time
+            raise ValueError(f"{error} in {self.text!r}: convert one of the columns.") from error
         return np.asarray(holds, dtype=bool) | one.missing | two.missing
 
     def __repr__(self) -> str:

@@ -245,3 +245,10 @@ def test_categories_may_be_text_that_looks_like_numbers():
     for text in ("zip != 7", "zip == '05'", "zip == 05"):
         assert (comparison_of(text, encoder)(df) == (df["zip"] == "05")).all()
     assert (comparison_of("x <= (0.5)", encoder)(df) == (df["x"] <= 0.5)).all()
+
+
+def test_days_are_not_compared_with_times():
+    df = pd.DataFrame({"time": pd.date_range("2020-01-01", periods=60, freq="3h")})
+    df["day"] = df["time"].dt.date
+    with pytest.raises(ValueError, match=r"can't compare .* in 'day <= time': convert one of the"):
+        fitted(df).sample(3, 0, constraints=["day <= time"])
