@@ -10,6 +10,7 @@ import numpy as np
 from scipy.sparse import issparse
 
 from skbellman.tables import Cells
+from skbellman.tables.kinds import is_gap
 from skbellman.tables.parts import rows_of
 from skbellman.validation import check_count, validate_table
 
@@ -45,8 +46,9 @@ def asked_gaps(
     encoder = density.encoder_
     if not hasattr(with_missing, "__iter__"):
         return encoder.draw_gaps(n_rows, given, rng) if with_missing else None
-    check_names(density, with_missing, "with_missing")
-    gaps = np.tile([name in with_missing for name in encoder.names], (n_rows, 1))
+    names = with_missing if hasattr(with_missing, "__len__") else list(with_missing)
+    check_names(density, names, "with_missing")
+    gaps = np.tile([name in names for name in encoder.names], (n_rows, 1))
     held = gaps & ~np.column_stack([c.missing for c in given]) if given else ~gaps & gaps
     for j in np.flatnonzero(gaps.any(0)):
         if held[:, j].any():
@@ -83,7 +85,8 @@ def _free_cells(density: Any, given: Any, n_rows: int) -> list[np.ndarray]:
     The rows of a table of conditions are all sampled equally often, one after the other.
     """
     if given is None or isinstance(given, Mapping):
-        return [np.full(n_rows, name not in (given or ())) for name in density.encoder_.names]
+        held = {name for name, value in (given or {}).items() if not is_gap(value)}
+        return [np.full(n_rows, name not in held) for name in density.encoder_.names]
     cells = given_cells(density, given)
     return [c.missing.repeat(n_rows // len(c.missing)) for c in cells]
 

@@ -171,9 +171,13 @@ def test_given_cells_stay_under_constraints():
     assert (drawn["a"][:200] == 0.5).all()
     assert 0.35 < drawn["a"][200:].isna().mean() < 0.65
     assert (drawn["b"] == 1.0).all()
+    drawn = fitted(half_missing()).sample(200, 0, given={"a": None, "b": (0, 1)}, **settings)
+    assert 0.35 < drawn["a"].isna().mean() < 0.65
 
 
-@pytest.mark.parametrize("names", [["city"], {"city"}, np.array(["city"]), pd.Index(["city"])])
+@pytest.mark.parametrize(
+    "names", [["city"], {"city"}, iter(["city"]), np.array(["city"]), pd.Index(["city"])]
+)
 def test_columns_that_are_to_be_missing_may_be_constrained(names):
     df = table().rename(columns={"sex": "city"})
     known = KnownCombinations(["city"], df)
