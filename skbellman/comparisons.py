@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from skbellman.tables import TableEncoder
 from skbellman.tables.containers import container_of
 from skbellman.tables.fitted import FittedColumn
-from skbellman.tables.kinds import Cells
+from skbellman.tables.kinds import Cells, as_objects
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "<=": operator.le, ">=": operator.ge, "==": operator.eq,
@@ -51,8 +51,11 @@ class Comparison:
         """Return which rows of a table it holds for."""
         one = _cells_of(X, self.column)
         two = _cells_of(X, self.other) if self.literal is None else self.literal.cells
-        with np.errstate(invalid="ignore"):
-            holds = _OPERATORS[self.sign](one.values, two.values)
+        try:
+            with np.errstate(invalid="ignore"):
+                holds = _OPERATORS[self.sign](one.values, two.values)
+        except TypeError as error:  # a day and a time
+            raise ValueError(f"{error} in {self.text!r}: convert one of the columns.") from error
         return np.asarray(holds, dtype=bool) | one.missing | two.missing
 
     def __repr__(self) -> str:
@@ -110,6 +113,11 @@ def _range(bounds: list[tuple[str, Literal]]) -> Any:
         return equal[:1]
     low = max((b for sign, b in bounds if sign[0] == ">"), key=Literal.number, default=None)
     high = min((b for sign, b in bounds if sign[0] == "<"), key=Literal.number, default=None)
+    if low and high and low.number() > high.number():
+        raise ValueError(
+            f"no row keeps the constraints that a column is above {low.value} and below "
+            f"{high.value}: leave one of them out."
+        )
     return low and low.value, high and high.value
 
 
@@ -132,7 +140,7 @@ def _literal(text: str, column: FittedColumn, side: str) -> Literal:
     Its cell is of the type of the column's cells, where they can hold it: a float is hardly ever a
     decimal.
     """
-    value = _value_of(side, column.kind.is_categorical)
+    value = _category(column, side) if column.kind.is_categorical else _value_of(side)
     cells = column.kind.parse(value)
     if cells is None:
         raise ValueError(
@@ -143,13 +151,31 @@ def _literal(text: str, column: FittedColumn, side: str) -> Literal:
     return Literal(value, cells._replace(values=own) if fits.all() else cells)
 
 
-def _value_of(side: str, is_category: bool) -> Any:
-    """Return what a text stands for: itself, or a value of Python."""
-    value: Any = side
+def _category(column: FittedColumn, side: str) -> Any:
+    """Return the category that a text stands for: a value of Python, or the text itself."""
+    value, levels = _python_of(side), column.column.only_levels
+    if levels is None:  # identifiers: samples have others than the fit
+        return value
+    known = levels.tolist()
+    if value not in known and side not in known:
+        column.check_known(as_objects([side]), " Correct the constraint.")
+    return value if value in known else side
+
+
+def _value_of(side: str) -> Any:
+    """Return the number or date that a text stands for."""
+    value = _python_of(side)
+    if type(value) is float:
+        with suppress(InvalidOperation):  # in brackets
+            return Decimal(side.replace(" ", ""))
+    return value
+
+
+def _python_of(side: str) -> Any:
+    """Return a value of Python, or the text if it is none."""
     with suppress(ValueError, SyntaxError):
-        value = ast.literal_eval(side)
-    is_fraction = type(value) is float and not is_category
-    return Decimal(side.replace(" ", "")) if is_fraction else value
+        return ast.literal_eval(side)
+    return side
 
 
 def _cells_of(X: Any, column: FittedColumn | None) -> Cells:

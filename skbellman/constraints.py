@@ -17,7 +17,7 @@ from sklearn.utils import check_random_state
 from skbellman.comparisons import Comparison, comparison_of, ranges_of
 from skbellman.identifiers import NewIdentifiers
 from skbellman.notices import warn
-from skbellman.questions import counted
+from skbellman.questions import counted, with_gaps
 from skbellman.rejection import TooFewError, accepted_for_each, accepted_rows
 from skbellman.restrictions import fitted_part, source_of_combinations
 from skbellman.state import altered
@@ -66,7 +66,7 @@ class KnownCombinations:
     """
 
     def __init__(self, columns: Sequence[Any], X: Any = None) -> None:
-        self.columns = list(columns)
+        self.columns = _names(columns)
         self._known = None if X is None else set(_keys(X, self.columns))
 
     def __call__(self, X: Any) -> np.ndarray:
@@ -112,6 +112,9 @@ class Unique:
     """
 
     columns: Sequence[Any]
+
+    def __post_init__(self) -> None:
+        _names(self.columns)
 
     def watched(self) -> Mask:
         """Return a mask of the rows that are new, which remembers those that it has seen."""
@@ -175,16 +178,24 @@ def sample_constrained(
     (True, True)
     """
     n_samples, given = counted(n_samples, settings.get("given"))
-    constraints = [*own_constraints(density), *constraints]
+    rng = check_random_state(random_state)
+    constraints = [*own_constraints(density), *_listed(constraints)]
     density = as_scored(density)
     masks = masks_of(constraints, fitted_part(density).encoder_)
-    draws = _Draws(density, masks, check_random_state(random_state), settings)
+    # Gaps come last: rows with gaps keep more constraints, and would be too frequent.
+    with_missing = settings.pop("with_missing", False) if hasattr(density, "encoder_") else False
+    found = _found(_Draws(density, masks, rng, settings), n_samples, given)
+    return found._replace(table=with_gaps(density, found.table, given, with_missing, rng))
+
+
+def _found(draws: _Draws, n_samples: int, given: Any) -> Constrained:
+    """Return rows that keep constraints: by rejection, or drawn within them where few keep them."""
     if nw.dependencies.is_into_dataframe(given):
         return draws.kept_for_each(given, n_samples)
     if given is not None and not hasattr(given, "keys"):
         return draws.kept_for_each(np.asarray(given), n_samples)
-    within = _within_ranges(given or {}, masks)
-    known = None if settings.get("with_missing") else _known_apart_from(given or {}, masks)
+    within = _within_ranges(given or {}, draws.masks)
+    known = _known_apart_from(given or {}, draws.masks)
     if within is None and known is None:
         return draws.kept(given, n_samples)
     try:
@@ -336,6 +347,16 @@ def masks_of(constraints: Iterable[Any], encoder: TableEncoder) -> list[Any]:
     return masks
 
 
+def _listed(constraints: Any) -> list[Any]:
+    """Return constraints as a list; refuse one that is not in a list."""
+    if type(constraints) is str or not hasattr(constraints, "__iter__"):
+        raise ValueError(
+            f"constraints must be a list, got {constraints!r}: write [{constraints!r}], or [] for "
+            "none."
+        )
+    return list(constraints)
+
+
 def _all_of(constraints: list[Any]) -> Mask:
     """Return a mask of the rows that keep all constraints."""
     masks = [constraint for constraint in constraints if not hasattr(constraint, "watched")]
@@ -363,6 +384,13 @@ def _checked(mask: Mask, X: Any) -> np.ndarray:
             f"{len(X)} rows: return one bool for each."
         )
     return found
+
+
+def _names(columns: Any) -> list[Any]:
+    """Return names of columns as a list; text is one name, and not the names of its letters."""
+    if type(columns) is str or not hasattr(columns, "__iter__"):
+        raise ValueError(f"columns must be a list of names, got {columns!r}: write [{columns!r}].")
+    return list(columns)
 
 
 def _keys(X: Any, columns: list[Any]) -> list[tuple[Any, ...]]:

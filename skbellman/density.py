@@ -372,6 +372,7 @@ class BellmanDiffusionDensity(TableDensity):
         return "" if self.fidelity_ is None else self.fidelity_.complaint()
 
     def _find_acceptance(self, seed: int) -> None:
+        self.__dict__.pop("acceptance_", None)  # of an earlier fit
         if self.constraints_:
             self.acceptance_ = acceptance(self, seed % 2**32)
 

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.sparse import issparse
 
 from skbellman.tables import Cells
+from skbellman.tables.kinds import is_gap
 from skbellman.tables.parts import rows_of
 from skbellman.validation import check_count, validate_table
 
@@ -43,10 +44,11 @@ def asked_gaps(
 ) -> np.ndarray | None:
     """Return gaps of sampled rows, (n_rows, n_features), by ``with_missing``; None for none."""
     encoder = density.encoder_
-    if type(with_missing) is not str and np.ndim(with_missing) == 0:
+    if not hasattr(with_missing, "__iter__"):
         return encoder.draw_gaps(n_rows, given, rng) if with_missing else None
-    check_names(density, with_missing, "with_missing")
-    gaps = np.tile([name in with_missing for name in encoder.names], (n_rows, 1))
+    names = with_missing if hasattr(with_missing, "__len__") else list(with_missing)
+    check_names(density, names, "with_missing")
+    gaps = np.tile([name in names for name in encoder.names], (n_rows, 1))
     held = gaps & ~np.column_stack([c.missing for c in given]) if given else ~gaps & gaps
     for j in np.flatnonzero(gaps.any(0)):
         if held[:, j].any():
@@ -57,6 +59,36 @@ def asked_gaps(
                 "value: convert it before the fit, for example to Int64 or boolean."
             )
     return gaps
+
+
+def with_gaps(density: Any, drawn: Any, given: Any, with_missing: Any, rng: Any) -> Any:
+    """Return sampled rows with gaps, by ``with_missing``, where nothing was given.
+
+    Rows that have to be within something are drawn whole: a row with gaps is within more.
+    """
+    if with_missing is None or with_missing is False:
+        return drawn
+    encoder = density.encoder_
+    cells, n_rows = encoder.read_given(drawn), len(drawn)
+    free = [
+        c._replace(missing=is_free)
+        for c, is_free in zip(cells, _free_cells(density, given, n_rows), strict=True)
+    ]
+    seed = rng.randint(2**31)
+    gaps = asked_gaps(density, with_missing, n_rows, free, np.random.default_rng(seed))
+    return encoder.restore(encoder.codes([c.numbers() for c in cells]), cells, gaps)
+
+
+def _free_cells(density: Any, given: Any, n_rows: int) -> list[np.ndarray]:
+    """Return which cells of each column were not given, (n_rows,) each.
+
+    The rows of a table of conditions are all sampled equally often, one after the other.
+    """
+    if given is None or isinstance(given, Mapping):
+        held = {name for name, value in (given or {}).items() if not is_gap(value)}
+        return [np.full(n_rows, name not in held) for name in density.encoder_.names]
+    cells = given_cells(density, given)
+    return [c.missing.repeat(n_rows // len(c.missing)) for c in cells]
 
 
 def given_cells(density: Any, given: Any) -> list[Cells]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
@@ -19,7 +19,14 @@ from skbellman.constraints import learned, sample_constrained, warned_of_few
 from skbellman.devices import PortableMixin, resolve_device
 from skbellman.fields.base import DensityField, Integral, Sampler
 from skbellman.fitting import Fit
-from skbellman.questions import asked_columns, asked_gaps, asked_noise, counted, given_cells
+from skbellman.questions import (
+    asked_columns,
+    asked_gaps,
+    asked_noise,
+    counted,
+    given_cells,
+    with_gaps,
+)
 from skbellman.reading import read_rows
 from skbellman.reporting import reports_of
 from skbellman.restrictions import within
@@ -495,12 +502,12 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
         check_is_fitted(self, "field_")
         n_samples, given = counted(n_samples, given)
         rng = check_random_state(random_state)
-        if len(constraints) or self.constraints_:
+        if constraints != () or self.constraints_:
             settings = {"given": given, "with_missing": with_missing}
             return warned_of_few(sample_constrained(self, n_samples, constraints, rng, **settings))
         if (restricted := within(self, given)) is not None:
             drawn = restricted.sample(n_samples, rng)
-            return _with_gaps(self, drawn, given, with_missing, rng)
+            return with_gaps(self, drawn, given, with_missing, rng)
         seed = int(rng.randint(2**31))
         cells = None if given is None else given_cells(self, given)
         values = None if cells is None else [np.repeat(c.numbers(), n_samples) for c in cells]
@@ -551,27 +558,6 @@ def _summary(density: TableDensity) -> str:
     if density.n_iter_ in scores:
         text += f"; held-out log-density {scores[density.n_iter_]:.3f} nats a row"
     return f"<p>{text}</p>"
-
-
-def _with_gaps(
-    density: TableDensity,
-    drawn: Any,
-    kept: Mapping[Any, Any],
-    with_missing: Any,
-    rng: np.random.RandomState,
-) -> Any:
-    """Return rows that were sampled in parts, with gaps where nothing was given."""
-    if not with_missing:
-        return drawn
-    encoder = density.encoder_
-    cells = encoder.read_given(drawn)
-    free = [
-        c._replace(missing=np.full(len(c.missing), name not in kept))
-        for name, c in zip(encoder.names, cells, strict=True)
-    ]
-    seed = rng.randint(2**31)
-    gaps = asked_gaps(density, with_missing, len(drawn), free, np.random.default_rng(seed))
-    return encoder.restore(encoder.codes([c.numbers() for c in cells]), cells, gaps)
 
 
 def _finite_means(values: np.ndarray) -> np.ndarray:

@@ -38,10 +38,16 @@ def repeats_of(
     else:
         # In order of the weights, rows of one weight have together as many repeats as they are to
         # have. In order of the table, rows of two kinds in turn would all be rounded alike.
+        # In units of about the largest: sums of very large or small weights are no numbers.
+        weights = np.ldexp(weights, -np.frexp(weights.max())[1])
         order = rng.permutation(len(weights))
         order = order[np.argsort(weights[order], kind="stable")]
         ends = rng.random() + np.cumsum(weights[order] * (len(weights) / weights.sum()))
         counts = np.empty(len(weights))
         # Rounding may leave the last end just below an integer.
         counts[order] = np.diff(np.floor(ends + 1e-9), prepend=0.0)
+    if np.count_nonzero(counts) < 2:
+        raise ValueError(
+            "sample_weight is so large for one row that no other is left: nothing can be fitted."
+        )
     return np.repeat(np.arange(len(weights)), counts.astype(np.int64))

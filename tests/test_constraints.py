@@ -9,9 +9,10 @@ import pandas as pd
 import polars as pl
 import pytest
 from scipy.stats import norm
-from test_restrictions import agree, closed_form, fitted, masses
+from test_restrictions import agree, closed_form, fitted, masses, table
 
 from skbellman.algebra import mixture
+from skbellman.comparisons import comparison_of
 from skbellman.constraints import KnownCombinations, Unique, sample_constrained
 from skbellman.rejection import accepted_for_each
 
@@ -140,12 +141,49 @@ def test_rare_values_are_drawn_within_their_range(recwarn):
     assert not recwarn
 
 
-def test_a_missing_side_keeps_a_comparison():
+def half_missing():
     df = pd.DataFrame(np.random.default_rng(0).normal(size=(200, 2)), columns=["a", "b"])
     df.loc[::2, "a"] = np.nan
-    drawn = fitted(df).sample(100, random_state=0, constraints=["a <= b"], with_missing=True)
-    assert 0.5 < drawn["a"].isna().mean() < 0.85
+    return df
+
+
+def test_a_missing_side_keeps_a_comparison():
+    df = half_missing()
+    mask = comparison_of("a <= b", fitted(df).encoder_)
+    assert (mask(df) == (df["a"].isna() | (df["a"] <= df["b"]))).all()
+
+
+@pytest.mark.parametrize("given", [None, {"b": (-2.0, None)}, pd.DataFrame({"b": [-1.0, 0.5]})])
+def test_gaps_are_as_frequent_under_constraints(given):
+    """A row with a gap keeps more constraints: if it were drawn so, gaps would be 2 of 3."""
+    n = 1000 if isinstance(given, pd.DataFrame) else 2000
+    drawn = fitted(half_missing()).sample(
+        n, 0, constraints=["a <= b"], with_missing=True, given=given
+    )
+    assert abs(drawn["a"].isna().mean() - 0.5) < 0.045  # four deviations
     assert (drawn["a"].isna() | (drawn["a"] <= drawn["b"])).all()
+
+
+def test_given_cells_stay_under_constraints():
+    given = pd.DataFrame({"a": [0.5, None], "b": [1.0, 1.0]})
+    settings = {"constraints": ["a <= b"], "with_missing": True}
+    drawn = fitted(half_missing()).sample(200, 0, given=given, **settings)
+    assert (drawn["a"][:200] == 0.5).all()
+    assert 0.35 < drawn["a"][200:].isna().mean() < 0.65
+    assert (drawn["b"] == 1.0).all()
+    drawn = fitted(half_missing()).sample(200, 0, given={"a": None, "b": (0, 1)}, **settings)
+    assert 0.35 < drawn["a"].isna().mean() < 0.65
+
+
+@pytest.mark.parametrize(
+    "names", [["city"], {"city"}, iter(["city"]), np.array(["city"]), pd.Index(["city"])]
+)
+def test_columns_that_are_to_be_missing_may_be_constrained(names):
+    df = table().rename(columns={"sex": "city"})
+    known = KnownCombinations(["city"], df)
+    drawn = fitted(df).sample(30, 0, with_missing=names, constraints=[known])
+    assert drawn["city"].isna().all()
+    assert drawn["x"].notna().all()
 
 
 def test_few_that_are_kept_are_told():
@@ -173,6 +211,7 @@ def test_a_condition_whose_rows_are_all_refused_is_named():
         ("z <= x", "names 'z', which is no column"),
         ("x <= zebra", "'zebra', which is none of them"),
         ("sex <= F", "no order|order, which they have none"),
+        ("sex != Q", "Column 'sex' holds 'Q', which was not in the fitted table.*Correct the"),
         ("x <= sex", "compares numbers with categories"),
         ("x", "is no comparison"),
         ("18 <= age <= 30", "is no comparison"),
@@ -185,3 +224,35 @@ def test_a_condition_whose_rows_are_all_refused_is_named():
 def test_what_is_no_constraint_is_refused(constraint, message):
     with pytest.raises(ValueError, match=message):
         closed_form().sample(9, random_state=0, constraints=[constraint])
+
+
+@pytest.mark.parametrize("constraints", ["x <= y", None, 7])
+def test_constraints_that_are_no_list_are_refused(constraints):
+    with pytest.raises(ValueError, match="constraints must be a list, got"):
+        closed_form().sample(9, random_state=0, constraints=constraints)
+
+
+@pytest.mark.parametrize("kind", [Unique, KnownCombinations])
+def test_one_name_is_not_the_names_of_its_letters(kind):
+    with pytest.raises(ValueError, match=r"columns must be a list of names.* write \['xy'\]"):
+        kind("xy")
+
+
+def test_constraints_that_exclude_each_other_are_named():
+    with pytest.raises(ValueError, match=r"no row keeps .* above 3 and below 2"):
+        closed_form().sample(9, random_state=0, constraints=["x > 3", "x < 2"])
+
+
+def test_categories_may_be_text_that_looks_like_numbers():
+    df = table().assign(zip=np.where(np.arange(900) % 2, "05", "7"))
+    encoder = fitted(df).encoder_
+    for text in ("zip != 7", "zip == '05'", "zip == 05"):
+        assert (comparison_of(text, encoder)(df) == (df["zip"] == "05")).all()
+    assert (comparison_of("x <= (0.5)", encoder)(df) == (df["x"] <= 0.5)).all()
+
+
+def test_days_are_not_compared_with_times():
+    df = pd.DataFrame({"time": pd.date_range("2020-01-01", periods=60, freq="3h")})
+    df["day"] = df["time"].dt.date
+    with pytest.raises(ValueError, match=r"can't compare .* in 'day <= time': convert one of the"):
+        fitted(df).sample(3, 0, constraints=["day <= time"])

@@ -476,6 +476,23 @@ def test_text_of_few_levels_is_categories():
     assert set(BellmanDiffusionDensity(**TINY).fit(frame).sample(9)["x"]) <= set(frame["x"])
 
 
+def test_declared_categories_may_be_values_of_any_type():
+    hours = pd.to_timedelta(np.arange(N) % 3, "h")
+    frame = pd.DataFrame({"x": Orders().rng.normal(size=N), "h": hours})
+    frame["mixed"] = pd.Series([1, "a"] * (N // 2) + [1] * (N % 2), dtype=object)
+    density = BellmanDiffusionDensity(categorical_features=["h", "mixed"], **TINY).fit(frame)
+    drawn = density.sample(30, 0)
+    assert set(drawn["h"]) <= set(hours)
+    assert set(drawn["mixed"]) == {1, "a"}
+
+
+def test_all_columns_of_wrong_dtypes_are_named_at_once():
+    hours = pd.to_timedelta(np.arange(N), "h")
+    frame = pd.DataFrame({"x": np.arange(N) ** 2.0, "p": hours, "q": hours})
+    with pytest.raises(ValueError, match=r"(?s)Column 'p' has dtype Dur.*\nColumn 'q' has dtype"):
+        BellmanDiffusionDensity(**TINY).fit(frame)
+
+
 UNREADABLE = {
     "sparse": (
         pd.Series(np.arange(N)).astype(pd.SparseDtype(float)),

@@ -95,6 +95,12 @@ def test_a_table_that_breaks_a_constraint_is_refused(constraint, message):
     assert not hasattr(density, "field_")
 
 
+def test_the_acceptance_of_an_earlier_fit_is_forgotten():
+    density = quick(["start <= end"]).fit(trips())
+    assert 0 < density.acceptance_ <= 1
+    assert not hasattr(density.set_params(constraints=[]).fit(trips()), "acceptance_")
+
+
 def test_one_text_is_no_list_of_constraints():
     with pytest.raises(ValueError, match=r"'constraints' parameter of .* must be an instance of"):
         quick("start <= end").fit(trips())

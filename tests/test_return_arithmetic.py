@@ -231,6 +231,14 @@ def test_tabulated_mixtures_and_units_are_exact():
     np.testing.assert_allclose(both.mean(), mean, rtol=1e-9)
 
 
+def test_a_mixture_has_no_density_beyond_equal_ends_of_its_parts():
+    laws = TabulatedLaws(np.linspace(0, 1, 5), np.ones((1, 4)))
+    both = mixture_of([laws, laws], np.array([0.5, 0.5]))
+    with np.errstate(all="raise"):
+        found = [both.density(np.array([x])).item() for x in (-9.0, 0.0, 0.5, 1.0, 9.0)]
+    np.testing.assert_allclose(found, [0, 1, 1, 0, 0])
+
+
 def test_the_first_action_may_be_best_for_another_risk(choice):
     """The second reward is a coin, worth half: safe gives 2 or 2.5, daring 6, 6.5, -6 or -5.5."""
     careful = ImprovedReturns(choice, risk=("cvar", 0.25))

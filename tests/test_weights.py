@@ -55,11 +55,19 @@ def test_rows_of_one_weight_are_chosen_at_random(seed):
     assert (chosen % 2).mean() == pytest.approx(0.5, abs=4 * 0.5 / 300**0.5)
 
 
+def test_relative_weights_may_be_as_small_or_large_as_floats_are():
+    expected = counts_of(np.tile([0.5, 1.5], 30))
+    np.testing.assert_array_equal(counts_of(np.tile([1.0, 3.0], 30) * 2.0**-1074), expected)
+    large = np.r_[np.tile([0.5, 1.5], 30) * 2.0**1023, 0.5]
+    assert counts_of(large).sum() == 61
+
+
 @pytest.mark.parametrize(("weights", "match"), [
     (np.r_[-1.0, np.ones(59)], "[Nn]egative"),
     (np.r_[np.nan, np.ones(59)], "NaN"),
     (np.ones(59), "59"),
     (np.r_[1.0, np.zeros(59)], "fewer than two rows"),
+    (np.r_[1e9 + 0.5, np.ones(59)], "no other is left"),
     (np.full(60, 189_778), "divide them by their mean"),
 ])  # fmt: skip
 def test_weights_that_are_none_are_refused(weights, match):

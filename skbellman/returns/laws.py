@@ -168,8 +168,9 @@ class TabulatedLaws:
         cell = np.array([np.searchsorted(e, at, side="right") for e, at in pairs], dtype=int) - 1
         inside = (cell >= 0) & (cell < self.mass.shape[1])
         at = np.arange(len(x)), cell.clip(0, self.mass.shape[1] - 1)
-        value = self.mass[at] / np.diff(self._edges_of_each)[at] / self.scale
-        return np.where(inside, value, 0.0)
+        # Beyond the grid, the last cell may have no width.
+        width = np.where(inside, np.diff(self._edges_of_each)[at], np.inf)
+        return np.asarray(self.mass[at] / width / self.scale)
 
     def edges_of_returns(self) -> np.ndarray:
         """Return the edges of the cells as returns, (n, m + 1)."""

@@ -21,18 +21,19 @@ def are_first(
     X: Any,
     origin: np.ndarray | None = None,
     left_out: Collection[int] = (),
+    categories: Collection[int] = (),
 ) -> np.ndarray:
     """Return whether each row of X differs from all rows before it, (n,).
 
     Rows of one ``origin``, (n,), are copies. In a table of one column, copies are known by their
     origin only: a repeated value may be a repeated row. Identifiers are left out, as copies may
-    have new ones.
+    have new ones. Categories may be values of any type.
     """
     hashes = np.zeros(len(X), dtype=np.uint64)
     compared = [j for j in range(len(container.names)) if j not in left_out]
     if len(compared) > 1:
         for j in compared:
-            hashes = _mixed(hashes + _codes(container.cells(X, j, False)))
+            hashes = _mixed(hashes + _codes(container.cells(X, j, j in categories)))
     elif origin is None:
         return np.ones(len(X), dtype=bool)
     if origin is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from numbers import Integral, Real
 from operator import is_
@@ -152,19 +153,19 @@ class TableEncoder(PackableMixin, BaseEstimator):
     def _learn(self, X: Any, origin: np.ndarray | None) -> None:
         self.container_: Container = container_of(X)(X)
         named = declared_columns(self.identifiers, self.names, "identifiers")
-        learner = ColumnLearner(
-            self.container_,
-            self.max_categories,
-            self.dequantize,
-            self.atom_share,
-            _first_rows(self, X, origin, named),
-        )
         # Beside those that are declared, others may be found.
         is_name = [False if self.identifiers is None else (bool(n) or None) for n in named]
         is_category = [
             None if declared is None else bool(declared)
             for declared in declared_columns(self.categorical_features, self.names)
         ]
+        learner = ColumnLearner(
+            self.container_,
+            self.max_categories,
+            self.dequantize,
+            self.atom_share,
+            _first_rows(self, X, origin, is_name, is_category),
+        )
         fitted, values, missing = _learned(learner, X, is_category, is_name)
         kinds = [column.kind for column in fitted]
         self.reader_ = TableReader(self.container_, kinds)
@@ -490,13 +491,23 @@ def _warn_of_beyond(fitted: Sequence[FittedColumn], beyond: dict[Any, np.ndarray
 
 
 def _first_rows(
-    encoder: TableEncoder, X: Any, origin: np.ndarray | None, named: Any
+    encoder: TableEncoder,
+    X: Any,
+    origin: np.ndarray | None,
+    is_name: list[bool | None],
+    is_category: list[bool | None],
 ) -> np.ndarray | None:
     """Return whether each row differs from all before it; None if no column asks for that."""
     if encoder.atom_share != "auto" or not encoder.dequantize:
         return None
-    identifiers = [j for j, is_name in enumerate(named) if is_name]
-    return are_first(encoder.container_, X, origin, identifiers)
+    names, categories = (
+        [j for j, declared in enumerate(flags) if declared] for flags in (is_name, is_category)
+    )
+    # Numbers are compared sooner than categories, which may be values of any type.
+    for of_any_type in ([], categories):
+        with suppress(ValueError, TypeError):  # a column that is refused is so beside all others
+            return are_first(encoder.container_, X, origin, names, of_any_type)
+    return None
 
 
 def _avoiding_identifiers(encoder: TableEncoder, X: Any) -> TableEncoder:
