@@ -106,6 +106,7 @@ def test_copies_of_a_row_by_its_weight_are_not_the_same_row_twice():
     assert keeps(density.sample(20, random_state=0))
 
 
+@pytest.mark.slow
 def test_combinations_of_added_rows_are_known():
     encoder = quick(()).fit(trips()).encoder_
     density = quick(OF_TRIPS, encoder=encoder)
