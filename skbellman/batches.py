@@ -189,10 +189,15 @@ class Batches:
         factor = finite[..., :n] * root
         offset = (finite * prepared.h0 + noise)[..., :n] * root
         choices = self._choices(own, shares, noisy) * field.choices.of_choices(
-            torch.where(prepared.pull > 0, weight, 0.0)
+            torch.where(prepared.pull > 0, self._choice_weight(weight), 0.0)
         )
         each = zip(*(part.unbind(0) for part in (*prepared, factor, offset, choices)), strict=True)
         return [_Step(Prepared(*parts[:-3]), *parts[-3:]) for parts in each]
+
+    def _choice_weight(self, weight: Tensor, of_numbers: float = 0.1) -> Tensor:
+        """Return the weight of cross-entropies: a tenth for numbers, which have their own loss."""
+        n = self.field.n_numbers
+        return torch.cat([of_numbers * weight[..., :n], weight[..., n:]], -1)
 
     def _choices(self, own: Tensor, shares: Tensor, noisy: Tensor) -> Tensor:
         """Return the probability of each choice, (..., n, K), given the batch's own rows."""

@@ -87,7 +87,9 @@ class LevelGroups(nn.Module):
         not be positive: differences of probabilities give those of mean points.
         """
         pairs = zip(self._groups, probabilities.split(self.sizes, -1), strict=True)
-        return torch.cat([probabilities[..., :0], *(part @ group.points for group, part in pairs)], -1)
+        return torch.cat(
+            [probabilities[..., :0], *(part @ group.points for group, part in pairs)], -1
+        )
 
     def log_probabilities(self, logits: Tensor) -> Tensor:
         """Return the logarithm of a softmax in each category, (..., n, K)."""

@@ -248,9 +248,9 @@ class NeuralField(DensityField):
         return torch.cat([numbers, moved * self._split(prepared.pull)[1]], -1)
 
     def answers(self, prepared: Prepared, outputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Return h - h_0 of the numbers, (..., n, P), and log-probabilities of choices, (..., n, K).
+        """Return h - h_0 of the numbers, (..., n, P), and log-probabilities of choices.
 
-        The choices are the intervals and the levels of all columns.
+        The latter have shape (..., n, K): the intervals and the levels of all columns.
         """
         own, of_shapes, tilts, of_sources, of_widths = outputs.split(self.n_outputs, -1)
         numbers = own * prepared.scale
@@ -331,9 +331,7 @@ class NeuralField(DensityField):
         """The weights of the columns' mixtures before training, (P,): a view of parameters."""
         return self.gradient_network.bias[self.shape_outputs]
 
-    def _features(
-        self, x: Tensor, sigma: Tensor, h0: Tensor, of_intervals: list[Tensor]
-    ) -> Tensor:
+    def _features(self, x: Tensor, sigma: Tensor, h0: Tensor, of_intervals: list[Tensor]) -> Tensor:
         seen = is_seen(sigma)
         finite = torch.where(seen, sigma, 1.0)
         scaled_x = torch.where(seen, x / (1 + finite.square()).sqrt(), 0.0)[..., : self.n_numbers]

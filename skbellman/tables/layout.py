@@ -82,7 +82,7 @@ class Layout:
         return [points for points in corners if points is not None]
 
     def edges(self) -> list[np.ndarray]:
-        """Return the bounds of frequent values on each number's coordinate, ascending, (k,) each."""
+        """Return the bounds of frequent values on each number's coordinate, (k,) each."""
         return [part.edges for part in self.parts[: self.n_numbers]]
 
     def floors(self, sigma_min: float) -> np.ndarray:
