@@ -203,17 +203,9 @@ class TableEncoder(PackableMixin, BaseEstimator):
                 f"The columns of X are {names}, those of the encoder are {self.names}. Fit it "
                 "to a table with the columns of X."
             )
-        gaps, n_rows, beyond = [], [], dict[Any, np.ndarray]()
-        for _, part in parts_of(X, 2**16):
-            values = self.read(part)
-            self.check_known(values, " Fit the encoder to a table that holds it.")
-            gaps.append(Gaps.among([is_missing(v) for v in values]))
-            n_rows.append(len(part))
-            for column, found in zip(self.fitted_, values, strict=True):
-                known = beyond.get(column.name, np.empty(0))
-                beyond[column.name] = np.append(known, column.beyond(found))
-        self._warn_of_beyond(beyond)
-        return _avoiding_identifiers(self, X).with_gaps(Gaps.joined(gaps, n_rows))
+        gaps, beyond = _read_again(self, X)
+        _warn_of_beyond(self.fitted_, beyond)
+        return _avoiding_identifiers(self, X).with_gaps(gaps)
 
     def with_gaps(self, gaps: Gaps) -> TableEncoder:
         """Return the encoder, or a copy of it, that draws these gaps."""
@@ -431,18 +423,6 @@ class TableEncoder(PackableMixin, BaseEstimator):
         """Say whether values of any column stand for cells of its coordinate."""
         return self.layout_.has_cells
 
-    def _warn_of_beyond(self, beyond: dict[Any, np.ndarray]) -> None:
-        """Warn of values that the columns cannot have, as bounds are those of other rows."""
-        for column in self.fitted_:
-            values = beyond[column.name]
-            if len(values):
-                shown = column.kind.shown(float(values[np.abs(values).argmax()]))
-                warn(
-                    f"Column {column.name!r} has {len(values)} values beyond the bounds of the "
-                    f"rows that the encoder was fitted to, such as {shown}: they count as the "
-                    "bound, and samples never have them. Fit the encoder to rows that have them."
-                )
-
     def _warn_of(self, dependent: list[int]) -> None:
         """Warn of columns that are linear functions of others."""
         if dependent:
@@ -475,6 +455,38 @@ def _learned(
     if refused:
         raise ValueError("\n".join(refused))
     return fitted, values, missing
+
+
+def _read_again(encoder: TableEncoder, X: Any) -> tuple[Gaps, dict[Any, np.ndarray]]:
+    """Return the gaps of other rows than those of the fit, and each column's values out of bounds.
+
+    Raises
+    ------
+    ValueError
+        If the rows have other categories.
+    """
+    gaps, n_rows, beyond = [], [], {name: np.empty(0) for name in encoder.names}
+    for _, part in parts_of(X, 2**16):
+        values = encoder.read(part)
+        encoder.check_known(values, " Fit the encoder to a table that holds it.")
+        gaps.append(Gaps.among([is_missing(v) for v in values]))
+        n_rows.append(len(part))
+        for column, found in zip(encoder.fitted_, values, strict=True):
+            beyond[column.name] = np.append(beyond[column.name], column.beyond(found))
+    return Gaps.joined(gaps, n_rows), beyond
+
+
+def _warn_of_beyond(fitted: Sequence[FittedColumn], beyond: dict[Any, np.ndarray]) -> None:
+    """Warn of values that the columns cannot have, as bounds are those of other rows."""
+    for column in fitted:
+        values = beyond[column.name]
+        if len(values):
+            shown = column.kind.shown(float(values[np.abs(values).argmax()]))
+            warn(
+                f"Column {column.name!r} has {len(values)} values beyond the bounds of the "
+                f"rows that the encoder was fitted to, such as {shown}: they count as the "
+                "bound, and samples never have them. Fit the encoder to rows that have them."
+            )
 
 
 def _first_rows(
