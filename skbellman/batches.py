@@ -69,15 +69,15 @@ class Rows:
         The table's column that each coordinate belongs to.
     corners : list of tensor of shape (K, d)
         Points of the categories, whose coordinates are the last ones.
-    edges : list of tensor of shape (k,)
-        For each number the bounds of cells of frequent values, see `Intervals`. Empty if no number
-        has any.
     teacher : DensityField, optional
         The field that the rows were drawn from, to learn from in place of their noise.
     can_be_missing : tensor of bool, shape (D,), optional
         Whether NaN is a missing value, and not a number that a row with a point mass does not have.
     drawn : tensor of bool, shape (n, D), optional
         Which values of the training rows were missing and are drawn.
+    edges : list of tensor of shape (k,)
+        For each number the bounds of cells of frequent values, see `Intervals`. Empty if no number
+        has any.
     """
 
     draws: Tensor
@@ -85,10 +85,10 @@ class Rows:
     validation_log_measure: Tensor
     blocks: Tensor
     corners: list[Tensor]
-    edges: list[Tensor] = field(default_factory=list)
     teacher: DensityField | None = None
     can_be_missing: Tensor | None = None
     drawn: Tensor | None = None
+    edges: list[Tensor] = field(default_factory=list)
 
     @property
     def n_numbers(self) -> int:

@@ -75,8 +75,9 @@ def pairwise_evidence(
 ) -> PairwiseEvidence:
     """Return the evidence about each category from those that say most about it.
 
-    Numbers that are divided into intervals are categories here, and come first. Two categories are compared by the G statistic of their table of pairs, minus its expected value
-    for independent categories. See doc/decisions/category-pairs.md.
+    Numbers that are divided into intervals are categories here, and come first. Two categories are
+    compared by the G statistic of their table of pairs, minus its expected value for independent
+    categories. See doc/decisions/category-pairs.md.
 
     Parameters
     ----------

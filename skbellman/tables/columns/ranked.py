@@ -226,7 +226,7 @@ def _apart(
     n_rows: int,
     times: float = 2.0,
     least_share: float = 0.01,
-    least_rows: int = 50,
+    least_rows: int = 100,
 ) -> Values:
     """Return the frequent values that stand apart from both of their neighbours.
 
