@@ -11,6 +11,7 @@ import json
 import re
 import sys
 from collections import defaultdict
+from functools import cached_property
 from pathlib import Path
 
 from skbellman.packing import FORMAT, PackedObject, PackedTuple, Packer
@@ -36,7 +37,11 @@ class Noting(Packer):
         return packed
 
     def note(self, kind, attributes):
-        names = [name for name in attributes if name not in PARTS]
+        # What was computed once and kept depends on the questions before.
+        kept = {
+            name for name in attributes if isinstance(getattr(kind, name, None), cached_property)
+        }
+        names = [name for name in attributes if name not in {*PARTS, *kept}]
         names += [f"{part}.{key}" for part in PARTS for key in attributes.get(part, {})]
         if kind.__module__.startswith("skbellman."):
             # Numbers in names count columns.
