@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, NamedTuple
 
@@ -75,6 +75,9 @@ class Rows:
         Whether NaN is a missing value, and not a number that a row with a point mass does not have.
     drawn : tensor of bool, shape (n, D), optional
         Which values of the training rows were missing and are drawn.
+    edges : list of tensor of shape (k,)
+        For each number the bounds of cells of frequent values, see `Intervals`. Empty if no number
+        has any.
     """
 
     draws: Tensor
@@ -85,6 +88,7 @@ class Rows:
     teacher: DensityField | None = None
     can_be_missing: Tensor | None = None
     drawn: Tensor | None = None
+    edges: list[Tensor] = field(default_factory=list)
 
     @property
     def n_numbers(self) -> int:
@@ -157,16 +161,13 @@ class Batches:
     def loss(self, network: nn.Module) -> Tensor:
         """Return the loss of the field, with this gradient network, on a new batch.
 
-        It is the `denoising_loss` of the numbers, and the cross-entropy of the levels.
+        It is the `denoising_loss` of the numbers, and the cross-entropy of intervals and levels.
         """
         if not self.ready:
             self.ready = self._prepare()
-        step, groups = self.ready.pop(), self.field.level_groups
-        numbers, tilts = self.field.answers(step.prepared, network(step.prepared.features))
-        total = (numbers * step.factor + step.offset).square().sum()
-        if groups.n_levels:
-            logs = groups.log_probabilities(step.prepared.log_posteriors + tilts)
-            total = total - (step.levels * logs).sum()
+        step = self.ready.pop()
+        numbers, logs = self.field.answers(step.prepared, network(step.prepared.features))
+        total = (numbers * step.factor + step.offset).square().sum() - (step.choices * logs).sum()
         return total / len(step.offset)
 
     @torch.no_grad()
@@ -187,21 +188,26 @@ class Batches:
         root = weight[..., :n].sqrt()
         factor = finite[..., :n] * root
         offset = (finite * prepared.h0 + noise)[..., :n] * root
-        levels = self._levels(own, shares, noisy) * field.level_groups.of_levels(
-            torch.where(prepared.pull > 0, weight[..., n:], 0.0)
+        choices = self._choices(own, shares, noisy) * field.choices.of_choices(
+            torch.where(prepared.pull > 0, self._choice_weight(weight), 0.0)
         )
-        each = zip(*(part.unbind(0) for part in (*prepared, factor, offset, levels)), strict=True)
+        each = zip(*(part.unbind(0) for part in (*prepared, factor, offset, choices)), strict=True)
         return [_Step(Prepared(*parts[:-3]), *parts[-3:]) for parts in each]
 
-    def _levels(self, own: Tensor, shares: Tensor, noisy: Tensor) -> Tensor:
-        """Return the probability of each level, (..., n, K), given the batch's own rows."""
-        held = self.field.level_groups.one_hot(own[..., self.field.n_numbers :].nan_to_num(0.0))
+    def _choice_weight(self, weight: Tensor, of_numbers: float = 0.1) -> Tensor:
+        """Return the weight of cross-entropies: a tenth for numbers, which have their own loss."""
+        n = self.field.n_numbers
+        return torch.cat([of_numbers * weight[..., :n], weight[..., n:]], -1)
+
+    def _choices(self, own: Tensor, shares: Tensor, noisy: Tensor) -> Tensor:
+        """Return the probability of each choice, (..., n, K), given the batch's own rows."""
+        held = self.field.choices.one_hot(own.nan_to_num(0.0))
         return (shares @ held).view(*noisy.shape[:-1], -1)
 
     def _n_ahead(self) -> int:
         """Return the number of steps to prepare: fewer if a step is large."""
         field, size = self.field, self.settings.batch_size
-        width = 8 * field.n_columns + (3 + field.evidence.n_slots) * field.level_groups.n_levels
+        width = 8 * field.n_columns + (3 + field.evidence.n_slots) * len(field.choices)
         return max(1, min(_STEPS_AHEAD, _MOST_NUMBERS // (size * (width + size))))
 
 
@@ -209,13 +215,13 @@ class _Step(NamedTuple):
     r"""A batch. Its loss is the mean over groups of a sum over rows.
 
     The summands are :math:`|r f + o|^2`, with the numbers' residual r, factors f and offsets o,
-    minus :math:`w \cdot \log P` of the levels, whose targets w have the weight of the noise.
+    minus :math:`w \cdot \log P` of the choices, whose targets w have the weight of the noise.
     """
 
     prepared: Prepared
     factor: Tensor
     offset: Tensor
-    levels: Tensor
+    choices: Tensor
 
 
 def draw_batches(

@@ -17,6 +17,7 @@ from skbellman.fields import (
     PairwiseEvidence,
 )
 from skbellman.fields.corners import Corners
+from skbellman.fields.intervals import Intervals
 
 # Rows that are processed at once.
 _CHUNK = 2**14
@@ -67,19 +68,23 @@ def _by_class(codes: Tensor, n_levels: int, responsibilities: Tensor) -> tuple[T
 def pairwise_evidence(
     x: Tensor,
     points: Sequence[Tensor],
+    intervals: Intervals | None = None,
     most_sources: int = 4,
     most_pairs: int = 2**18,
     significance: float = 3.0,
 ) -> PairwiseEvidence:
     """Return the evidence about each category from those that say most about it.
 
-    Two categories are compared by the G statistic of their table of pairs, minus its expected value
-    for independent categories. See doc/decisions/category-pairs.md.
+    Numbers that are divided into intervals are categories here, and come first. Two categories are
+    compared by the G statistic of their table of pairs, minus its expected value for independent
+    categories. See doc/decisions/category-pairs.md.
 
     Parameters
     ----------
     x, points
         As for `with_categories`.
+    intervals : Intervals, optional
+        Intervals of numbers.
     most_sources : int
         Largest number of sources for one category.
     most_pairs : int
@@ -87,17 +92,20 @@ def pairwise_evidence(
     significance : float
         Least excess of the statistic over independent categories, in deviations.
     """
-    codes, found = level_codes(x, points), [list[_Source]() for _ in points]
-    for a, b in combinations(range(len(points)), 2):
-        if len(points[a]) * len(points[b]) > most_pairs:
+    codes, sizes = level_codes(x, points), [len(corners) for corners in points]
+    if intervals is not None:
+        codes, sizes = intervals.codes(x) + codes, intervals.sizes + sizes
+    found = [list[_Source]() for _ in sizes]
+    for a, b in combinations(range(len(sizes)), 2):
+        if sizes[a] * sizes[b] > most_pairs:
             continue
-        pairs = _count_pairs(codes[a], codes[b], len(points[a]), len(points[b]))
+        pairs = _count_pairs(codes[a], codes[b], sizes[a], sizes[b])
         if (excess := _excess(pairs, significance)) > 0:
             found[a].append(_Source(excess, b, pairs.T))
             found[b].append(_Source(excess, a, pairs))
     best = [sorted(of_b, key=lambda f: -f.excess)[:most_sources] for of_b in found]
     ratios = [{f.source: _ratio(f.pairs).to(x) for f in of_b} for of_b in best]
-    return PairwiseEvidence(ratios, [len(corners) for corners in points]).to(x)
+    return PairwiseEvidence(ratios, sizes).to(x)
 
 
 class _Source(NamedTuple):

@@ -21,6 +21,7 @@ from skbellman.fields import (
     Mixture,
     NeuralField,
 )
+from skbellman.fields.intervals import Intervals
 from skbellman.matching import denoising_loss, level_weight, shared_levels
 from skbellman.mixtures import (
     stacking_weights,
@@ -203,11 +204,12 @@ def initial_field(
     networks.
     """
     reference = fit_reference(rows, schedule)
-    evidence = pairwise_evidence(rows.draws[0], rows.corners)
+    intervals = Intervals(rows.edges or [rows.draws.new_empty(0)] * rows.n_numbers).to(rows.draws)
+    evidence = pairwise_evidence(rows.draws[0], rows.corners, intervals)
     shapes = column_shapes(rows.whole[:, : rows.n_numbers])
     with Seeded(seed):
         field = NeuralField(
-            reference, settings.width, settings.depth, settings.dropout, evidence, shapes
+            reference, settings.width, settings.depth, settings.dropout, evidence, shapes, intervals
         )
     return field.to(rows.draws)
 

@@ -59,6 +59,7 @@ def read_rows(
         blocks=torch.as_tensor(encoder.blocks_, device=device),
         can_be_missing=torch.as_tensor(encoder.layout_.can_be_missing, device=device),
         corners=[tensor(points) for points in encoder.corners()],
+        edges=[tensor(edges) for edges in encoder.layout_.edges()],
     )
 
 

@@ -80,18 +80,16 @@ class LevelGroups(nn.Module):
     def _groups(self) -> list[_LevelGroup]:
         return [cast("_LevelGroup", group) for group in self.groups]
 
-    def expected_change(self, log_posteriors: Tensor, tilts: Tensor) -> Tensor:
-        """Return how far changes of log-probabilities move the mean points, (..., n, d).
+    def mean_points(self, probabilities: Tensor) -> Tensor:
+        """Return the mean points of all categories, (..., n, d), for probabilities of levels.
 
-        Both have shape (..., n, K), with the levels of the first category first.
+        The latter have shape (..., n, K), with the levels of the first category first. They need
+        not be positive: differences of probabilities give those of mean points.
         """
-        pairs = zip(log_posteriors.split(self.sizes, -1), tilts.split(self.sizes, -1), strict=True)
-        parts = [group(*pair) for group, pair in zip(self.groups, pairs, strict=True)]
-        return torch.cat(parts, -1)
-
-    def of_levels(self, of_coordinates: Tensor) -> Tensor:
-        """Return for each level what the first coordinate of its category has, (..., K)."""
-        return of_coordinates[..., self.first]
+        pairs = zip(self._groups, probabilities.split(self.sizes, -1), strict=True)
+        return torch.cat(
+            [probabilities[..., :0], *(part @ group.points for group, part in pairs)], -1
+        )
 
     def log_probabilities(self, logits: Tensor) -> Tensor:
         """Return the logarithm of a softmax in each category, (..., n, K)."""
@@ -120,10 +118,6 @@ class _LevelGroup(nn.Module):
         ones = [torch.ones(len(of_one), 1).to(of_one) for of_one in points]
         self.register_buffer("member", torch.block_diag(*ones))
         self.register_buffer("category", self.member.argmax(-1))
-
-    def forward(self, log_posteriors: Tensor, tilts: Tensor) -> Tensor:
-        change = self.log_softmax(log_posteriors + tilts).exp() - log_posteriors.exp()
-        return change @ self.points
 
     def log_softmax(self, logits: Tensor) -> Tensor:
         """Return logarithms of probabilities that sum to 1 in each category."""

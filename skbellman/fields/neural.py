@@ -11,11 +11,15 @@ import torch
 from torch import Tensor
 
 from skbellman.fields.base import DensityField, Levels, as_levels, is_seen
-from skbellman.fields.corners import LevelGroups
+from skbellman.fields.choices import Choices
 from skbellman.fields.evidence import PairwiseEvidence
 from skbellman.fields.gaussian import ClosedFormField
+from skbellman.fields.intervals import Intervals
 from skbellman.fields.networks import ResidualNetwork, level_features, n_level_features
 from skbellman.fields.shapes import ColumnShapes
+
+# An output of 0 leaves the posterior of a smooth answer about as wide as it may be.
+_WIDEST = 4.0
 
 
 class Prepared(NamedTuple):
@@ -37,12 +41,14 @@ class Prepared(NamedTuple):
         h - h_0 of a number that is seen alone, by its column's own mixture; 0 of others. Empty if
         the table has one column, which the network learns.
     log_posteriors : tensor of shape (..., n, K)
-        Log-posteriors of the levels of all categories, from the reference.
+        Log-posteriors of the levels of all categories, from the reference. Those of intervals
+        depend on the weights.
     evidence : tensor of shape (..., n, n_slots K)
-        Evidence of categories about one another.
-    pull : tensor of shape (..., 1 or n, D - P)
-        1 / sigma^2 of the categories' coordinates; 0 if all other columns are missing, where the
-        reference is exact.
+        Evidence of choices of columns about one another.
+    pull : tensor of shape (..., 1 or n, D)
+        1 / sigma^2; 0 if all other columns are missing, where the law of the column is exact.
+    numbers : tensor of shape (..., n, P)
+        The numbers themselves.
     """
 
     features: Tensor
@@ -53,6 +59,7 @@ class Prepared(NamedTuple):
     log_posteriors: Tensor
     evidence: Tensor
     pull: Tensor
+    numbers: Tensor
 
 
 class Learner(Protocol):
@@ -91,6 +98,16 @@ class NeuralField(DensityField):
     centre of an exact Gaussian peak. For these coordinates, the input of the networks is the
     reference's :math:`E_0[e | x]`.
 
+    A number with frequent values is divided in the same way into `Intervals` of its coordinate:
+    cells of frequent values, and what lies between. The network's smooth answer is the mean of a
+    Gaussian posterior of the clean coordinate. Its probabilities of the intervals are tilted by F
+    and by evidence, which moves the mean:
+
+    .. math:: \sigma^2 h + x = \mu + \sum_k m_k\, (\mathrm{softmax}_k(\log q_k + F_k) - q_k).
+
+    So zeros that go together with other zeros, or ratios of small counts, are as sharp as the
+    table. See doc/decisions/intervals.md.
+
     Parameters
     ----------
     reference : ClosedFormField
@@ -101,9 +118,11 @@ class NeuralField(DensityField):
     dropout : float, default=0.0
         Share of the units in residual blocks of F that are dropped in training.
     evidence : PairwiseEvidence, optional
-        Evidence of the reference's categories.
+        Evidence of divided numbers and of the reference's categories, in this order.
     shapes : ColumnShapes, optional
         Mixtures of the columns of numbers, which come first.
+    intervals : Intervals, optional
+        Intervals of numbers with frequent values.
 
     Attributes
     ----------
@@ -123,6 +142,7 @@ class NeuralField(DensityField):
         dropout: float = 0.0,
         evidence: PairwiseEvidence | None = None,
         shapes: ColumnShapes | None = None,
+        intervals: Intervals | None = None,
     ) -> None:
         super().__init__()
         n_columns = reference.n_columns
@@ -133,15 +153,18 @@ class NeuralField(DensityField):
         # All coordinates of a column have one level, which is an input once.
         first = accumulate(widths[:-1], initial=self.n_numbers) if widths else ()
         self.pieces = [*range(self.n_numbers), *first]
-        n_inputs = self.n_numbers + n_columns + n_level_features(len(self.pieces))
-        self.evidence = evidence or _no_evidence(reference)
+        intervals = intervals or Intervals([torch.empty(0)] * self.n_numbers)
+        points = [c.points for c in reference.corners]
+        self.choices = Choices(intervals, points, self.n_numbers)
+        n_inputs = self.n_numbers + n_columns + n_level_features(len(self.pieces)) + len(intervals)
+        self.evidence = evidence or _no_evidence(self.choices)
         self.shapes = shapes
-        self.level_groups = LevelGroups([c.points for c in reference.corners])
         self.n_outputs = [
             self.n_numbers,
             self.n_numbers if shapes else 0,
-            self.level_groups.n_levels,
+            len(self.choices),
             self.evidence.n_weights,
+            self.n_numbers if len(intervals) else 0,
         ]
         self.shape_outputs = slice(self.n_numbers, sum(self.n_outputs[:2]))
         self.gradient_network = ResidualNetwork(
@@ -170,26 +193,29 @@ class NeuralField(DensityField):
     def prepare(self, x: Tensor, sigma: Tensor) -> Prepared:
         """Return all parts that do not depend on the weights of the gradient network."""
         h0, log_posteriors = self.reference.gradient_and_posteriors(x, sigma)
-        of_numbers, of_categories = self._split(sigma)
+        numbers, of_numbers = self._split(x)[0], self._split(sigma)[0]
         alone = is_seen(sigma[..., self.pieces]).sum(-1, keepdim=True) == 1
         none, scale = x[..., :0], _edm_scale(of_numbers)
         shapes = law = none
+        of_intervals = self._of_intervals(numbers, of_numbers)
         if self.shapes is not None:
-            numbers = self._split(x)[0]
             shapes = self.shapes(numbers, of_numbers)
             if len(self.pieces) > 1:
                 gaussians = self.shapes.gaussian(numbers, of_numbers)
-                law = torch.where(alone, shapes + gaussians - self._split(h0)[0], 0.0)
+                law = shapes + gaussians - self._split(h0)[0]
+                shapes = torch.where(self.is_divided & is_seen(of_numbers), law, shapes)
+                law = torch.where(alone, law, 0.0)
                 shapes, scale = torch.where(alone, 0.0, shapes), torch.where(alone, 0.0, scale)
         return Prepared(
-            features=self._features(x, sigma, h0),
+            features=self._features(x, sigma, h0, of_intervals),
             h0=h0,
             scale=scale,
             shapes=shapes,
             law=law,
             log_posteriors=torch.cat([none, *log_posteriors], -1),
-            evidence=self.evidence(log_posteriors) if log_posteriors else none,
-            pull=torch.where(alone, 0.0, of_categories.square().reciprocal()),
+            evidence=self._evidence([*of_intervals, *log_posteriors], none),
+            pull=torch.where(alone, 0.0, sigma.square().reciprocal()),
+            numbers=numbers,
         )
 
     def gradient_products(
@@ -215,26 +241,63 @@ class NeuralField(DensityField):
 
     def residual(self, prepared: Prepared, outputs: Tensor) -> Tensor:
         """Return h - h_0, (..., n, D), of what the gradient network answers."""
-        numbers, tilts = self.answers(prepared, outputs)
-        if not self.level_groups.n_levels:
-            return numbers
-        moved = self.level_groups.expected_change(prepared.log_posteriors, tilts)
-        return torch.cat([numbers, moved * prepared.pull], -1)
+        numbers, log_probabilities = self.answers(prepared, outputs)
+        _, of_levels = self.choices.split(log_probabilities)
+        change = of_levels.exp() - prepared.log_posteriors.exp()
+        moved = self.choices.levels.mean_points(change)
+        return torch.cat([numbers, moved * self._split(prepared.pull)[1]], -1)
 
     def answers(self, prepared: Prepared, outputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Return h - h_0 of the numbers, (..., n, P), and the tilts of all levels, (..., n, K).
+        """Return h - h_0 of the numbers, (..., n, P), and log-probabilities of choices.
 
-        A tilt is added to the log-probability of a level that the reference has.
+        The latter have shape (..., n, K): the intervals and the levels of all columns.
         """
-        own, of_shapes, of_levels, of_sources = outputs.split(self.n_outputs, -1)
+        own, of_shapes, tilts, of_sources, of_widths = outputs.split(self.n_outputs, -1)
         numbers = own * prepared.scale
         if self.shapes is not None:
             numbers = numbers + of_shapes * prepared.shapes
         if prepared.law.shape[-1]:
             numbers = numbers + prepared.law
-        if not self.level_groups.n_levels:
-            return numbers, of_levels
-        return numbers, of_levels + self.evidence.weighted(prepared.evidence, of_sources)
+        tilts = tilts + self.evidence.weighted(prepared.evidence, of_sources)
+        if not of_widths.shape[-1]:
+            return numbers, self.choices.log_probabilities(prepared.log_posteriors + tilts)
+        log_q, means = self._smooth_posterior(prepared, numbers, of_widths)
+        logits = torch.cat([log_q, prepared.log_posteriors], -1) + tilts
+        logs = self.choices.log_probabilities(logits)
+        change = self.choices.split(logs)[0].exp() - log_q.exp()
+        moved = (change * means) @ self.choices.intervals.member.to(change)
+        return numbers + moved * self._split(prepared.pull)[0], logs
+
+    def _smooth_posterior(
+        self, prepared: Prepared, numbers: Tensor, of_widths: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return probabilities of intervals, and means there, by the network's smooth answer.
+
+        The posterior's variance is at most that of a standard normal number seen alone.
+        """
+        pull, h0 = self._split(prepared.pull)[0], self._split(prepared.h0)[0]
+        noise = torch.where(pull > 0, pull, 1.0).reciprocal()
+        mean = prepared.numbers + noise * (h0 + numbers)
+        narrowed = (_WIDEST - _WIDEST * (of_widths + _WIDEST).sigmoid()).neg().exp()
+        return self.choices.intervals(mean, noise / (1 + noise) * narrowed)
+
+    def _of_intervals(self, numbers: Tensor, sigma: Tensor) -> list[Tensor]:
+        """Return log-posteriors of the intervals of each divided number by its own law."""
+        intervals, seen = self.choices.intervals, is_seen(sigma)
+        if not len(intervals):
+            return []
+        noise = torch.where(seen, sigma, 1.0).square()
+        mean = torch.where(seen, numbers / (1 + noise), 0.0)
+        variance = torch.where(seen, noise / (1 + noise), 1.0).expand_as(mean)
+        return list(intervals(mean, variance)[0].split(intervals.sizes, -1))
+
+    def _evidence(self, log_posteriors: list[Tensor], none: Tensor) -> Tensor:
+        return self.evidence(log_posteriors) if log_posteriors else none
+
+    @property
+    def is_divided(self) -> Tensor:
+        """Whether each number is divided into intervals, (P,)."""
+        return self.choices.intervals.member.any(0)
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the part of numbers and that of categories."""
@@ -243,8 +306,7 @@ class NeuralField(DensityField):
     def log_scalar_residual(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Return log s - log s_0, shape (..., n)."""
         self.learn_scalar()
-        h0 = self.reference.log_gradient(x, sigma)
-        return self.scalar_network(self._features(x, sigma, h0)).squeeze(-1)
+        return self.scalar_network(self.prepare(x, sigma).features).squeeze(-1)
 
     def learn_scalar(self) -> None:
         """Learn the scalar network, if this was postponed until its first use.
@@ -260,6 +322,7 @@ class NeuralField(DensityField):
     def single_precision(self) -> None:
         """Convert the learned part of the gradient to single precision."""
         self.gradient_network.float()
+        self.choices.intervals.float()
         if self.shapes is not None:
             self.shapes.float()
 
@@ -268,7 +331,7 @@ class NeuralField(DensityField):
         """The weights of the columns' mixtures before training, (P,): a view of parameters."""
         return self.gradient_network.bias[self.shape_outputs]
 
-    def _features(self, x: Tensor, sigma: Tensor, h0: Tensor) -> Tensor:
+    def _features(self, x: Tensor, sigma: Tensor, h0: Tensor, of_intervals: list[Tensor]) -> Tensor:
         seen = is_seen(sigma)
         finite = torch.where(seen, sigma, 1.0)
         scaled_x = torch.where(seen, x / (1 + finite.square()).sqrt(), 0.0)[..., : self.n_numbers]
@@ -276,12 +339,12 @@ class NeuralField(DensityField):
         expected = torch.where(seen, x + finite.square() * h0, 0.0)[..., self.n_numbers :]
         levels = level_features(sigma[..., self.pieces], seen[..., self.pieces])
         levels = levels.expand(*x.shape[:-1], -1)
-        return torch.cat([scaled_x, scaled_h0, expected, levels], -1)
+        shares = [log_q.exp() for log_q in of_intervals]
+        return torch.cat([scaled_x, scaled_h0, expected, levels, *shares], -1)
 
 
-def _no_evidence(reference: ClosedFormField) -> PairwiseEvidence:
-    n_levels = [len(corners.points) for corners in reference.corners]
-    return PairwiseEvidence([{} for _ in n_levels], n_levels)
+def _no_evidence(choices: Choices) -> PairwiseEvidence:
+    return PairwiseEvidence([{} for _ in choices.sizes], choices.sizes)
 
 
 def _edm_scale(sigma: Tensor) -> Tensor:

@@ -81,6 +81,10 @@ class Layout:
         corners = [part.corners for part in self.parts if part.n_dims]
         return [points for points in corners if points is not None]
 
+    def edges(self) -> list[np.ndarray]:
+        """Return the bounds of frequent values on each number's coordinate, (k,) each."""
+        return [part.edges for part in self.parts[: self.n_numbers]]
+
     def floors(self, sigma_min: float) -> np.ndarray:
         """Return the lowest noise level of each coordinate, (n_dims,); sigma_min for numbers."""
         floors = [sigma_min if part.floor is None else part.floor for part in self.parts]

@@ -94,6 +94,11 @@ class Column(ABC):
         return np.array(self.measure.atoms)
 
     @property
+    def edges(self) -> np.ndarray:
+        """The bounds of the cells of frequent values on the coordinate of a number, ascending."""
+        return np.empty(0)
+
+    @property
     def drawn_exactly(self) -> Values | None:
         """The values that samples repeat exactly; None if there are none."""
         return self.only_levels

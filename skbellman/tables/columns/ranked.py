@@ -71,6 +71,13 @@ class RankedColumn(Column):
         of_rest = len(rest) + discount * len(held)
         self._held = held - discount
         self._rooms = _Rooms(edges, share * of_rest, low, high, self._held)
+        self.frequent = _apart(repeated, held, new, len(values))
+
+    @property
+    def edges(self) -> np.ndarray:
+        ends = np.concatenate([self.encode(self.frequent, place)[0][:, 0] for place in (0.0, 1.0)])
+        inner = np.sort(ends[np.abs(ends) < _FARTHEST / 4])
+        return inner[np.append(np.diff(inner) > 1e-5, True)] if len(inner) else inner
 
     @property
     def measure(self) -> Reference:
@@ -210,6 +217,29 @@ class _Rooms:
         low = _normal_between(self.low[room], line) / self.shape[room]
         high = _normal_between(line, self.high[room]) / self.shape[room]
         return low.clip(0, 1), high.clip(0, 1)
+
+
+def _apart(
+    repeated: Values,
+    held: np.ndarray,
+    others: Values,
+    n_rows: int,
+    times: float = 2.0,
+    least_share: float = 0.01,
+    least_rows: int = 100,
+) -> Values:
+    """Return the frequent values that stand apart from both of their neighbours.
+
+    The dependence of a value on other columns is learned from its rows, so it needs some.
+    """
+    values = np.concatenate([repeated, others])
+    order = np.argsort(values, kind="stable")
+    counts = np.concatenate([held, np.ones(len(others))])[order]
+    beside = np.zeros(len(counts))
+    beside[1:] = counts[:-1]
+    beside[:-1] = np.maximum(beside[:-1], counts[1:])
+    apart = (counts >= times * beside) & (counts >= max(least_share * n_rows, least_rows))
+    return values[order][apart & (order < len(repeated))]
 
 
 def _near(values: Values, rest: Values, ranges: float = 1e3) -> Values:
