@@ -538,6 +538,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     def _keep(self, learned: Learned, device: torch.device) -> None:
         """Set all fitted attributes at once."""
         field, self.space_, self._steps_seen, self.ends_ = learned.fitted
+        self._fitted_gamma = self.gamma
         self.field_, self.device_ = field.eval().requires_grad_(False), device
         actions = self.space_.actions
         self.actions_ = None if actions is None else actions.labels
@@ -574,4 +575,4 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
                 "adds depends on the length of the episode, which the laws do not tell. Fit again "
                 "with the other rewards."
             )
-        return 1 / (1 - self.gamma)
+        return 1 / (1 - self._fitted_gamma)

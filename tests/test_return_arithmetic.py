@@ -127,6 +127,11 @@ def test_other_units_of_the_reward(endless, scale, shift):
     assert log_density == pytest.approx(exact.logpdf(exact.ppf(0.2)), abs=0.05)
 
 
+def test_a_shift_adds_what_the_fitted_discount_says():
+    value = estimator(gamma=0.5).fit(loop(mean=1.0)).set_params(gamma=0.9)
+    assert RescaledReturns(value, shift=1.0).predict([0]) == pytest.approx([4.0], rel=0.01)
+
+
 def test_a_shift_of_rewards_is_refused_where_returns_end(ended, endless, choice):
     states = [0, 1, 2]
     doubled = RescaledReturns(ended, scale=2.0)
