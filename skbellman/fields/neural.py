@@ -18,8 +18,9 @@ from skbellman.fields.intervals import Intervals
 from skbellman.fields.networks import ResidualNetwork, level_features, n_level_features
 from skbellman.fields.shapes import ColumnShapes
 
-# An output of 0 leaves the posterior of a smooth answer about as wide as it may be.
-_WIDEST = 4.0
+# The variance of a smooth answer is at most exp(4) times smaller than that of the number alone. An
+# output of 0 leaves it nearly as it is.
+_MOST_NARROWED = 4.0
 
 
 class Prepared(NamedTuple):
@@ -278,7 +279,7 @@ class NeuralField(DensityField):
         pull, h0 = self._split(prepared.pull)[0], self._split(prepared.h0)[0]
         noise = torch.where(pull > 0, pull, 1.0).reciprocal()
         mean = prepared.numbers + noise * (h0 + numbers)
-        narrowed = (_WIDEST - _WIDEST * (of_widths + _WIDEST).sigmoid()).neg().exp()
+        narrowed = (_MOST_NARROWED * ((of_widths + _MOST_NARROWED).sigmoid() - 1)).exp()
         return self.choices.intervals(mean, noise / (1 + noise) * narrowed)
 
     def _of_intervals(self, numbers: Tensor, sigma: Tensor) -> list[Tensor]:
