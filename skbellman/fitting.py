@@ -204,7 +204,7 @@ def initial_field(
     networks.
     """
     reference = fit_reference(rows, schedule)
-    intervals = Intervals(rows.edges or [rows.draws.new_empty(0)] * rows.n_numbers).to(rows.draws)
+    intervals = Intervals(rows.edges).to(rows.draws) if rows.edges else None
     evidence = pairwise_evidence(rows.draws[0], rows.corners, intervals)
     shapes = column_shapes(rows.whole[:, : rows.n_numbers])
     with Seeded(seed):

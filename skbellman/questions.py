@@ -49,9 +49,8 @@ def asked_gaps(
     names = with_missing if hasattr(with_missing, "__len__") else list(with_missing)
     check_names(density, names, "with_missing")
     gaps = np.tile([name in names for name in encoder.names], (n_rows, 1))
-    held = gaps & ~np.column_stack([c.missing for c in given]) if given else ~gaps & gaps
     for j in np.flatnonzero(gaps.any(0)):
-        if held[:, j].any():
+        if given and not given[j].missing.all():
             raise ValueError(f"column {encoder.names[j]!r} is in with_missing, but given.")
         if not encoder.container_.holds_gaps(j):
             raise ValueError(

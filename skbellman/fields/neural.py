@@ -154,7 +154,8 @@ class NeuralField(DensityField):
         # All coordinates of a column have one level, which is an input once.
         first = accumulate(widths[:-1], initial=self.n_numbers) if widths else ()
         self.pieces = [*range(self.n_numbers), *first]
-        intervals = intervals or Intervals([torch.empty(0)] * self.n_numbers)
+        if intervals is None:
+            intervals = Intervals([torch.empty(0)] * self.n_numbers)
         points = [c.points for c in reference.corners]
         self.choices = Choices(intervals, points, self.n_numbers)
         n_inputs = self.n_numbers + n_columns + n_level_features(len(self.pieces)) + len(intervals)

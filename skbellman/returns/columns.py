@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from numbers import Integral, Real
@@ -10,6 +9,8 @@ from typing import Any
 
 import narwhals.stable.v2 as nw
 import numpy as np
+
+from skbellman.notices import warn
 
 # Names of the columns of a part of a table, None if it has no names.
 Names = tuple[Any, ...] | None
@@ -70,18 +71,14 @@ def order_of(found: Names, known: Names, part: str) -> list[int] | None:
 def warn_of_names(found: Names, known: Names, part: str) -> None:
     """Warn of columns that are matched by position because only one side has names."""
     if found is None and known is not None and len(known) > 1:
-        warnings.warn(
+        warn(
             f"{part} does not have valid feature names, but the estimator was fitted with feature "
-            f"names: columns are taken in the order {list(known)}.",
-            UserWarning,
-            stacklevel=2,
+            f"names: columns are taken in the order {list(known)}."
         )
     if known is None and found is not None and len(found) > 1:
-        warnings.warn(
+        warn(
             f"{part} has feature names, but the estimator was fitted without feature names: "
-            "columns are taken in their order.",
-            UserWarning,
-            stacklevel=2,
+            "columns are taken in their order."
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
@@ -11,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from skbellman.notices import warn
 from skbellman.returns.batch import Batch
 from skbellman.returns.encoding import DecisionSpace
 from skbellman.returns.episodes import Step, run_episodes
@@ -143,13 +143,11 @@ class Controller:
                     figures = self.curves.figures(self.report_every)
                     report(self.n_steps, settings.n_steps, figures)
         if not self.learner.n_steps:
-            warnings.warn(
+            warn(
                 f"Nothing was learned in {self.n_steps} steps. Learning begins after "
                 f"n_random_steps={settings.n_random_steps} steps, once a backup over "
                 f"multi_step={settings.multi_step} steps is seen. Raise n_steps or lower "
-                "n_random_steps.",
-                UserWarning,
-                stacklevel=6,
+                "n_random_steps."
             )
 
     def _is_good_enough(self) -> bool:

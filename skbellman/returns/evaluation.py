@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from skbellman.notices import warn
 from skbellman.returns.batch import Batch
 from skbellman.returns.encoding import (
     DecisionSpace,
@@ -75,9 +75,7 @@ def warn_of_dead_ends(table: Transitions, space: DecisionSpace) -> None:
         return
     reached = np.setdiff1d(table.next_state, table.state)
     if len(reached):
-        warnings.warn(
+        warn(
             f"States {reached[:8].tolist()} occur only as next states, and are not terminal. Their "
-            "returns are unknown, and those of states that lead there are biased.",
-            UserWarning,
-            stacklevel=4,
+            "returns are unknown, and those of states that lead there are biased."
         )

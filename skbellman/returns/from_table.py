@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from skbellman.notices import warn
 from skbellman.returns.basis import GaussianBasis, cubic_weights
 from skbellman.returns.batch import Batch
 from skbellman.returns.direct import DirectLearner, DirectReturnField
@@ -274,7 +274,7 @@ def _root_mean_square(values: Tensor) -> float:
 
 def _warn(fault: str) -> None:
     remedy = "raise n_steps, lower gamma, or give more rows."
-    warnings.warn(f"{fault}: {remedy}", UserWarning, stacklevel=6)
+    warn(f"{fault}: {remedy}")
 
 
 def _means_of(field: ReturnField, rows: Batch, gamma: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
+from skbellman.notices import warn
 from skbellman.returns.agreement import Backups, bellman_error, some_rows
 from skbellman.returns.evaluation import in_order_of_fit
 from skbellman.returns.laws import TabulatedLaws
@@ -55,11 +55,9 @@ class HeldOut:
         if not known.any():
             raise ValueError("The states and actions of X do not occur in the rows of fit.")
         if not known.all():
-            warnings.warn(
+            warn(
                 f"{(~known).sum()} of {len(known)} steps are left out of the score: their states "
-                "or actions do not occur in the rows of fit.",
-                UserWarning,
-                stacklevel=3,
+                "or actions do not occur in the rows of fit."
             )
         table = table.take(np.flatnonzero(known))
         return table if space.is_tabular else table.take(some_rows(len(table)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from skbellman.notices import warn
 from skbellman.returns.basis import GaussianBasis
 from skbellman.returns.batch import Batch
 from skbellman.returns.fields import ReturnField
@@ -225,8 +225,7 @@ def kept_if_interrupted() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        warnings.warn(
+        warn(
             "fit was interrupted. What was learned until then is kept.",
             RuntimeWarning,
-            stacklevel=4,
         )

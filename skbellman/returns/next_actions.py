@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 
 import numpy as np
 
+from skbellman.notices import warn
 from skbellman.returns.encoding import DecisionSpace
 from skbellman.returns.transitions import Transitions, along
 
@@ -58,13 +58,11 @@ def _warn_of_disorder(
     if not n_followed or n_open - n_followed <= share_of_ends * n_open:
         return
     n_used = n_followed + int(table.terminated.sum())
-    warnings.warn(
+    warn(
         f"{n_used} of {len(table)} rows could be used. The next action is that of the next row, "
         f"but only {n_followed} of the {n_open} rows in which no episode ends are followed by a "
         "row that begins in their next state. Sort the rows by episode and time, give the column "
-        "next_action, or pass the policy that is evaluated.",
-        UserWarning,
-        stacklevel=5,
+        "next_action, or pass the policy that is evaluated."
     )
 
 
