@@ -78,6 +78,8 @@ class Rows:
     edges : list of tensor of shape (k,)
         For each number the bounds of cells of frequent values, see `Intervals`. Empty if no number
         has any.
+    is_label : tensor of bool, shape (D,), optional
+        Coordinates of labels: they are drawn with the rows, but have no part in scores.
     """
 
     draws: Tensor
@@ -89,6 +91,7 @@ class Rows:
     can_be_missing: Tensor | None = None
     drawn: Tensor | None = None
     edges: list[Tensor] = field(default_factory=list)
+    is_label: Tensor | None = None
 
     @property
     def n_numbers(self) -> int:
@@ -252,6 +255,9 @@ def draw_batches(
         has_condition = (sigma == schedule.floor).any(-1, keepdim=True)
         drawn = rows.drawn[picked % n_rows].view(shape) & has_condition
         clean = torch.where(drawn, torch.nan, clean)
+    if rows.is_label is not None:
+        # Every other group has the levels that scores need, see `shared_levels`.
+        sigma[:, 1::2, :, rows.is_label] = torch.inf
     clean = clean.repeat(1, 1, 2, 1)
     return clean, sigma, antithetic_noise(clean, generator)
 

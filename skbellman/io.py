@@ -120,6 +120,7 @@ TRUSTED = [
     "skbellman.tables.encoder.TableEncoder",
     "skbellman.tables.ends.End",
     "skbellman.tables.ends.Ends",
+    "skbellman.tables.equalities.Equality",
     "skbellman.tables.fitted.FittedColumn",
     "skbellman.tables.gaps.Gaps",
     "skbellman.tables.kinds.Categories",

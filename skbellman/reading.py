@@ -47,7 +47,7 @@ def read_rows(
         values, at = encoder.read(some), place[part]
         matrix, log_measure = encoder.spread(values, n_draws, rng)
         judges.put(at, matrix[0], log_measure[0], rng)
-        draws[:, at[at >= 0]] = matrix[:, at >= 0]
+        draws[:, at[at >= 0]] = encoder.layout_.labelled(matrix, values)[:, at >= 0]
 
     def tensor(values: np.ndarray) -> Tensor:
         return torch.as_tensor(values, dtype=torch.float32, device=device)
@@ -60,6 +60,7 @@ def read_rows(
         can_be_missing=torch.as_tensor(encoder.layout_.can_be_missing, device=device),
         corners=[tensor(points) for points in encoder.corners()],
         edges=[tensor(edges) for edges in encoder.layout_.edges()],
+        is_label=torch.as_tensor(encoder.layout_.is_label, device=device),
     )
 
 

@@ -71,6 +71,14 @@ def objects(n_rows=50):
     return df.assign(**whole)
 
 
+def bills(n_rows=300):
+    """Return bills, half of which are paid in full."""
+    rng = np.random.default_rng(0)
+    bill = rng.lognormal(7, 1, n_rows)
+    paid = np.where(rng.random(n_rows) < 0.5, bill, 0.3 * bill)
+    return pd.DataFrame({"bill": bill, "paid": paid})
+
+
 def walk(n_rows=200):
     """Return transitions of a walk of one number."""
     state = np.random.default_rng(0).normal(size=n_rows + 1)
@@ -206,6 +214,7 @@ def lambdas():
         "constrained": lambda: density_of(
             table(80), constraints=["age >= 0", KnownCombinations(["sex"]), Unique(["x", "y"])]
         ),
+        "bills": lambda: density_of(bills()),
         "small": lambda: density_of(table(80)),
         "actor": lambda: agent_of(Slope(), n_random_steps=50),
         "joint labels": lambda: agent_of(Switches()),

@@ -12,6 +12,9 @@ fresh
     The score of boosted trees against held-out rows and as many samples: steps are chosen by it.
 Shape, Trend
     SDMetrics' scores of columns and of pairs.
+alpha, beta
+    Precision and recall of samples at all levels (Alaa et al., arXiv 2102.08921), as synthcity
+    computes their "naive" variants: numbers from 0 to 1, one coordinate for each level.
 nearer
     Share of samples that are nearer to a training row than to a held-out one; 0.5 is ideal.
 utility, real
@@ -39,6 +42,7 @@ from sdmetrics.single_table.detection.sklearn import ScikitLearnClassifierDetect
 from sklearn.datasets import fetch_openml
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import cross_val_predict
+from sklearn.neighbors import NearestNeighbors
 from tables import CODED
 from xgboost import XGBClassifier
 
@@ -81,7 +85,8 @@ PUBLISHED = {
     },
 }
 COLUMNS = (
-    "C2ST", "C2ST-LR", "fresh", "Shape", "Trend", "nearer", "utility", "real", "fit s", "sample s",
+    "C2ST", "C2ST-LR", "fresh", "Shape", "Trend", "alpha", "beta", "nearer", "utility", "real",
+    "fit s", "sample s",
 )  # fmt: skip
 
 
@@ -144,6 +149,29 @@ def detection(real: pd.DataFrame, sampled: pd.DataFrame) -> float:
     return 1 - 2 * max(float(roc_auc_score(is_real, found)) - 0.5, 0.0)
 
 
+def points(*tables: pd.DataFrame) -> list[np.ndarray]:
+    """Return rows as points: numbers from 0 to 1 in the first table, levels one-hot."""
+    first = tables[0].select_dtypes("number")
+    low, width = first.min(), (first.max() - first.min()).replace(0, 1)
+    scaled = [t.assign(**(t[first.columns] - low) / width) for t in with_levels(*tables)]
+    return [pd.get_dummies(table, dtype=float).to_numpy(np.float32) for table in scaled]
+
+
+def precision_and_recall(real: pd.DataFrame, sampled: pd.DataFrame) -> tuple[float, float]:
+    """Return alpha-precision and beta-recall: 1 less the mean distance from the diagonal."""
+    x, z = points(real, sampled)
+    levels = np.linspace(0, 1, 30)
+    from_center = np.linalg.norm(z - x.mean(0), axis=1)
+    radii = np.quantile(np.linalg.norm(x - x.mean(0), axis=1), levels)
+    own = NearestNeighbors(n_neighbors=2).fit(x).kneighbors(x)[0][:, 1]
+    (distance, nearest) = NearestNeighbors(n_neighbors=1).fit(z).kneighbors(x)
+    closest = np.linalg.norm(z[nearest[:, 0]] - z.mean(0), axis=1)
+    covered = (distance[:, 0] <= own) & (closest <= np.quantile(closest, levels)[:, None])
+    found = [(from_center <= radii[:, None]).mean(1), covered.mean(1)]
+    alpha, beta = (1 - np.abs(levels - share).sum() / levels.sum() for share in found)
+    return float(alpha), float(beta)
+
+
 def utility(rows: pd.DataFrame, rest: pd.DataFrame, target: str) -> float:
     """Return the AUC on the held-out rows of trees that learned from these."""
     seen, asked = with_levels(rows, rest)
@@ -161,12 +189,15 @@ def judged(
     report = QualityReport()
     report.generate(train, sampled, about, verbose=False)
     shape, trend = report.get_properties()["Score"]
+    alpha, beta = precision_and_recall(train, sampled)
     return {
         "C2ST": float(BoostedDetection.compute(train, sampled, metadata=about)),
         "C2ST-LR": float(LogisticDetection.compute(train, sampled, metadata=about)),
         "fresh": detection(rest, some),
         "Shape": float(shape),
         "Trend": float(trend),
+        "alpha": alpha,
+        "beta": beta,
         "nearer": copying_report(some, train, rest, random_state=0).share_nearer,
         "utility": utility(sampled, rest, TABLES[name].target),
         "real": utility(train, rest, TABLES[name].target),
@@ -183,6 +214,12 @@ def run(name: str, train: pd.DataFrame, rest: pd.DataFrame, seed: int, settings:
     return judged(name, train, rest, sampled) | seconds
 
 
+def show(table: str, method: str, figures: dict[str, float]) -> None:
+    """Print a row of the table of results."""
+    cells = [f"{figures[c]:.3f}" if c in figures else "" for c in COLUMNS]
+    print(" | ".join([f"| {table}", method, *cells]) + " |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=None, help="folder with the CSV files")
@@ -197,13 +234,15 @@ def main() -> None:
     print("|---" * (len(COLUMNS) + 2) + "|")
     for name in options.tables:
         train, rest = split(name, load(name, options.data), options.most)
-        found = [run(name, train, rest, seed, options.settings) for seed in range(options.seeds)]
-        each = pd.DataFrame(found)[list(COLUMNS)]
-        for row, figures in (*each.iterrows(), ("mean", each.mean())):
-            print(f"| {name} | ours, {row} | " + " | ".join(f"{v:.3f}" for v in figures) + " |")
-        for peer, (c2st, shape, trend, seconds) in PUBLISHED[name].items():
-            cells = [f"{c2st}", "", "", f"{shape}", f"{trend}", "", "", "", f"{seconds}", ""]
-            print(f"| {name} | {peer}, published | " + " | ".join(cells) + " |", flush=True)
+        found = []
+        for seed in range(options.seeds):
+            found.append(run(name, train, rest, seed, options.settings))
+            show(name, f"ours, {seed}", found[-1])
+        show(name, "ours, mean", pd.DataFrame(found).mean().to_dict())
+        show(name, "ours, deviation", pd.DataFrame(found).std().to_dict())
+        for peer, figures in PUBLISHED[name].items():
+            keys = ("C2ST", "Shape", "Trend", "fit s")
+            show(name, f"{peer}, published", dict(zip(keys, figures, strict=True)))
 
 
 if __name__ == "__main__":

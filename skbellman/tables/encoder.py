@@ -22,6 +22,7 @@ from skbellman.tables.columns.base import Codes, Column, Coordinates, LogMeasure
 from skbellman.tables.containers import Container, container_of
 from skbellman.tables.declared import declared_columns
 from skbellman.tables.distinct import are_first
+from skbellman.tables.equalities import Equality, equalities_among, made_equal
 from skbellman.tables.fitted import FittedColumn
 from skbellman.tables.gaps import Gaps, some_rows
 from skbellman.tables.kinds import Cells, is_missing
@@ -61,7 +62,8 @@ class TableEncoder(PackableMixin, BaseEstimator):
         zeros of a capital gain, and payments of whole thousands. A point mass scores a
         probability in place of a density. "auto" takes values of at least three different rows, or
         of 5%. A column whose counts predict rows no better than a smooth density has no point
-        masses. 1 turns off point masses and modelling value by value.
+        masses. It is also the least share of rows in which a column equals another one, so that
+        samples repeat this ("auto": 1%). 1 turns off all of it, and modelling value by value.
     identifiers : "auto", None, or array-like of int, str or bool, default="auto"
         Which columns are identifiers of rows: text, or whole numbers. They have no part in the
         density, and samples have new identifiers of the same form. "auto" selects, with a warning,
@@ -178,7 +180,7 @@ class TableEncoder(PackableMixin, BaseEstimator):
             replace(f, column=column) for f, column in zip(fitted, columns, strict=True)
         ]
         self._warn_of(dependent_columns(columns, values))
-        self.layout_ = Layout(columns)
+        self.layout_ = Layout(columns, _equalities(self, values))
         if not self.layout_.n_dims:
             raise ValueError(
                 "Every column of X is constant or an identifier: there is no density to fit."
@@ -383,11 +385,14 @@ class TableEncoder(PackableMixin, BaseEstimator):
 
         ``given`` holds the values of each column, missing where they shall be decoded.
         """
-        decoded = self.layout_.decode(matrix)
-        if given is None:
-            return decoded
-        pairs = zip(given, decoded, self.codes(given), strict=True)
-        return [np.where(is_missing(v), drawn, kept) for v, drawn, kept in pairs]
+        decoded, labels = self.layout_.decode(matrix)
+        known = [np.zeros(len(matrix), dtype=bool) for _ in decoded]
+        if given is not None:
+            known = [~is_missing(v) for v in given]
+            pairs = zip(known, self.codes(given), decoded, strict=True)
+            decoded = [np.where(held, kept, drawn) for held, kept, drawn in pairs]
+        layout = self.layout_
+        return made_equal(layout.equalities, layout.columns, decoded, labels, known)
 
     def codes(self, values: list[Values]) -> list[Codes]:
         """Return the columns that were read with codes in place of categories, -1 if missing."""
@@ -432,6 +437,15 @@ class TableEncoder(PackableMixin, BaseEstimator):
                 "columns, so the table has no density; noise of sigma_min gives it one, and "
                 "scores depend on sigma_min. Drop the redundant columns to avoid this."
             )
+
+
+def _equalities(encoder: TableEncoder, values: list[np.ndarray]) -> list[Equality]:
+    """Return which columns equal others in some rows, given values of some rows."""
+    if not encoder.dequantize:
+        return []
+    if encoder.atom_share == "auto":
+        return equalities_among(encoder.fitted_, values)
+    return equalities_among(encoder.fitted_, values, float(encoder.atom_share))
 
 
 def _learned(

@@ -17,10 +17,14 @@ from skbellman.tables.columns.base import (
     blocks_of,
     side_by_side,
 )
+from skbellman.tables.equalities import Equality
 
 
 class Piece(NamedTuple):
-    """A part of a column: the position of the column, that of the part in it, and the part."""
+    """A part of a column: the position of the column, that of the part in it, and the part.
+
+    Labels of equalities belong to no column: they have position -1.
+    """
 
     column: int
     position: int
@@ -33,6 +37,8 @@ class Layout:
     Parameters
     ----------
     columns : sequence of Column
+    equalities : sequence of Equality, default=()
+        Numbers that equal another column in some rows; their labels have coordinates.
 
     Attributes
     ----------
@@ -45,17 +51,18 @@ class Layout:
     blocks : array of int, shape (n_dims,)
         The piece that each coordinate belongs to, counting those that have any.
     column_of : array of int, shape (n_dims,)
-        The position of the column that each coordinate belongs to.
+        The position of the column that each coordinate belongs to; -1 for labels of equalities.
     can_be_missing : array of bool, shape (n_dims,)
         Whether NaN is a missing value. In a column of several parts it may be a number that is not
         asked for, because the row has a point mass.
     """
 
-    def __init__(self, columns: Sequence[Column]) -> None:
-        self.columns = list(columns)
+    def __init__(self, columns: Sequence[Column], equalities: Sequence[Equality] = ()) -> None:
+        self.columns, self.equalities = list(columns), list(equalities)
         pieces = [
             Piece(j, k, part) for j, c in enumerate(self.columns) for k, part in enumerate(c.parts)
         ]
+        pieces += [Piece(-1, k, equality.part) for k, equality in enumerate(self.equalities)]
         self.pieces = sorted(pieces, key=lambda piece: not piece.part.holds_numbers)
         self.n_numbers = sum(piece.part.holds_numbers for piece in self.pieces)
         held = [piece for piece in self.pieces if piece.part.n_dims]
@@ -63,7 +70,7 @@ class Layout:
         self.n_dims = int(widths.sum())
         self.blocks = np.repeat(np.arange(len(held)), widths)
         self.column_of = np.array([piece.column for piece in held], dtype=np.int64).repeat(widths)
-        n_parts = np.array([len(column.parts) for column in self.columns])
+        n_parts = np.array([*(len(column.parts) for column in self.columns), 1])
         self.can_be_missing = n_parts[self.column_of] == 1
 
     @property
@@ -142,13 +149,30 @@ class Layout:
         """Return the places to evaluate a density at: see `skbellman.tables.cells`."""
         return nodes(self._divided(values), held)
 
-    def decode(self, matrix: Coordinates) -> list[Codes]:
-        """Return the codes of each column that coordinates stand for."""
-        parts: list[list[Codes]] = [[] for _ in self.columns]
+    @property
+    def is_label(self) -> np.ndarray:
+        """Whether each coordinate belongs to the label of an equality, (n_dims,)."""
+        return self.column_of < 0
+
+    def labelled(self, coordinates: Coordinates, values: list[Values]) -> Coordinates:
+        """Return coordinates, (..., n, n_dims), with those of the labels of equalities."""
+        if not self.equalities:
+            return coordinates
+        labels = [each.part.encode(each.labels(values))[0] for each in self.equalities]
+        found = coordinates.copy()
+        found[..., self.is_label] = np.hstack(labels)
+        return found
+
+    def decode(self, matrix: Coordinates) -> tuple[list[Codes], list[Codes]]:
+        """Return the codes of each column, and of each label, that coordinates stand for."""
+        parts: list[list[Codes]] = [[] for _ in [*self.columns, self.equalities]]
         for piece, block in zip(self.pieces, blocks_of(self.parts, matrix), strict=True):
             parts[piece.column].append(piece.part.decode(block))
-        return [c.join(found) for c, found in zip(self.columns, parts, strict=True)]
+        *of_columns, labels = parts
+        return [c.join(found) for c, found in zip(self.columns, of_columns, strict=True)], labels
 
     def _divided(self, values: list[Values]) -> list[tuple[Column, Values]]:
+        """Return all parts and their values; those of labels are missing."""
         divided = [c.divide(v) for c, v in zip(self.columns, values, strict=True)]
+        divided.append([each.hidden(values) for each in self.equalities])
         return [(part, divided[j][k]) for j, k, part in self.pieces]

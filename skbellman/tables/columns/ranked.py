@@ -224,7 +224,6 @@ def _apart(
     held: np.ndarray,
     others: Values,
     n_rows: int,
-    times: float = 2.0,
     least_share: float = 0.01,
     least_rows: int = 100,
 ) -> Values:
@@ -235,11 +234,16 @@ def _apart(
     values = np.concatenate([repeated, others])
     order = np.argsort(values, kind="stable")
     counts = np.concatenate([held, np.ones(len(others))])[order]
+    apart = stand_apart(counts) & (counts >= max(least_share * n_rows, least_rows))
+    return values[order][apart & (order < len(repeated))]
+
+
+def stand_apart(counts: np.ndarray, times: float = 2.0) -> np.ndarray:
+    """Return which counts of ascending values are so many times those of both neighbours."""
     beside = np.zeros(len(counts))
     beside[1:] = counts[:-1]
     beside[:-1] = np.maximum(beside[:-1], counts[1:])
-    apart = (counts >= times * beside) & (counts >= max(least_share * n_rows, least_rows))
-    return values[order][apart & (order < len(repeated))]
+    return counts >= times * beside
 
 
 def _near(values: Values, rest: Values, ranges: float = 1e3) -> Values:
