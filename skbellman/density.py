@@ -35,7 +35,7 @@ from skbellman.validation import check_count, validate_table
 # Nodes and probes of an approximate score, see doc/decisions/flow-integral.md.
 _QUICK_NODES, _MOST_QUICK_PROBES = 8, 4
 # Largest n_steps="auto", in the first round and in all rounds.
-_MAX_FIRST_STEPS, _MAX_STEPS = 4000, 6000
+_MAX_FIRST_STEPS, _MAX_STEPS = 4000, 8000
 
 
 @with_own_settings
@@ -62,7 +62,7 @@ class BellmanDiffusionDensity(TableDensity):
     n_steps : int or "auto", default="auto"
         Largest number of optimiser steps of the gradient network. Early stopping may end before.
         "auto" takes about 11 sqrt(n) (1 + D / 40), at most 4000. It continues with twice as many
-        while the held-out log-density rises by 0.2 nat, up to 6000 in total.
+        while the held-out log-density rises by 0.2 nat, up to 8000 in total.
     batch_size : int, default=512
         Rows of a batch.
     learning_rate : float or "auto", default="auto"
