@@ -18,7 +18,7 @@ from skbellman.density import BellmanDiffusionDensity
 from skbellman.packing import PackableMixin
 from skbellman.settings import with_own_settings
 from skbellman.state import renewed
-from skbellman.tables import is_missing
+from skbellman.tables import TableEncoder, is_missing
 from skbellman.tables.parts import rows_of
 from skbellman.validation import check_count, validate_table
 
@@ -152,8 +152,7 @@ class BellmanOutlierDetector(PackableMixin, OutlierMixin, BaseEstimator):
         np.int64(10)
         """
         rng = check_random_state(self.random_state)
-        density = BellmanDiffusionDensity(n_steps=400) if self.density is None else self.density
-        density = clone(density)
+        density = clone(_default_density() if self.density is None else self.density)
         if density.random_state is None:
             density.set_params(random_state=int(rng.randint(2**31)))
         with renewed(self) as draft:
@@ -390,6 +389,11 @@ class BellmanOutlierDetector(PackableMixin, OutlierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
+
+
+def _default_density() -> BellmanDiffusionDensity:
+    """Return a density with few steps, because long training can hurt, that serves scores alone."""
+    return BellmanDiffusionDensity(n_steps=400, encoder=TableEncoder(equal_columns=False))
 
 
 def _combined(views: np.ndarray, usual: np.ndarray, farthest: float = 1e12) -> np.ndarray:

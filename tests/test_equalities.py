@@ -35,7 +35,7 @@ def test_columns_that_are_equal_in_some_rows_are_found():
     assert equalities(bills()) == {"paid": ["bill"]}
     assert equalities(bills().round(0).astype(int)) == {"paid": ["bill"]}
     assert equalities(bills(), atom_share=1.0) == {}
-    assert equalities(bills(), atom_share=0.5) == {}
+    assert equalities(bills(), equal_columns=False) == {}
     assert equalities(bills(), dequantize=False) == {}
 
 

@@ -22,7 +22,7 @@ from skbellman.tables.columns.base import Codes, Column, Coordinates, LogMeasure
 from skbellman.tables.containers import Container, container_of
 from skbellman.tables.declared import declared_columns
 from skbellman.tables.distinct import are_first
-from skbellman.tables.equalities import Equality, equalities_among, made_equal
+from skbellman.tables.equalities import equalities_among, made_equal
 from skbellman.tables.fitted import FittedColumn
 from skbellman.tables.gaps import Gaps, some_rows
 from skbellman.tables.kinds import Cells, is_missing
@@ -62,13 +62,16 @@ class TableEncoder(PackableMixin, BaseEstimator):
         zeros of a capital gain, and payments of whole thousands. A point mass scores a
         probability in place of a density. "auto" takes values of at least three different rows, or
         of 5%. A column whose counts predict rows no better than a smooth density has no point
-        masses. It is also the least share of rows in which a column equals another one, so that
-        samples repeat this ("auto": 1%). 1 turns off all of it, and modelling value by value.
+        masses. 1 turns off point masses and modelling value by value.
     identifiers : "auto", None, or array-like of int, str or bool, default="auto"
         Which columns are identifiers of rows: text, or whole numbers. They have no part in the
         density, and samples have new identifiers of the same form. "auto" selects, with a warning,
         columns of text with more than ``max_categories`` values, nearly all of which occur once. A
         list adds columns. None turns identifiers off.
+    equal_columns : bool, default=True
+        Whether samples repeat the value of another column as often as rows do: payments of the
+        whole bill. This needs 3% of the rows. Scores do not need it, and are a little more precise
+        without.
 
     Attributes
     ----------
@@ -100,6 +103,7 @@ class TableEncoder(PackableMixin, BaseEstimator):
         "dequantize": ["boolean"],
         "atom_share": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="right")],
         "identifiers": ["array-like", StrOptions({"auto"}), None],
+        "equal_columns": ["boolean"],
     }
 
     def __init__(
@@ -110,6 +114,7 @@ class TableEncoder(PackableMixin, BaseEstimator):
         dequantize: bool = True,
         atom_share: float | str = "auto",
         identifiers: Any = "auto",
+        equal_columns: bool = True,
     ) -> None:
         self.categorical_features = categorical_features
         self.max_categories = max_categories
@@ -117,6 +122,7 @@ class TableEncoder(PackableMixin, BaseEstimator):
         self.dequantize = dequantize
         self.atom_share = atom_share
         self.identifiers = identifiers
+        self.equal_columns = equal_columns
 
     def fit(self, X: Any, y: Any = None) -> TableEncoder:
         """Fit the map of each column; warn of columns that are linear functions of others.
@@ -180,7 +186,9 @@ class TableEncoder(PackableMixin, BaseEstimator):
             replace(f, column=column) for f, column in zip(fitted, columns, strict=True)
         ]
         self._warn_of(dependent_columns(columns, values))
-        self.layout_ = Layout(columns, _equalities(self, values))
+        looks_for_equal = self.equal_columns and self.dequantize and self.atom_share != 1
+        equalities = equalities_among(self.fitted_, values) if looks_for_equal else []
+        self.layout_ = Layout(columns, equalities)
         if not self.layout_.n_dims:
             raise ValueError(
                 "Every column of X is constant or an identifier: there is no density to fit."
@@ -437,15 +445,6 @@ class TableEncoder(PackableMixin, BaseEstimator):
                 "columns, so the table has no density; noise of sigma_min gives it one, and "
                 "scores depend on sigma_min. Drop the redundant columns to avoid this."
             )
-
-
-def _equalities(encoder: TableEncoder, values: list[np.ndarray]) -> list[Equality]:
-    """Return which columns equal others in some rows, given values of some rows."""
-    if not encoder.dequantize:
-        return []
-    if encoder.atom_share == "auto":
-        return equalities_among(encoder.fitted_, values)
-    return equalities_among(encoder.fitted_, values, float(encoder.atom_share))
 
 
 def _learned(

@@ -68,8 +68,8 @@ class Equality:
 def equalities_among(
     columns: Sequence[FittedColumn],
     values: list[Values],
-    least_share: float = 0.01,
-    least_rows: int = 100,
+    least_share: float = 0.03,
+    least_rows: int = 30,
     most_rows: int = 20_000,
 ) -> list[Equality]:
     """Return which columns equal columns before them, in at least that share of the rows.
@@ -82,9 +82,8 @@ def equalities_among(
     columns : sequence of FittedColumn
     values : list of array, each (n,)
         Values of some rows of each column.
-    least_share : float, default=0.01
-        1 finds none.
-    least_rows : int, default=100
+    least_share : float, default=0.03
+    least_rows : int, default=30
     most_rows : int, default=20_000
         Largest number of rows that are compared.
     """
@@ -92,9 +91,9 @@ def equalities_among(
     least = max(least_share * len(picked), least_rows)
     numbers = [j for j, column in enumerate(columns) if _is_any_number(column)]
     some = {j: values[j][picked] for j in numbers}
-    frequent = {j: _frequent(some[j], least) for j in numbers}
+    frequent = {j: _frequent(some[j]) for j in numbers}
     found = []
-    for j in numbers if least_share < 1 else []:
+    for j in numbers:
         of_unit = [k for k in numbers if k < j and _unit(columns[k]) == _unit(columns[j])]
         rare = np.where(np.isin(some[j], frequent[j]), np.nan, some[j])
         sources = _sources(rare, {k: some[k] for k in of_unit}, least)
@@ -149,10 +148,10 @@ def _unit(column: FittedColumn) -> str:
     return column.kind.number_unit
 
 
-def _frequent(values: Values, least: float) -> np.ndarray:
-    """Return the values of at least so many rows."""
+def _frequent(values: Values, share: float = 0.01, least: int = 10) -> np.ndarray:
+    """Return the values of at least that share of the rows, and of some rows."""
     known, counts = np.unique(values[~np.isnan(values)], return_counts=True)
-    return known[counts >= least]
+    return known[counts >= max(share * len(values), least)]
 
 
 def _sources(own: Values, others: dict[int, Values], least: float) -> tuple[int, ...]:
@@ -168,9 +167,12 @@ def _sources(own: Values, others: dict[int, Values], least: float) -> tuple[int,
 
 
 def _is_apart(differences: Values) -> bool:
-    """Say whether differences of 0 stand apart from those beside them."""
+    """Say whether differences of 0 stand apart from those beside them.
+
+    Differences of close values on a grid have a peak at 0, too, but one that is less sharp.
+    """
     known, counts = np.unique(differences[~np.isnan(differences)], return_counts=True)
-    return bool(stand_apart(counts)[known == 0].any())
+    return bool(stand_apart(counts, times=5.0)[known == 0].any())
 
 
 def _with_values_of(source: Codes, codes: Codes, rows: np.ndarray, column: Column) -> Codes:
