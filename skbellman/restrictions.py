@@ -25,6 +25,10 @@ _FEW, _MOST = 256, 1024
 _TRIAL, _LEAST_SHARE = 256, 0.05
 
 
+class OtherUnitsError(ValueError):
+    """Values of columns cannot be drawn first: they are in other units than those of the fit."""
+
+
 @dataclass(frozen=True)
 class Between:
     """A closed range of a column of numbers or dates.
@@ -172,6 +176,17 @@ def _between(column: FittedColumn, ends: tuple[Any, ...]) -> Between:
             "high one: exchange them."
         )
     return Between(column, low, high)
+
+
+def smooth_values(column: FittedColumn, values: Sequence[Any]) -> bool:
+    """Return whether some values of a column, None of them missing, have a density on the line."""
+    reference, known = column.measure.reference, set(values) - {None}
+    if reference.step or reference.levels is not None or not known:
+        return False
+    if not reference.atoms:
+        return True
+    numbers = np.concatenate([_parsed(column, value).numbers() for value in known])
+    return bool(column.measure.is_per_unit(numbers).any())
 
 
 def _parsed(column: FittedColumn, value: Any) -> Cells:

@@ -16,6 +16,8 @@ from joblib import parallel_config
 from numpydoc.validate import validate
 from scipy.stats import norm
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.neighbors import KernelDensity
 
 import skbellman.algebra
 from skbellman import BellmanDiffusionDensity, ShardedDensity
@@ -709,3 +711,26 @@ def test_sentences_of_the_page_are_short(page):
     prose = re.sub(r"```.*?```", "", page, flags=re.DOTALL)
     sentences = re.split(r"(?<=[.:;!?])\s+", prose)
     assert max(len(sentence.split()) for sentence in sentences) < 30
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda p: mixture([p, BellmanDiffusionDensity()]), NotFittedError, "is not fitted yet"),
+        (lambda p: compare(p, BellmanDiffusionDensity()), NotFittedError, "is not fitted yet"),
+        (lambda p: mixture([KernelDensity().fit([[0.0]])]), TypeError, r"Kernel.* has no measure_"),
+        (lambda p: difference(p, "q", 0.1), TypeError, "'q' is no density"),
+        (lambda p: mixture(p), TypeError, r"a single one: write \["),
+        (lambda p: mixture([p, p], "ab"), ValueError, "weights must be 2 positive"),
+        (lambda p: difference(p, p, "a"), ValueError, "weight must be a finite number above 0"),
+        (lambda p: rescale(p, [("x", (1, 0))]), TypeError, "give a mapping of columns"),
+        (lambda p: rescale(p, {"x": 2.0}), ValueError, r"column 'x' is 2.0: give \(scale, shift\)"),
+        (lambda p: rescale(p, {"x": ("a", 0)}), ValueError, r"give \(scale, shift\)"),
+        (lambda p: rescale(p, {"x": (2, 0)}).sample(given={"x": "a"}), ValueError, "not 'a'"),
+        (lambda p: reweight(p, "c", [0.5, 0.5]), TypeError, "give a mapping of levels"),
+        (lambda p: reweight(p, "c", {"a": "x"}), ValueError, "their sum must be 1"),
+    ],
+)
+def test_what_cannot_be_combined_is_named(make, error, message):
+    with pytest.raises(error, match=message):
+        make(first())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from decimal import Decimal
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from scipy.stats import norm
 from test_restrictions import agree, closed_form, fitted, masses, table
 
-from skbellman.algebra import mixture
+from skbellman.algebra import mixture, rescale
 from skbellman.comparisons import comparison_of
 from skbellman.constraints import KnownCombinations, Unique, sample_constrained
 from skbellman.rejection import accepted_for_each
@@ -208,9 +209,14 @@ def test_a_condition_whose_rows_are_all_refused_is_named():
 @pytest.mark.parametrize(
     ("constraint", "message"),
     [
-        ("z <= x", "names 'z', which is no column"),
+        ("z <= w", "names 'z', which is no column"),
+        ("z <= x", "compares column 'x', which holds numbers, with 'z', which is none of them"),
+        ("x => 3", "is no comparison.*The signs are <=, >=,"),
+        ("x = 3", "is no comparison"),
+        ("x <> 3", "is no comparison"),
+        ("x <=", "is no comparison"),
         ("x <= zebra", "'zebra', which is none of them"),
-        ("sex <= F", "no order|order, which they have none"),
+        ("sex <= F", "compares categories by their order, which text cannot"),
         ("sex != Q", "Column 'sex' holds 'Q', which was not in the fitted table.*Correct the"),
         ("x <= sex", "compares numbers with categories"),
         ("x", "is no comparison"),
@@ -256,3 +262,50 @@ def test_days_are_not_compared_with_times():
     df["day"] = df["time"].dt.date
     with pytest.raises(ValueError, match=r"can't compare .* in 'day <= time': convert one of the"):
         fitted(df).sample(3, 0, constraints=["day <= time"])
+
+
+def test_a_value_may_stand_on_the_left():
+    encoder, df = closed_form().encoder_, table()
+    for turned, straight in [
+        ("40 <= age", "age >= 40"),
+        ("F != sex", "sex != F"),
+        ("0.5<x", "x>.5"),
+    ]:
+        mask = comparison_of(turned, encoder)
+        assert (mask(df) == comparison_of(straight, encoder)(df)).all()
+        assert mask.bound() == comparison_of(straight, encoder).bound()
+
+
+def of_gains(n_rows=400):
+    rng = np.random.default_rng(0)
+    gain = np.where(rng.random(n_rows) < 0.5, 0.0, rng.lognormal(size=n_rows))
+    return pd.DataFrame({"gain": gain, "c": rng.choice([*"ab"], n_rows)})
+
+
+def test_combinations_that_are_left_out_are_told():
+    """Beside the zeros of a gain, no sample repeats a gain of the table: only zeros were drawn."""
+    df = of_gains()
+    known = KnownCombinations(["gain", "c"], df)
+    with pytest.warns(UserWarning, match=r"'gain', whose numbers have a density: .*Round the"):
+        drawn = fitted(df).sample(50, random_state=0, constraints=[known])
+    assert set(drawn["gain"]) == {0.0}
+    zeros = KnownCombinations(["gain", "c"], df[df["gain"] == 0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fitted(df).sample(50, random_state=0, constraints=[zeros])
+
+
+def test_constraints_hold_in_other_units():
+    """Of two standard normal numbers, 2 a + 1 <= b is kept by Phi(-1 / sqrt(5)) of the rows."""
+    df = pd.DataFrame(np.random.default_rng(0).normal(size=(4000, 2)), columns=["a", "b"])
+    df["n"] = np.random.default_rng(1).integers(0, 40, 4000)
+    rescaled = rescale(fitted(df), {"a": (2.0, 1.0), "n": (10, 0)})
+    for density in (rescaled, mixture([rescaled, rescaled])):
+        drawn, acceptance = sample_constrained(density, 2000, ["a <= b"], 0)
+        assert (drawn["a"] <= drawn["b"]).all()
+        assert acceptance == pytest.approx(norm.cdf(-1 / np.sqrt(5)), abs=0.04)
+    table, acceptance = sample_constrained(rescaled, 100, ["a > 7", "a < 8"], 0)
+    assert table["a"].between(7, 8, "neither").all()
+    assert acceptance > 0.5
+    known = KnownCombinations(["n"], pd.DataFrame({"n": [30]}))
+    assert set(sample_constrained(rescaled, 10, [known], 0).table["n"]) == {30}

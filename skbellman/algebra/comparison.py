@@ -8,13 +8,10 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from skbellman.algebra.base import (
-    Estimate,
-    names_of,
-)
+from skbellman.algebra.base import Estimate, names_of, operand
 from skbellman.algebra.rows import as_table, numbers_of, position_of, with_values
 from skbellman.algebra.thinning import Thinning
-from skbellman.constraints import as_scored
+from skbellman.questions import listed_names
 from skbellman.settings import with_own_settings
 from skbellman.tables.containers import container_of
 from skbellman.tables.kinds import NUMBERS
@@ -49,8 +46,8 @@ class Comparison:
     """
 
     def __init__(self, a: Any, b: Any) -> None:
-        same_measure(a.measure_, b.measure_)
-        self.a, self.b = as_scored(a), as_scored(b)
+        self.a, self.b = operand(a), operand(b)
+        same_measure(self.a.measure_, self.b.measure_)
 
     def log_ratio(
         self, X: Any, *, columns: Sequence[Any] | None = None, given: Sequence[Any] | None = None
@@ -71,6 +68,7 @@ class Comparison:
         log_ratio : ndarray of shape (n_samples,)
             In nats, whatever the units of the columns are. NaN if both densities of the row are 0.
         """
+        columns, given = listed_names(columns, "columns"), listed_names(given, "given")
         first, second = (
             density.score_samples(X, columns=columns, given=given) for density in (self.a, self.b)
         )

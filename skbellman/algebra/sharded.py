@@ -22,6 +22,7 @@ from skbellman.algebra.workers import call_each
 from skbellman.constraints import own_constraints, sample_constrained, warned_of_few
 from skbellman.density import BellmanDiffusionDensity
 from skbellman.packing import PackableMixin
+from skbellman.questions import listed_names
 from skbellman.settings import with_own_settings
 from skbellman.state import renewed
 from skbellman.tables.measures import TableMeasure
@@ -274,6 +275,7 @@ class ShardedDensity(PackableMixin, Density, DensityMixin, BaseEstimator):
         >>> density.score_samples(X, columns=[0], given=[1]).shape
         (60,)
         """
+        columns, given = listed_names(columns, "columns"), listed_names(given, "given")
         mixture = self._as_scored()
         if is_rows(X):
             return mixture.score_samples(X, columns=columns, given=given)
