@@ -215,7 +215,13 @@ def sample_constrained(
     encoder, constraints = encoders_of(density)[0], _listed(constraints)
     rules = rules_of([*own, *constraints], encoder)
     # Gaps come last: rows with gaps keep more constraints, and would be too frequent.
-    with_missing = settings.pop("with_missing", False) if hasattr(density, "encoder_") else False
+    with_missing = settings.pop("with_missing", False)
+    has_gaps = with_missing is not None and with_missing is not False
+    if has_gaps and hasattr(density, "_parts_drawn_from"):
+        raise ValueError(
+            "with_missing is for one fitted density, whose gaps are known, and not for a "
+            "combination of several: leave it out, and remove values of the samples afterwards."
+        )
     found, placed = _found(_Draws(density, rules, rng, settings), n_samples, given)
     # Those of the estimator were in doubt when it was fitted.
     doubtful = "" if placed else doubts(constraints, encoder, found.acceptance)

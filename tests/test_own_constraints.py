@@ -132,6 +132,13 @@ def test_combinations_of_any_shard_are_known():
     assert keeps(drawn)
     assert set(drawn["city"]) == {"Oslo", "Lyon", "Nice"}
     assert drawn["start"].is_unique
+    free = as_scored(shards).sample(1000, random_state=1)
+    pairs = zip(free["city"], free["country"], strict=True)
+    known = np.array([pair in PLACES for pair in pairs])
+    share = (known & (free["start"] <= free["end"])).mean()
+    assert shards.acceptance_ == pytest.approx(share, abs=0.08)  # four deviations
+    with pytest.raises(ValueError, match="with_missing is for one fitted density"):
+        sample_constrained(shards, 3, with_missing=True)
 
 
 def test_arithmetic_is_of_the_densities_that_are_scored(of_trips):

@@ -19,7 +19,7 @@ from skbellman.algebra.mixture import MixtureDensity
 from skbellman.algebra.parts import is_rows, is_to_be_read, parts_of, placed, read
 from skbellman.algebra.rows import take
 from skbellman.algebra.workers import call_each
-from skbellman.constraints import own_constraints, sample_constrained, warned_of_few
+from skbellman.constraints import acceptance, own_constraints, sample_constrained, warned_of_few
 from skbellman.density import BellmanDiffusionDensity
 from skbellman.packing import PackableMixin
 from skbellman.questions import listed_names
@@ -72,6 +72,10 @@ class ShardedDensity(PackableMixin, Density, DensityMixin, BaseEstimator):
         The shard of each row, if `fit` divided a table.
     encoder_ : TableEncoder
         The encoder of all parts, if the estimator takes one.
+    constraints_ : list
+        The constraints of the estimator, with the combinations of any shard.
+    acceptance_ : float
+        Share of 1000 samples without constraints that keep the constraints, if there are any.
     n_features_in_ : int
         Number of columns of the table.
     feature_names_in_ : ndarray of str, shape (n_features_in_,)
@@ -323,6 +327,13 @@ class ShardedDensity(PackableMixin, Density, DensityMixin, BaseEstimator):
         """The constraints of the estimator; combinations are those of any shard."""
         check_is_fitted(self, "parts_")
         return own_constraints(*self.parts_)
+
+    @property
+    def acceptance_(self) -> float:
+        """Share of 1000 samples without constraints that keep the constraints, if any."""
+        if not self.constraints_:
+            raise AttributeError("acceptance_ is of a density with constraints; this has none.")
+        return acceptance(self, self._seed)
 
     @property
     def measure_(self) -> TableMeasure:  # type: ignore[override]
