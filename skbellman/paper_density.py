@@ -26,7 +26,8 @@ _MAX_PAIRWISE_COLUMNS = 6
 class PaperDensity(TableDensity):
     r"""Density of a table by networks for g and s at one noise level, matched as in the paper.
 
-    `score_samples` is the logarithm of the network for s, which is not normalised. `sample` runs
+    `score_samples` is the logarithm of the network for s, which is not normalised: neither are
+    mixtures of it, nor distances from `skbellman.algebra.compare`. `sample` runs
     the paper's dynamics :math:`dx = g\,dt + \sqrt{s}\,dw` from a Gaussian start (arXiv
     2410.01796, section 3). It takes whole rows of numbers, and has no marginals or conditionals.
     `BellmanDiffusionDensity` has none of these limits.

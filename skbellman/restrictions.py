@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.sparse import issparse
 from scipy.special import softmax
+from sklearn.utils.validation import check_is_fitted
 
 from skbellman.identifiers import NewIdentifiers
 from skbellman.questions import check_names, given_cells
@@ -141,7 +142,11 @@ def divided(density: Any, given: Mapping[Any, Any]) -> tuple[dict[Any, Any], lis
 
 def fitted_part(density: Any) -> Any:
     """Return a density that was fitted, from those that one of the algebra is made of."""
-    return density if hasattr(density, "encoder_") else density._fitted_part()
+    if hasattr(density, "encoder_"):
+        return density
+    if not hasattr(density, "_fitted_part"):
+        check_is_fitted(density, "encoder_")
+    return density._fitted_part()
 
 
 def _any_of(column: FittedColumn, values: list[Any]) -> AnyOf:

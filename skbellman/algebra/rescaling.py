@@ -166,8 +166,9 @@ class RescaledDensity(Density):
 
     def _fitted_part(self) -> Any:
         raise OtherUnitsError(
-            "ranges and lists are not read in the units of rescaled densities inside another "
-            "density: rescale the result, not its parts."
+            "the values of a rescaled density are not read in its units, by pictures, nor as "
+            "ranges and lists of a density that it is a part of: draw it in the old units, or "
+            "rescale the result, not its parts."
         )
 
     def _row_given(self, given: Mapping[Any, Any]) -> Any:
