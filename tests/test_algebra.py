@@ -734,3 +734,27 @@ def test_sentences_of_the_page_are_short(page):
 def test_what_cannot_be_combined_is_named(make, error, message):
     with pytest.raises(error, match=message):
         make(first())
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (0.1, "step is 0.1: give a mapping of numeric columns"),
+        ({"z": 0.1}, r"give a mapping of numeric columns, \['x', 'y'\]"),
+        ({"x": 0.0}, "step of column 'x' is 0.0: give a number above 0"),
+        ({"x": 0.5, "y": -1}, "step of column 'y' is -1"),
+    ],
+)
+def test_steps_that_lead_nowhere_are_refused(step, message):
+    """A step of 0 gave NaN, and one of an unknown column nothing."""
+    with pytest.raises(ValueError, match=message):
+        compare(first(), second()).gradient(rows(), step=step)
+
+
+def test_a_step_beside_a_grid_is_refused():
+    """Half a step of whole numbers gave NaN."""
+    X = np.random.default_rng(0).integers(0, 9, (90, 1)).astype(float)
+    p = BellmanDiffusionDensity(n_steps=1, n_nodes=2, random_state=0).fit(X)
+    with pytest.raises(ValueError, match=r"is 0\.5: give a number above 0, a multiple of 1"):
+        compare(p, p).gradient(X, step={0: 0.5})
+    assert (compare(p, p).gradient(X[1:8], step={0: 2}) == 0).all()
