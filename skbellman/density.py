@@ -119,6 +119,8 @@ class BellmanDiffusionDensity(TableDensity):
         The noise levels of the encoded columns.
     encoder_ : TableEncoder
         The map between the table and the encoded columns.
+    measure_ : tuple of ColumnMeasure
+        What log-densities are relative to, column by column.
     history_ : dict of list
         "step", "loss", "validation_loss" and "validation_log_density" by evaluation.
     n_iter_ : int

@@ -78,6 +78,8 @@ class PaperDensity(TableDensity):
         Mixture of one `DirectField`, on the encoded columns.
     encoder_ : TableEncoder
         The map between the table and the encoded columns.
+    measure_ : tuple of ColumnMeasure
+        What log-densities are relative to, column by column.
     history_ : dict of list
         "step", "loss", "validation_loss" and "validation_log_density", here minus the loss, by
         evaluation.
@@ -87,6 +89,8 @@ class PaperDensity(TableDensity):
         Why training ended.
     device_ : torch.device
         Device of the fields.
+    n_samples_seen_ : int
+        Number of rows of the fit.
     n_features_in_ : int
         Number of columns of the table.
     feature_names_in_ : ndarray of str, shape (n_features_in_,)

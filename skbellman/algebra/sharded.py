@@ -72,6 +72,8 @@ class ShardedDensity(PackableMixin, Density, DensityMixin, BaseEstimator):
         The shard of each row, if `fit` divided a table.
     encoder_ : TableEncoder
         The encoder of all parts, if the estimator takes one.
+    measure_ : tuple of ColumnMeasure
+        What log-densities are relative to, column by column.
     constraints_ : list
         The constraints of the estimator, with the combinations of any shard.
     acceptance_ : float
