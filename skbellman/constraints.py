@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, ClassVar, NamedTuple
 
 import narwhals.stable.v2 as nw
@@ -19,11 +20,17 @@ from skbellman.identifiers import NewIdentifiers, encoders_of
 from skbellman.notices import warn
 from skbellman.questions import counted, with_gaps
 from skbellman.rejection import TooFewError, accepted_for_each, accepted_rows
-from skbellman.restrictions import OtherUnitsError, smooth_values, source_of_combinations
+from skbellman.restrictions import (
+    OtherUnitsError,
+    numbers_of,
+    smooth_values,
+    source_of_combinations,
+)
 from skbellman.rules import Mask, OfTable, Rule
 from skbellman.state import altered
-from skbellman.tables import TableEncoder
+from skbellman.tables import Cells, TableEncoder, is_missing
 from skbellman.tables.containers import container_of
+from skbellman.tables.fitted import FittedColumn
 
 # Below this share of accepted draws, values are drawn within their ranges, after so many draws.
 _LEAST_SHARE, _TRIAL = 0.05, 256
@@ -74,10 +81,34 @@ class KnownCombinations(Rule):
 
     def __call__(self, X: Any) -> np.ndarray:
         """Return which rows are so."""
-        known = self._known
-        if known is None:
-            raise ValueError(f"{self} has no table to take combinations from: give it X.")
+        known = self._table()
         return np.array([key in known for key in _keys(X, self.columns)], dtype=bool)
+
+    def _table(self) -> set[tuple[Any, ...]]:
+        """Return the combinations."""
+        if self._known is None:
+            raise ValueError(f"{self} has no table to take combinations from: give it X.")
+        return self._known
+
+    def begun(self, encoder: TableEncoder) -> Mask:
+        """Return a mask that compares values as the fitted table holds them.
+
+        0.1 + 0.2 and 0.3 are one value of a grid, and a date is one in any dtype.
+        """
+        columns = [fitted for fitted in encoder.fitted_ if fitted.name in self.columns]
+        if len(columns) < len(set(self.columns)):
+            return self  # refuses unknown names
+        at = [self.columns.index(fitted.name) for fitted in columns]
+        held = zip(columns, at, strict=True)
+        parsed = [numbers_of(fitted, [key[k] for key in self._table()]) for fitted, k in held]
+        known = set(_rows_of(columns, parsed))
+
+        def are_known(X: Any) -> np.ndarray:
+            values = encoder.read(X, self.columns)
+            rows = _rows_of(columns, [values[fitted.position] for fitted in columns])
+            return np.array([row in known for row in rows], dtype=bool)
+
+        return are_known
 
     def combinations(self) -> tuple[Sequence[Any], list[tuple[Any, ...]]]:
         """Return the columns, and the combinations without missing values."""
@@ -146,9 +177,13 @@ class Unique(Rule):
 
     def __call__(self, X: Any) -> np.ndarray:
         """Return which rows of a table are unlike all rows before them."""
-        return self.begun()(X)
+        return self._watch()(X)
 
-    def begun(self) -> Mask:
+    def begun(self, encoder: TableEncoder) -> Mask:
+        """Return a mask of the rows that are new in a call of `sample`."""
+        return self._watch()
+
+    def _watch(self) -> Mask:
         """Return a mask of the rows that are new, which remembers those that it has seen."""
         seen: set[tuple[Any, ...]] = set()
 
@@ -281,7 +316,7 @@ class _Draws:
 
     def kept(self, given: Any, n_samples: int, **limits: Any) -> Constrained:
         """Return rows that all have the same conditions."""
-        keeps = _all_of(self.rules)
+        keeps = self._keeps()
         return Constrained(
             *accepted_rows(lambda n: self._draw(n, given), keeps, n_samples, self._reason, **limits)
         )
@@ -296,17 +331,20 @@ class _Draws:
         def draw(n_rows: int) -> Any:
             return self._renamed(source.draw(n_rows, self.rng), given)
 
-        return Constrained(*accepted_rows(draw, _all_of(self.rules), n_samples, self._reason))
+        return Constrained(*accepted_rows(draw, self._keeps(), n_samples, self._reason))
 
     def kept_for_each(self, given: Any, n_samples: int) -> Constrained:
         """Return rows for each row of a table of conditions."""
         container, rows = container_of(given), np.arange(len(given)).repeat(n_samples)
-        keeps = _all_of(self.rules)
+        keeps = self._keeps()
 
         def draw(at: np.ndarray) -> Any:
             return self._draw(1, container.taken(given, rows[at]))
 
         return Constrained(*accepted_for_each(draw, keeps, len(rows), self._reason))
+
+    def _keeps(self) -> Mask:
+        return _all_of(self.rules, encoders_of(self.density)[0])
 
     def _draw(self, n_rows: int, given: Any) -> Any:
         seed = int(self.rng.randint(2**31))
@@ -346,7 +384,7 @@ def learned(constraints: Sequence[Any], encoder: TableEncoder, X: Any) -> list[A
     rules = rules_of(constraints, encoder)
     found = [rule.learned(X) for rule in rules]
     for rule in found:
-        broken = np.flatnonzero(~_all_of([rule])(X))
+        broken = np.flatnonzero(~_all_of([rule], encoder)(X))
         if len(broken):
             raise ValueError(
                 f"{len(broken)} of {len(X)} rows of X break the constraint {rule!r}; the "
@@ -377,7 +415,7 @@ def as_scored(density: Any) -> Any:
 
 def acceptance(density: Any, seed: int, n_samples: int = 1000) -> float:
     """Return the share of samples of a fitted density that keep its own constraints."""
-    keeps = _all_of(rules_of(own_constraints(density), density.encoder_))
+    keeps = _all_of(rules_of(own_constraints(density), density.encoder_), density.encoder_)
     return float(keeps(as_scored(density).sample(n_samples, seed)).mean())
 
 
@@ -431,10 +469,10 @@ def _listed(constraints: Any) -> list[Any]:
     return list(constraints)
 
 
-def _all_of(rules: list[Rule]) -> Mask:
+def _all_of(rules: list[Rule], encoder: TableEncoder) -> Mask:
     """Return a mask of the rows that keep all constraints."""
-    masks = [rule.begun() for rule in rules if not rule.is_last]
-    last = [rule.begun() for rule in rules if rule.is_last]
+    masks = [rule.begun(encoder) for rule in rules if not rule.is_last]
+    last = [rule.begun(encoder) for rule in rules if rule.is_last]
 
     def keeps(X: Any) -> np.ndarray:
         kept = np.ones(len(X), dtype=bool)
@@ -464,6 +502,31 @@ def _keys(X: Any, columns: list[Any]) -> list[tuple[Any, ...]]:
     found = []
     for name in columns:
         cells = container.cells(X, names.index(name), False)
-        pairs = zip(cells.values.tolist(), cells.missing.tolist(), strict=True)
+        pairs = zip(_plain(cells), cells.missing.tolist(), strict=True)
         found.append([None if gap else value for value, gap in pairs])
     return list(zip(*found, strict=True))
+
+
+def _plain(cells: Cells) -> list[Any]:
+    """Return values as objects of Python, moments of any unit as times."""
+    if cells.values.dtype.kind != "M":
+        return list(cells.values.tolist())
+    times = cells.values.astype("datetime64[us]")
+    zone = None if cells.kind.zone is None else UTC
+    # Neither nanoseconds nor years beyond 9999 are times of Python.
+    return [
+        time.replace(tzinfo=zone) if own == rounded and type(time) is datetime else own
+        for own, rounded, time in zip(cells.values, times, times.tolist(), strict=True)
+    ]
+
+
+def _rows_of(columns: Sequence[FittedColumn], values: Sequence[np.ndarray]) -> list[Any]:
+    """Return a key of each row, from the numbers or levels of its columns; None if missing."""
+    keys = []
+    for fitted, found in zip(columns, values, strict=True):
+        gaps = is_missing(found)
+        if not fitted.kind.is_categorical:
+            found = fitted.measure.reference.snapped(found)
+        pairs = zip(found.tolist(), gaps.tolist(), strict=True)
+        keys.append([None if gap else value for value, gap in pairs])
+    return list(zip(*keys, strict=True))

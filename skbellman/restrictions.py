@@ -194,6 +194,22 @@ def smooth_values(column: FittedColumn, values: Sequence[Any]) -> bool:
     return bool(column.measure.is_per_unit(numbers).any())
 
 
+def numbers_of(column: FittedColumn, values: Sequence[Any]) -> np.ndarray:
+    """Return the numbers, or levels, of values as users write them; missing where None."""
+    nothing: Any = None if column.kind.is_categorical else np.nan
+    of_value = {None: nothing}
+    for value in set(values) - {None}:
+        cells = column.kind.parse(value)
+        if cells is None:
+            raise ValueError(
+                f"a table of known combinations has {value!r} in column {column.name!r}, which "
+                f"holds {column.kind.held}: convert it."
+            )
+        of_value[value] = cells.numbers()[0]
+    dtype = object if column.kind.is_categorical else np.float64
+    return np.fromiter((of_value[value] for value in values), dtype, count=len(values))
+
+
 def _parsed(column: FittedColumn, value: Any) -> Cells:
     cells = None if is_gap(value) else column.kind.parse(value)
     if cells is None:

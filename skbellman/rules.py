@@ -26,8 +26,11 @@ class Rule(ABC):
     def __call__(self, X: Any) -> np.ndarray:
         """Return which rows of a table keep the constraint."""
 
-    def begun(self) -> Mask:
-        """Return the mask of one call of `sample`, which may remember the rows it has seen."""
+    def begun(self, encoder: TableEncoder) -> Mask:
+        """Return the mask of tables like the fitted one in one call of `sample`.
+
+        It may remember the rows that it has seen.
+        """
         return self
 
     def learned(self, X: Any) -> Rule:

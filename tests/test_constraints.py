@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from decimal import Decimal
 
@@ -309,3 +310,63 @@ def test_constraints_hold_in_other_units():
     assert acceptance > 0.5
     known = KnownCombinations(["n"], pd.DataFrame({"n": [30]}))
     assert set(sample_constrained(rescaled, 10, [known], 0).table["n"]) == {30}
+
+
+def orders(n_rows=300):
+    rng = np.random.default_rng(0)
+    day = pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 20, n_rows), unit="D")
+    local = day[rng.permutation(n_rows)].tz_localize("Europe/Oslo")
+    tenths = rng.integers(0, 30, (3, n_rows))
+    return pd.DataFrame(
+        {
+            "day": day,
+            "local": local,
+            "price": tenths[0] / 10,
+            "decimal": [Decimal(int(k)) / 10 for k in tenths[1]],
+            "n": tenths[2],
+            "x": rng.normal(size=n_rows),
+        }
+    )
+
+
+@functools.cache
+def of_orders():
+    return fitted(orders())
+
+
+@pytest.mark.parametrize(
+    ("name", "converted"),
+    [
+        ("day", lambda day: day.astype("datetime64[ns]")),
+        ("day", lambda day: day.dt.date),
+        ("local", lambda time: time.dt.tz_convert("America/Lima").astype("datetime64[ns, UTC]")),
+        ("price", lambda price: (price * 10).round() * 0.1),  # 0.30000000000000004
+        ("decimal", lambda decimal: decimal.astype(float)),
+        ("n", lambda n: n.astype("Float32")),
+    ],
+)
+def test_known_values_may_be_of_another_dtype(name, converted):
+    """Keys of another dtype were other values: hardly any combination was known."""
+    df, density = orders(), of_orders()
+    known = KnownCombinations([name], pd.DataFrame({name: converted(df[name])[:150]}))
+    same = KnownCombinations([name], df[[name]][:150])
+    drawn = density.sample(200, random_state=0)
+    encoder = density.encoder_
+    np.testing.assert_array_equal(known.begun(encoder)(drawn), same.begun(encoder)(drawn))
+    assert same.begun(encoder)(drawn).mean() > 0.5
+    table, _ = sample_constrained(density, 20, [known], 0)
+    assert same.begun(encoder)(table).all()
+
+
+def test_rare_known_times_with_a_zone_are_drawn_first():
+    """Their keys were times in UTC, and were read as local times: an hour off."""
+    df = orders()
+    days = df[["local", "price", "n"]].iloc[[0, 7]]
+    table, _ = sample_constrained(of_orders(), 9, [KnownCombinations([*days], days)], 0)
+    assert set(table["local"]) <= set(days["local"])
+
+
+def test_known_values_of_another_kind_are_named():
+    known = KnownCombinations(["n"], pd.DataFrame({"n": ["three"]}))
+    with pytest.raises(ValueError, match="known combinations has 'three' in column 'n', which hol"):
+        of_orders().sample(3, constraints=[known])
