@@ -54,9 +54,10 @@ class Comparison(Rule):
         """Return which rows of a table it holds for."""
         one = _cells_of(X, self.column)
         two = _cells_of(X, self.other) if self.literal is None else self.literal.cells
+        sides = _on_grid(one, self.column), _on_grid(two, self.other or self.column)
         try:
             with np.errstate(invalid="ignore"):
-                holds = _OPERATORS[self.sign](one.values, two.values)
+                holds = _OPERATORS[self.sign](*sides)
         except TypeError as error:  # a day and a time
             raise ValueError(f"{error} in {self.text!r}: convert one of the columns.") from error
         return np.asarray(holds, dtype=bool) | one.missing | two.missing
@@ -191,6 +192,12 @@ def _python_of(side: str) -> Any:
     with suppress(ValueError, SyntaxError):
         return ast.literal_eval(side)
     return side
+
+
+def _on_grid(cells: Cells, column: FittedColumn) -> np.ndarray:
+    """Return values to compare: floats without the rounding error of a grid, 0.3 for 0.1 + 0.2."""
+    is_float = cells.values.dtype.kind == "f"
+    return column.measure.reference.snapped(cells.values) if is_float else cells.values
 
 
 def _cells_of(X: Any, column: FittedColumn | None) -> Cells:

@@ -17,6 +17,7 @@ from skbellman.algebra import mixture, rescale
 from skbellman.comparisons import comparison_of
 from skbellman.constraints import KnownCombinations, Unique, sample_constrained
 from skbellman.rejection import accepted_for_each
+from skbellman.tables import TableEncoder
 
 
 def test_an_inequality_leaves_the_law_of_the_half_plane():
@@ -370,3 +371,21 @@ def test_known_values_of_another_kind_are_named():
     known = KnownCombinations(["n"], pd.DataFrame({"n": ["three"]}))
     with pytest.raises(ValueError, match="known combinations has 'three' in column 'n', which hol"):
         of_orders().sample(3, constraints=[known])
+
+
+def test_rounding_errors_of_a_grid_do_not_decide():
+    """3 * 0.1 is above 0.3: a third of the rows that keep the constraint was refused."""
+    tenths = np.random.default_rng(0).integers(0, 6, 300)
+    df = pd.DataFrame({"a": tenths * 0.1, "b": tenths / 10, "c": np.float32(tenths) / 10})
+    fit = TableEncoder().fit(
+        df.apply(lambda column: column.sample(frac=1, random_state=ord(column.name)).to_numpy())
+    )
+    for text, expected in [
+        ("a <= 0.3", tenths <= 3),
+        ("a < 0.3", tenths < 3),
+        ("a == 0.3", tenths == 3),
+        ("0.3 >= a", tenths <= 3),
+        ("a == b", True),
+        ("c >= 0.3", tenths >= 3),
+    ]:
+        assert (comparison_of(text, fit)(df) == expected).all(), text
