@@ -100,7 +100,8 @@ class Gaussians:
     ----------
     points : array of shape (n, n_dims)
     n_components : int
-        Largest number of components. Each after the first needs ten rows per column.
+        Largest number of components. Each after the first needs ten rows per column, and a point
+        that differs from all others.
     seed : int
     """
 
@@ -110,6 +111,7 @@ class Gaussians:
         from sklearn.mixture import GaussianMixture  # a slow import, only for detectors
 
         n_components = min(n_components, 1 + len(points) // (10 * points.shape[1]))
+        n_components = min(n_components, len(np.unique(points, axis=0)))
         found = GaussianMixture(n_components, reg_covar=ridge, random_state=seed)
         with config_context(array_api_dispatch=False):
             found.fit(points)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from skbellman.rules import Rule
 from skbellman.tables import TableEncoder
 from skbellman.tables.containers import container_of
 from skbellman.tables.fitted import FittedColumn
@@ -24,10 +25,12 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "!=": operator.ne, "<": operator.lt, ">": operator.gt,
 }  # fmt: skip
 _ASKING = re.compile("|".join(_OPERATORS))
+# The operator with its sides exchanged.
+_TURNED = {"<=": ">=", ">=": "<=", "==": "==", "!=": "!=", "<": ">", ">": "<"}
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Rule):
     """A column compared with another, or with a value. It holds where either is missing.
 
     Parameters
@@ -51,12 +54,19 @@ class Comparison:
         """Return which rows of a table it holds for."""
         one = _cells_of(X, self.column)
         two = _cells_of(X, self.other) if self.literal is None else self.literal.cells
+        sides = _on_grid(one, self.column), _on_grid(two, self.other or self.column)
         try:
             with np.errstate(invalid="ignore"):
-                holds = _OPERATORS[self.sign](one.values, two.values)
+                holds = _OPERATORS[self.sign](*sides)
         except TypeError as error:  # a day and a time
             raise ValueError(f"{error} in {self.text!r}: convert one of the columns.") from error
         return np.asarray(holds, dtype=bool) | one.missing | two.missing
+
+    def bound(self) -> tuple[Any, str, Any] | None:
+        """Return the column, the sign and the literal, if samples can be drawn within it."""
+        if self.literal is None or self.sign == "!=" or self.column.column.is_fresh:
+            return None
+        return self.column.name, self.sign, self.literal
 
     def __repr__(self) -> str:
         return repr(self.text)
@@ -77,13 +87,18 @@ class Literal:
 def comparison_of(text: str, encoder: TableEncoder) -> Comparison:
     """Return the comparison that a text such as "start <= end" stands for."""
     sides = [side.strip() for side in _ASKING.split(text)]
-    if len(sides) != 2 or not encoder.container_.has_names:
+    # Such as "a => b", "a = b" and "a <> b".
+    is_odd = len(sides) != 2 or any("=" in (side[:1], side[-1:]) for side in sides)
+    if is_odd or not all(sides) or not encoder.container_.has_names:
         raise ValueError(
             f"the constraint {text!r} is no comparison of a column with another or a value, such "
-            'as "start <= end" in a frame: give a callable, from a table to a mask of its rows.'
+            f'as "start <= end" in a frame. The signs are {", ".join(_OPERATORS)}. For anything '
+            "else give a callable, from a table to a mask of its rows."
         )
     sign = _ASKING.findall(text)[0]
     named = {str(column.name): column for column in encoder.fitted_}
+    if sides[0] not in named and sides[1] in named:  # "18 <= age"
+        sign, sides = _TURNED[sign], sides[::-1]
     left, right = (named.get(side) for side in sides)
     if left is None:
         raise ValueError(
@@ -95,15 +110,16 @@ def comparison_of(text: str, encoder: TableEncoder) -> Comparison:
     return Comparison(text, sign, left, right, literal)
 
 
-def ranges_of(comparisons: Iterable[Comparison]) -> dict[Any, Any]:
+def ranges_of(rules: Iterable[Rule]) -> dict[Any, Any]:
     """Return what comparisons with values say of each column, as conditions of `sample`.
 
     A condition may be wider than what it stands for: a range is closed.
     """
     bounds: dict[Any, list[tuple[str, Literal]]] = defaultdict(list)
-    for comparison in comparisons:
-        if comparison.literal and comparison.sign != "!=" and not comparison.column.column.is_fresh:
-            bounds[comparison.column.name].append((comparison.sign, comparison.literal))
+    for rule in rules:
+        if (bound := rule.bound()) is not None:
+            name, sign, literal = bound
+            bounds[name].append((sign, literal))
     return {name: _range(found) for name, found in bounds.items()}
 
 
@@ -129,8 +145,8 @@ def _check_comparable(text: str, sign: str, left: FittedColumn, right: FittedCol
         )
     if left.kind.is_categorical and sign not in ("==", "!="):
         raise ValueError(
-            f"the constraint {text!r} puts categories in an order, which they have none of: use == "
-            "or !=, or a callable."
+            f"the constraint {text!r} compares categories by their order, which text cannot: use "
+            "== or !=, or a callable from a table to a mask of its rows."
         )
 
 
@@ -176,6 +192,12 @@ def _python_of(side: str) -> Any:
     with suppress(ValueError, SyntaxError):
         return ast.literal_eval(side)
     return side
+
+
+def _on_grid(cells: Cells, column: FittedColumn) -> np.ndarray:
+    """Return values to compare: floats without the rounding error of a grid, 0.3 for 0.1 + 0.2."""
+    is_float = cells.values.dtype.kind == "f"
+    return column.measure.reference.snapped(cells.values) if is_float else cells.values
 
 
 def _cells_of(X: Any, column: FittedColumn | None) -> Cells:

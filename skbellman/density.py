@@ -16,7 +16,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skbellman.batches import FieldSettings, Rows
-from skbellman.constraints import acceptance, as_scored, own_constraints
+from skbellman.constraints import acceptance, as_scored, doubts, own_constraints
 from skbellman.fidelity import held_out_report
 from skbellman.fields import Mixture
 from skbellman.fitting import Fit, fit_field
@@ -119,6 +119,8 @@ class BellmanDiffusionDensity(TableDensity):
         The noise levels of the encoded columns.
     encoder_ : TableEncoder
         The map between the table and the encoded columns.
+    measure_ : tuple of ColumnMeasure
+        What log-densities are relative to, column by column.
     history_ : dict of list
         "step", "loss", "validation_loss" and "validation_log_density" by evaluation.
     n_iter_ : int
@@ -262,7 +264,8 @@ class BellmanDiffusionDensity(TableDensity):
         Raises
         ------
         ValueError
-            As `fit` does. Also for a new category, or if ``sigma_min`` has changed.
+            As `fit` does. Also for a new category, or if ``sigma_min`` or ``constraints`` have
+            changed.
 
         Examples
         --------
@@ -282,6 +285,11 @@ class BellmanDiffusionDensity(TableDensity):
         if not np.allclose(floor, self.schedule_.floor.cpu().numpy()):
             raise ValueError(
                 f"sigma_min={self.sigma_min} differs from that of the first rows. Set it back."
+            )
+        if len(self.constraints) != len(self.constraints_):
+            raise ValueError(
+                f"constraints={self.constraints!r} differ from those of the first rows, which may "
+                "break them. Set them back, and pass new ones to sample."
             )
         with renewed(self) as draft:
             new = self._like_this().fit(X, sample_weight=sample_weight)
@@ -367,14 +375,18 @@ class BellmanDiffusionDensity(TableDensity):
         return fit_field(rows, schedule, settings, plan, seed, report)
 
     def _judge(self, rows: Rows, seed: int) -> str:
-        self._find_acceptance(seed)
+        of_constraints = self._find_acceptance(seed)
         self.fidelity_ = held_out_report(self._model, self._sampler(), rows.validation, seed)
-        return "" if self.fidelity_ is None else self.fidelity_.complaint()
+        of_samples = "" if self.fidelity_ is None else self.fidelity_.complaint()
+        return " ".join(filter(None, [of_constraints, of_samples]))
 
-    def _find_acceptance(self, seed: int) -> None:
+    def _find_acceptance(self, seed: int) -> str:
+        """Set ``acceptance_``, and return why it is low, empty if nothing is known."""
         self.__dict__.pop("acceptance_", None)  # of an earlier fit
-        if self.constraints_:
-            self.acceptance_ = acceptance(self, seed % 2**32)
+        if not self.constraints_:
+            return ""
+        self.acceptance_ = acceptance(self, seed % 2**32)
+        return doubts(self.constraints_, self.encoder_, self.acceptance_)
 
     def _settings(self, rows: Rows) -> FieldSettings:
         n_rows = rows.draws.shape[1]

@@ -63,6 +63,8 @@ class BellmanOutlierDetector(PackableMixin, OutlierMixin, BaseEstimator):
     ----------
     density_ : BellmanDiffusionDensity
         The density of the table.
+    reference_ : DataFrame or ndarray
+        At most 512 usual rows of the fit, their gaps filled, that other rows are compared with.
     offset_ : float
         Scores below it are outliers: ``decision_function = score_samples - offset_``.
     n_features_in_ : int

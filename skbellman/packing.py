@@ -294,12 +294,23 @@ def _check_made_again(name: Any, dtype: Any, packed: list[Any]) -> None:
 
 def _packed_column(column: Any) -> list[Any]:
     """Return dtype, cells and categories of a column of pandas."""
-    cells = Packer().packed(column.to_numpy(dtype=object))
     if not hasattr(column, "cat"):
-        return [str(column.dtype), cells, None]
-    categories = column.cat.categories
-    own = Packer().packed(categories.to_numpy(dtype=object))
-    return ["category", cells, [str(categories.dtype), own, bool(column.cat.ordered)]]
+        return [str(column.dtype), _packed_cells(column), None]
+    categories = column.cat.categories.to_series()
+    held = column.astype(categories.dtype) if categories.dtype.kind == "M" else column
+    own = [str(categories.dtype), _packed_cells(categories), bool(column.cat.ordered)]
+    return ["category", _packed_cells(held), own]
+
+
+def _packed_cells(column: Any) -> Any:
+    """Return the cells of a column; times as those of NumPy, in UTC if they have a zone."""
+    if column.dtype.kind != "M":
+        return Packer().packed(column.to_numpy(dtype=object))
+    has_zone = getattr(column.dt, "tz", None) is not None
+    naive = column.dt.tz_convert("UTC").dt.tz_localize(None) if has_zone else column
+    times: np.ndarray = naive.to_numpy()
+    # Those of pyarrow are objects if any is missing.
+    return times if times.dtype.kind == "M" else naive.astype("datetime64[ns]").to_numpy()
 
 
 def _table(packed: PackedTable) -> Any:
@@ -323,6 +334,13 @@ def _column(pd: Any, dtype: Any, cells: Any, categories: Any) -> Any:
     """Return a column of pandas of a dtype, cells and categories."""
     if categories is not None:
         of_dtype, own, ordered = categories
-        index = pd.Index(Unpacker().unpacked(own), dtype=of_dtype)
-        dtype = pd.CategoricalDtype(index, ordered)
-    return pd.Series(Unpacker().unpacked(cells), dtype=dtype)
+        index = pd.Index(_column(pd, of_dtype, own, None))
+        dtype, of_cells = pd.CategoricalDtype(index, ordered), of_dtype
+    else:
+        of_cells = dtype
+    cells = Unpacker().unpacked(cells)
+    if cells.dtype.kind != "M":
+        return pd.Series(cells, dtype=dtype)
+    times = pd.Series(cells)
+    times = times.dt.tz_localize("UTC") if ", " in of_cells else times
+    return times.astype(of_cells).astype(dtype)

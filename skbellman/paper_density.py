@@ -26,7 +26,8 @@ _MAX_PAIRWISE_COLUMNS = 6
 class PaperDensity(TableDensity):
     r"""Density of a table by networks for g and s at one noise level, matched as in the paper.
 
-    `score_samples` is the logarithm of the network for s, which is not normalised. `sample` runs
+    `score_samples` is the logarithm of the network for s, which is not normalised: neither are
+    mixtures of it, nor distances from `skbellman.algebra.compare`. `sample` runs
     the paper's dynamics :math:`dx = g\,dt + \sqrt{s}\,dw` from a Gaussian start (arXiv
     2410.01796, section 3). It takes whole rows of numbers, and has no marginals or conditionals.
     `BellmanDiffusionDensity` has none of these limits.
@@ -77,6 +78,8 @@ class PaperDensity(TableDensity):
         Mixture of one `DirectField`, on the encoded columns.
     encoder_ : TableEncoder
         The map between the table and the encoded columns.
+    measure_ : tuple of ColumnMeasure
+        What log-densities are relative to, column by column.
     history_ : dict of list
         "step", "loss", "validation_loss" and "validation_log_density", here minus the loss, by
         evaluation.
@@ -86,6 +89,8 @@ class PaperDensity(TableDensity):
         Why training ended.
     device_ : torch.device
         Device of the fields.
+    n_samples_seen_ : int
+        Number of rows of the fit.
     n_features_in_ : int
         Number of columns of the table.
     feature_names_in_ : ndarray of str, shape (n_features_in_,)

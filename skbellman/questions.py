@@ -44,9 +44,9 @@ def asked_gaps(
 ) -> np.ndarray | None:
     """Return gaps of sampled rows, (n_rows, n_features), by ``with_missing``; None for none."""
     encoder = density.encoder_
-    if not hasattr(with_missing, "__iter__"):
+    if with_missing is None or type(with_missing) in (bool, np.bool_):
         return encoder.draw_gaps(n_rows, given, rng) if with_missing else None
-    names = with_missing if hasattr(with_missing, "__len__") else list(with_missing)
+    names = listed_names(with_missing, "with_missing") or []
     check_names(density, names, "with_missing")
     gaps = np.tile([name in names for name in encoder.names], (n_rows, 1))
     for j in np.flatnonzero(gaps.any(0)):
@@ -113,21 +113,21 @@ def asked_columns(
 ) -> tuple[Any, list[Any], list[Any]]:
     """Return the table, the names in ``columns`` and the names in ``given``."""
     encoder = density.encoder_
-    if columns is None and given is None:
+    asked, conditions = listed_names(columns, "columns"), listed_names(given, "given") or []
+    if asked is None and given is None:
         return validate_table(density, X, reset=False), encoder.names, []
-    conditions: Sequence[Any] = [] if given is None else given
     check_names(density, conditions, "given")
-    if columns is None:
-        columns = [name for name in encoder.names if name not in conditions]
-    check_names(density, columns, "columns")
-    asked, conditions = list(columns), list(conditions)
+    if asked is None:
+        asked = [name for name in encoder.names if name not in conditions]
+    check_names(density, asked, "columns")
     if both := [name for name in asked if name in conditions]:
         raise ValueError(f"{both} are both among columns and among given.")
     if not asked:
         raise ValueError("no column is left to score: columns is empty, or given names them all.")
     if not nw.dependencies.is_into_dataframe(X) or encoder.goes_by_position(X):
         return validate_table(density, X, reset=False), asked, conditions
-    if absent := [name for name in [*asked, *conditions] if name not in list(X.columns)]:
+    held = nw.from_native(X, eager_only=True).columns
+    if absent := [name for name in [*asked, *conditions] if name not in held]:
         raise ValueError(f"X lacks the columns {absent}, which are in columns or given.")
     if not len(X):
         raise ValueError("X holds no row.")
@@ -137,22 +137,31 @@ def asked_columns(
 def asked_noise(density: Any, noise: Any, asked: Sequence[Any]) -> np.ndarray:
     """Return the noise on each coordinate, (n_dims,): 0 on what is not asked, and on levels."""
     encoder = density.encoder_
-    if isinstance(noise, Mapping):
+    is_mapping, wanted = isinstance(noise, Mapping), noise
+    if is_mapping:
         check_names(density, list(noise), "noise")
-        levels = np.array([noise.get(name, 0.0) for name in encoder.names], dtype=np.float64)
-    elif np.ndim(noise) and np.shape(noise) != (len(encoder.names),):
+        wanted = [noise.get(name, 0.0) for name in encoder.names]
+    levels = _one_for_each(wanted, len(encoder.names))
+    if levels is None:
         raise ValueError(
-            f"noise has shape {np.shape(noise)}: give one number, a mapping of names of columns to "
-            f"numbers, or an array of {len(encoder.names)} numbers, one for each column."
+            f"noise is {noise!r}: give one number, a mapping of names of columns to numbers, or an "
+            f"array of {len(encoder.names)} numbers, one for each column."
         )
-    else:
-        levels = np.full(len(encoder.names), noise, dtype=np.float64)
     for name, level in zip(encoder.names, levels, strict=True):
         if not 0 <= level < np.inf:
             raise ValueError(f"noise must be finite and at least 0, got {level} for {name!r}.")
-    named = levels > 0 if isinstance(noise, Mapping) else np.zeros(len(levels), dtype=bool)
-    _check_noisy(density, named, asked)
+    _check_noisy(density, (levels > 0) & is_mapping, asked)
     return encoder.on_numbers(np.where([name in asked for name in encoder.names], levels, 0.0))
+
+
+def _one_for_each(numbers: Any, n_columns: int) -> np.ndarray | None:
+    """Return a number for each column, from one or as many; None if they are something else."""
+    try:
+        found = np.asarray(numbers, dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
+    fits = found.shape in ((), (n_columns,))
+    return np.broadcast_to(found, (n_columns,)) if fits else None
 
 
 def _check_noisy(density: Any, named: np.ndarray, asked: Sequence[Any]) -> None:
@@ -173,14 +182,27 @@ def _check_noisy(density: Any, named: np.ndarray, asked: Sequence[Any]) -> None:
             )
 
 
-def check_names(density: Any, names: Sequence[Any], parameter: str) -> None:
-    """Refuse names in a parameter that are not columns of the table."""
-    if isinstance(names, str):
+def listed_names(names: Any, parameter: str) -> list[Any] | None:
+    """Return names of columns as a list, None for none; an iterator could be read only once."""
+    if names is None:
+        return None
+    if isinstance(names, str) or not hasattr(names, "__iter__"):
         raise ValueError(f"{parameter} is a single name: write {parameter}=[{names!r}].")
     if isinstance(names, Mapping) or nw.dependencies.is_into_dataframe(names):
         raise ValueError(f"{parameter} takes names of columns, whose values X holds.")
+    return list(names)
+
+
+def check_names(density: Any, names: Sequence[Any], parameter: str) -> None:
+    """Refuse names in a parameter that are not columns of the table.
+
+    True is no position, although it equals 1: a mask would ask for other columns.
+    """
     known = density.encoder_.names
-    if unknown := [name for name in names if name not in known]:
+    of_truth = [name for name in names if type(name) in (bool, np.bool_)]
+    if any(type(name) is bool for name in known):
+        of_truth = []
+    if unknown := [name for name in names if name not in known] or of_truth:
         raise ValueError(
             f"{parameter} names {unknown}, which the fitted table does not have: its columns "
             f"are {known}."

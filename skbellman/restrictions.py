@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.sparse import issparse
 from scipy.special import softmax
+from sklearn.utils.validation import check_is_fitted
 
 from skbellman.identifiers import NewIdentifiers
 from skbellman.questions import check_names, given_cells
@@ -23,6 +24,10 @@ from skbellman.tables.places import Places, holds, places_within
 # density itself are hardly ever within.
 _FEW, _MOST = 256, 1024
 _TRIAL, _LEAST_SHARE = 256, 0.05
+
+
+class OtherUnitsError(ValueError):
+    """Values of columns cannot be drawn first: they are in other units than those of the fit."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +142,11 @@ def divided(density: Any, given: Mapping[Any, Any]) -> tuple[dict[Any, Any], lis
 
 def fitted_part(density: Any) -> Any:
     """Return a density that was fitted, from those that one of the algebra is made of."""
-    return density if hasattr(density, "encoder_") else density._fitted_part()
+    if hasattr(density, "encoder_"):
+        return density
+    if not hasattr(density, "_fitted_part"):
+        check_is_fitted(density, "encoder_")
+    return density._fitted_part()
 
 
 def _any_of(column: FittedColumn, values: list[Any]) -> AnyOf:
@@ -172,6 +181,33 @@ def _between(column: FittedColumn, ends: tuple[Any, ...]) -> Between:
             "high one: exchange them."
         )
     return Between(column, low, high)
+
+
+def smooth_values(column: FittedColumn, values: Sequence[Any]) -> bool:
+    """Return whether some values of a column, None of them missing, have a density on the line."""
+    reference, known = column.measure.reference, set(values) - {None}
+    if reference.step or reference.levels is not None or not known:
+        return False
+    if not reference.atoms:
+        return True
+    numbers = np.concatenate([_parsed(column, value).numbers() for value in known])
+    return bool(column.measure.is_per_unit(numbers).any())
+
+
+def numbers_of(column: FittedColumn, values: Sequence[Any]) -> np.ndarray:
+    """Return the numbers, or levels, of values as users write them; missing where None."""
+    nothing: Any = None if column.kind.is_categorical else np.nan
+    of_value = {None: nothing}
+    for value in set(values) - {None}:
+        cells = column.kind.parse(value)
+        if cells is None:
+            raise ValueError(
+                f"a table of known combinations has {value!r} in column {column.name!r}, which "
+                f"holds {column.kind.held}: convert it."
+            )
+        of_value[value] = cells.numbers()[0]
+    dtype = object if column.kind.is_categorical else np.float64
+    return np.fromiter((of_value[value] for value in values), dtype, count=len(values))
 
 
 def _parsed(column: FittedColumn, value: Any) -> Cells:

@@ -464,8 +464,8 @@ class TableDensity(PortableMixin, CallbackSupportMixin, DensityMixin, BaseEstima
             restricted to the range or list.
         with_missing : bool or list of names (positions for an array), default=False
             True makes values missing as often, and in the same combinations, as in the fitted
-            table. The gaps do not depend on the values. Given values stay. Listed columns are
-            missing in every row.
+            table, or in its rows that have the given columns. The gaps do not depend on the
+            values. Given values stay. Listed columns are missing in every row.
         constraints : sequence of str, callable, KnownCombinations or Unique, default=()
             Constraints of these rows, beside those of the estimator, see `skbellman.constraints`:
             ``"start <= end"``, or a callable from a table to a mask of its rows. Rows that break

@@ -16,6 +16,8 @@ from joblib import parallel_config
 from numpydoc.validate import validate
 from scipy.stats import norm
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.neighbors import KernelDensity
 
 import skbellman.algebra
 from skbellman import BellmanDiffusionDensity, ShardedDensity
@@ -709,3 +711,50 @@ def test_sentences_of_the_page_are_short(page):
     prose = re.sub(r"```.*?```", "", page, flags=re.DOTALL)
     sentences = re.split(r"(?<=[.:;!?])\s+", prose)
     assert max(len(sentence.split()) for sentence in sentences) < 30
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda p: mixture([p, BellmanDiffusionDensity()]), NotFittedError, "is not fitted yet"),
+        (lambda p: compare(p, BellmanDiffusionDensity()), NotFittedError, "is not fitted yet"),
+        (lambda p: mixture([KernelDensity().fit([[0.0]])]), TypeError, r"Kernel.* has no measure_"),
+        (lambda p: difference(p, "q", 0.1), TypeError, "'q' is no density"),
+        (lambda p: mixture(p), TypeError, r"a single one: write \["),
+        (lambda p: mixture([p, p], "ab"), ValueError, "weights must be 2 positive"),
+        (lambda p: difference(p, p, "a"), ValueError, "weight must be a finite number above 0"),
+        (lambda p: rescale(p, [("x", (1, 0))]), TypeError, "give a mapping of columns"),
+        (lambda p: rescale(p, {"x": 2.0}), ValueError, r"column 'x' is 2.0: give \(scale, shift\)"),
+        (lambda p: rescale(p, {"x": ("a", 0)}), ValueError, r"give \(scale, shift\)"),
+        (lambda p: rescale(p, {"x": (2, 0)}).sample(given={"x": "a"}), ValueError, "not 'a'"),
+        (lambda p: reweight(p, "c", [0.5, 0.5]), TypeError, "give a mapping of levels"),
+        (lambda p: reweight(p, "c", {"a": "x"}), ValueError, "their sum must be 1"),
+    ],
+)
+def test_what_cannot_be_combined_is_named(make, error, message):
+    with pytest.raises(error, match=message):
+        make(first())
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (0.1, "step is 0.1: give a mapping of numeric columns"),
+        ({"z": 0.1}, r"give a mapping of numeric columns, \['x', 'y'\]"),
+        ({"x": 0.0}, "step of column 'x' is 0.0: give a number above 0"),
+        ({"x": 0.5, "y": -1}, "step of column 'y' is -1"),
+    ],
+)
+def test_steps_that_lead_nowhere_are_refused(step, message):
+    """A step of 0 gave NaN, and one of an unknown column nothing."""
+    with pytest.raises(ValueError, match=message):
+        compare(first(), second()).gradient(rows(), step=step)
+
+
+def test_a_step_beside_a_grid_is_refused():
+    """Half a step of whole numbers gave NaN."""
+    X = np.random.default_rng(0).integers(0, 9, (90, 1)).astype(float)
+    p = BellmanDiffusionDensity(n_steps=1, n_nodes=2, random_state=0).fit(X)
+    with pytest.raises(ValueError, match=r"is 0\.5: give a number above 0, a multiple of 1"):
+        compare(p, p).gradient(X, step={0: 0.5})
+    assert (compare(p, p).gradient(X[1:8], step={0: 2}) == 0).all()

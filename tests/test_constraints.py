@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import warnings
 from decimal import Decimal
 
 import numpy as np
@@ -11,10 +13,11 @@ import pytest
 from scipy.stats import norm
 from test_restrictions import agree, closed_form, fitted, masses, table
 
-from skbellman.algebra import mixture
+from skbellman.algebra import mixture, rescale
 from skbellman.comparisons import comparison_of
 from skbellman.constraints import KnownCombinations, Unique, sample_constrained
 from skbellman.rejection import accepted_for_each
+from skbellman.tables import TableEncoder
 
 
 def test_an_inequality_leaves_the_law_of_the_half_plane():
@@ -208,9 +211,14 @@ def test_a_condition_whose_rows_are_all_refused_is_named():
 @pytest.mark.parametrize(
     ("constraint", "message"),
     [
-        ("z <= x", "names 'z', which is no column"),
+        ("z <= w", "names 'z', which is no column"),
+        ("z <= x", "compares column 'x', which holds numbers, with 'z', which is none of them"),
+        ("x => 3", "is no comparison.*The signs are <=, >=,"),
+        ("x = 3", "is no comparison"),
+        ("x <> 3", "is no comparison"),
+        ("x <=", "is no comparison"),
         ("x <= zebra", "'zebra', which is none of them"),
-        ("sex <= F", "no order|order, which they have none"),
+        ("sex <= F", "compares categories by their order, which text cannot"),
         ("sex != Q", "Column 'sex' holds 'Q', which was not in the fitted table.*Correct the"),
         ("x <= sex", "compares numbers with categories"),
         ("x", "is no comparison"),
@@ -256,3 +264,128 @@ def test_days_are_not_compared_with_times():
     df["day"] = df["time"].dt.date
     with pytest.raises(ValueError, match=r"can't compare .* in 'day <= time': convert one of the"):
         fitted(df).sample(3, 0, constraints=["day <= time"])
+
+
+def test_a_value_may_stand_on_the_left():
+    encoder, df = closed_form().encoder_, table()
+    for turned, straight in [
+        ("40 <= age", "age >= 40"),
+        ("F != sex", "sex != F"),
+        ("0.5<x", "x>.5"),
+    ]:
+        mask = comparison_of(turned, encoder)
+        assert (mask(df) == comparison_of(straight, encoder)(df)).all()
+        assert mask.bound() == comparison_of(straight, encoder).bound()
+
+
+def of_gains(n_rows=400):
+    rng = np.random.default_rng(0)
+    gain = np.where(rng.random(n_rows) < 0.5, 0.0, rng.lognormal(size=n_rows))
+    return pd.DataFrame({"gain": gain, "c": rng.choice([*"ab"], n_rows)})
+
+
+def test_combinations_that_are_left_out_are_told():
+    """Beside the zeros of a gain, no sample repeats a gain of the table: only zeros were drawn."""
+    df = of_gains()
+    known = KnownCombinations(["gain", "c"], df)
+    with pytest.warns(UserWarning, match=r"'gain', whose numbers have a density: .*Round the"):
+        drawn = fitted(df).sample(50, random_state=0, constraints=[known])
+    assert set(drawn["gain"]) == {0.0}
+    zeros = KnownCombinations(["gain", "c"], df[df["gain"] == 0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fitted(df).sample(50, random_state=0, constraints=[zeros])
+
+
+def test_constraints_hold_in_other_units():
+    """Of two standard normal numbers, 2 a + 1 <= b is kept by Phi(-1 / sqrt(5)) of the rows."""
+    df = pd.DataFrame(np.random.default_rng(0).normal(size=(4000, 2)), columns=["a", "b"])
+    df["n"] = np.random.default_rng(1).integers(0, 40, 4000)
+    rescaled = rescale(fitted(df), {"a": (2.0, 1.0), "n": (10, 0)})
+    for density in (rescaled, mixture([rescaled, rescaled])):
+        drawn, acceptance = sample_constrained(density, 2000, ["a <= b"], 0)
+        assert (drawn["a"] <= drawn["b"]).all()
+        assert acceptance == pytest.approx(norm.cdf(-1 / np.sqrt(5)), abs=0.04)
+    table, acceptance = sample_constrained(rescaled, 100, ["a > 7", "a < 8"], 0)
+    assert table["a"].between(7, 8, "neither").all()
+    assert acceptance > 0.5
+    known = KnownCombinations(["n"], pd.DataFrame({"n": [30]}))
+    assert set(sample_constrained(rescaled, 10, [known], 0).table["n"]) == {30}
+
+
+def orders(n_rows=300):
+    rng = np.random.default_rng(0)
+    day = pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 20, n_rows), unit="D")
+    local = day[rng.permutation(n_rows)].tz_localize("Europe/Oslo")
+    tenths = rng.integers(0, 30, (3, n_rows))
+    return pd.DataFrame(
+        {
+            "day": day,
+            "local": local,
+            "price": tenths[0] / 10,
+            "decimal": [Decimal(int(k)) / 10 for k in tenths[1]],
+            "n": tenths[2],
+            "x": rng.normal(size=n_rows),
+        }
+    )
+
+
+@functools.cache
+def of_orders():
+    return fitted(orders())
+
+
+@pytest.mark.parametrize(
+    ("name", "converted"),
+    [
+        ("day", lambda day: day.astype("datetime64[ns]")),
+        ("day", lambda day: day.dt.date),
+        ("local", lambda time: time.dt.tz_convert("America/Lima").astype("datetime64[ns, UTC]")),
+        ("price", lambda price: (price * 10).round() * 0.1),  # 0.30000000000000004
+        ("decimal", lambda decimal: decimal.astype(float)),
+        ("n", lambda n: n.astype("Float32")),
+    ],
+)
+def test_known_values_may_be_of_another_dtype(name, converted):
+    """Keys of another dtype were other values: hardly any combination was known."""
+    df, density = orders(), of_orders()
+    known = KnownCombinations([name], pd.DataFrame({name: converted(df[name])[:150]}))
+    same = KnownCombinations([name], df[[name]][:150])
+    drawn = density.sample(200, random_state=0)
+    encoder = density.encoder_
+    np.testing.assert_array_equal(known.begun(encoder)(drawn), same.begun(encoder)(drawn))
+    assert same.begun(encoder)(drawn).mean() > 0.5
+    table, _ = sample_constrained(density, 20, [known], 0)
+    assert same.begun(encoder)(table).all()
+
+
+def test_rare_known_times_with_a_zone_are_drawn_first():
+    """Their keys were times in UTC, and were read as local times: an hour off."""
+    df = orders()
+    days = df[["local", "price", "n"]].iloc[[0, 7]]
+    table, _ = sample_constrained(of_orders(), 9, [KnownCombinations([*days], days)], 0)
+    assert set(table["local"]) <= set(days["local"])
+
+
+def test_known_values_of_another_kind_are_named():
+    known = KnownCombinations(["n"], pd.DataFrame({"n": ["three"]}))
+    with pytest.raises(ValueError, match="known combinations has 'three' in column 'n', which hol"):
+        of_orders().sample(3, constraints=[known])
+
+
+def test_rounding_errors_of_a_grid_do_not_decide():
+    """3 * 0.1 is above 0.3: a third of the rows that keep the constraint was refused."""
+    tenths = np.random.default_rng(0).integers(0, 6, 300)
+    df = pd.DataFrame({"a": tenths * 0.1, "b": tenths / 10, "c": np.float32(tenths) / 10})
+    fit = TableEncoder().fit(
+        df.apply(lambda column: column.sample(frac=1, random_state=ord(column.name)).to_numpy())
+    )
+    for text, expected in [
+        ("a <= 0.3", tenths <= 3),
+        ("a < 0.3", tenths < 3),
+        ("a == 0.3", tenths == 3),
+        ("0.3 >= a", tenths <= 3),
+        ("a == b", True),
+        ("c >= 0.3", tenths >= 3),
+    ]:
+        assert (comparison_of(text, fit)(df) == expected).all(), text

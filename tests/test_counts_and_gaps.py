@@ -89,3 +89,25 @@ def test_missing_columns_of_other_containers():
 def test_columns_that_cannot_be_missing_are_refused(asked, given, message):
     with pytest.raises(ValueError, match=message):
         closed_form().sample(9, 0, given=given, with_missing=asked)
+
+
+def test_gaps_are_those_of_rows_with_what_is_given():
+    """A second answer is missing where the first is: beside a first one, half of them were."""
+    rng = np.random.default_rng(0)
+    df = pd.DataFrame(rng.normal(size=(400, 3)), columns=["first", "second", "x"])
+    df.loc[::2, ["first", "second"]] = np.nan
+    df.loc[::10, "x"] = np.nan
+    density = fitted(df)
+    assert (
+        not density.sample(200, 0, given={"first": 0.5}, with_missing=True)["second"].isna().any()
+    )
+    rows = pd.DataFrame({"first": [0.5, np.nan]})
+    drawn = density.sample(2000, 0, given=rows, with_missing=True)
+    assert drawn["second"].notna()[:2000].all()
+    assert (drawn["second"].isna() == drawn["first"].isna())[2000:].all()
+    assert abs(drawn["first"].isna()[2000:].mean() - 0.5) < 0.045  # four deviations
+    ruled = {"constraints": ["second <= 9"], "with_missing": True}
+    assert density.sample(99, 0, given={"first": 0.5}, **ruled)["second"].notna().all()
+    never = df.assign(x=df["x"].where(df["first"].isna()))
+    drawn = fitted(never).sample(1000, 0, given={"first": 0.5, "x": 0.0}, with_missing=True)
+    assert abs(drawn["second"].isna().mean() - 0.5) < 0.065

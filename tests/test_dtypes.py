@@ -458,6 +458,10 @@ def test_objects_that_are_no_column_are_refused(values, match):
         ([f"{k:,}" for k in range(999, 1030)], "looks like amounts"),
         ([f"2020-01-{k:02}" for k in range(1, 20)], r"looks like dates.*pd\.to_datetime"),
         ([f"{k}/12/2020 10:30" for k in range(1, 20)], "looks like dates"),
+        ([f"{k}-Dec-2020" for k in range(1, 20)], "looks like dates"),
+        ([f"March {k}, 2020" for k in range(1, 20)], "looks like dates"),
+        ([f"{k}:05" for k in range(20)], r"looks like times.*pd\.to_timedelta"),
+        ([f"{k:02}:59:07" for k in range(20)], "looks like times"),
     ],
 )
 def test_text_that_looks_like_numbers_or_dates_is_named(texts, match):

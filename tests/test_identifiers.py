@@ -305,3 +305,13 @@ def test_amounts_and_phone_numbers_that_are_all_distinct():
     frame = frame.assign(phone=[f"${k:,}.00" for k in range(950, 1100)], day=dates)
     with pytest.raises(ValueError, match=r"'phone' has 150 .* amounts(.|\n)*'day' has .* dates"):
         TableEncoder().fit(frame)
+
+
+def test_objects_that_are_identifiers_are_to_be_text_first():
+    """The remedy alone led to another refusal."""
+    keys = [uuid.UUID(int=k) for k in range(150)]
+    frame = pd.DataFrame({"x": np.random.default_rng(0).normal(size=150), "key": keys})
+    with pytest.raises(ValueError, match=r"TableEncoder\(identifiers=\), as text, if it is"):
+        TableEncoder().fit(frame)
+    encoder = TableEncoder(identifiers=["key"]).fit(frame.astype({"key": str}))
+    assert encoder.columns_[1].is_fresh

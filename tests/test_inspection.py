@@ -7,10 +7,16 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from sklearn.exceptions import NotFittedError
 from test_house import imports
 from test_restrictions import closed_form, fitted, table
 
-from skbellman import BellmanOutlierDetector, DistributionalValueEstimator
+from skbellman import (
+    BellmanDiffusionDensity,
+    BellmanOutlierDetector,
+    DistributionalValueEstimator,
+)
+from skbellman.algebra import rescale
 from skbellman.inspection import (
     ConditionalDisplay,
     DensityDisplay,
@@ -19,6 +25,7 @@ from skbellman.inspection import (
     PairsDisplay,
     ReturnLawDisplay,
 )
+from skbellman.inspection.laws import law_of
 
 
 def heights(ax):
@@ -166,3 +173,27 @@ def test_matplotlib_is_loaded_when_something_is_drawn():
     }
     assert "sklearn.utils._optional_dependencies" in loaded
     assert not any(name.startswith("matplotlib") for name in loaded)
+
+
+def test_curve_and_bars_of_a_grid_add_up_to_one():
+    """Bytes that are cut at 255: repeated values were bars, under a curve that ignored them."""
+    values = np.random.default_rng(0).normal(200, 60, 600).clip(0, 255)
+    X = pd.DataFrame({"byte": values.astype(np.uint8)})
+    law = law_of(fitted(X), "byte", 0, 255, n_points=256)
+    assert law.points.tolist() == [255]
+    assert law.probabilities == pytest.approx([(X["byte"] == 255).mean()], abs=0.01)
+    assert law.density.sum() + law.probabilities.sum() == pytest.approx(1, abs=0.01)
+
+
+def test_what_has_no_picture_is_refused_by_name():
+    for draw in (DensityDisplay.from_estimator, PairsDisplay.from_estimator):
+        with pytest.raises(ValueError, match=r"columns is a single name: write columns=\['age'\]"):
+            draw(closed_form(), table(9), columns="age")
+    with pytest.raises(NotFittedError):
+        DensityDisplay.from_estimator(BellmanDiffusionDensity())
+    with pytest.raises(NotFittedError):
+        ConditionalDisplay.from_estimator(BellmanDiffusionDensity(), "x", "y")
+    with pytest.raises(
+        ValueError, match="a rescaled density are not read in its units, by pictures"
+    ):
+        DensityDisplay.from_estimator(rescale(closed_form(), {"x": (2, 0)}))

@@ -32,7 +32,7 @@ from skbellman import (
 from skbellman.algebra import difference, mixture, rescale, reweight
 from skbellman.constraints import KnownCombinations, Unique
 from skbellman.io import TRUSTED
-from skbellman.packing import FORMAT, PackableMixin
+from skbellman.packing import FORMAT, PackableMixin, Packer, Unpacker
 
 skops = pytest.importorskip("skops.io")
 gymnasium = pytest.importorskip("gymnasium")
@@ -363,3 +363,33 @@ def test_types_of_others_are_not_made():
     state["state"]["container_"].kind = dict
     with pytest.raises(ValueError, match="no part of a fitted estimator"):
         TableEncoder().__setstate__(state)
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        "datetime64[us]",
+        "datetime64[ns]",
+        "datetime64[ms, Europe/Oslo]",
+        "timestamp[us][pyarrow]",
+        "timestamp[ns, tz=Europe/Oslo][pyarrow]",
+    ],
+)
+def test_frames_that_hold_times_are_packed(dtype):
+    """A detector keeps rows: `dumps` of one with a date failed."""
+    times = pd.Series(pd.to_datetime(["2020-07-01 01:02:03.004", None, "1960-01-01 00:00:00.000"]))
+    times = times.dt.tz_localize("UTC") if ", " in dtype else times
+    times = times.astype(dtype)
+    frame = pd.DataFrame({"time": times, "c": times.astype("category"), "x": [0.5, 1.5, 2.5]})
+    again = Unpacker().unpacked(skops.loads(skops.dumps(Packer().packed(frame)), TRUSTED))
+    pd.testing.assert_frame_equal(again, frame)
+
+
+def test_a_detector_of_dates_is_dumped():
+    rng = np.random.default_rng(0)
+    day = pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 50, 60), unit="D")
+    X = pd.DataFrame({"x": rng.normal(size=60), "day": day})
+    quick = BellmanDiffusionDensity(n_steps=1, width=4, depth=0, n_nodes=2, random_state=0)
+    detector = BellmanOutlierDetector(quick, random_state=0).fit(X)
+    again = skops.loads(skops.dumps(detector), trusted=TRUSTED)
+    np.testing.assert_array_equal(again.score_samples(X[:9]), detector.score_samples(X[:9]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -162,3 +163,12 @@ def test_gaussians_of_the_columns_that_are_seen():
         (points[:, 0] - points[:, 0].mean()) ** 2 / variance + np.log(2 * np.pi * variance)
     )
     np.testing.assert_allclose(found, expected)
+
+
+def test_a_mixture_has_no_more_components_than_different_rows():
+    """scikit-learn warned of clusters that are not there."""
+    X = pd.DataFrame({"c": ["a", "b"] * 60})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        detector = BellmanOutlierDetector(BellmanDiffusionDensity(n_steps=5), random_state=0)
+        assert detector.fit(X).predict(pd.DataFrame({"c": ["a", "z"]})).tolist() == [1, -1]

@@ -10,7 +10,7 @@ import pytest
 from sklearn.base import clone
 from test_restrictions import fitted
 
-from skbellman import BellmanDiffusionDensity, BellmanImputer, ShardedDensity
+from skbellman import BellmanDiffusionDensity, BellmanImputer, ShardedDensity, TableEncoder
 from skbellman.algebra import compare, mixture
 from skbellman.constraints import KnownCombinations, Unique, as_scored, sample_constrained
 
@@ -132,6 +132,13 @@ def test_combinations_of_any_shard_are_known():
     assert keeps(drawn)
     assert set(drawn["city"]) == {"Oslo", "Lyon", "Nice"}
     assert drawn["start"].is_unique
+    free = as_scored(shards).sample(1000, random_state=1)
+    pairs = zip(free["city"], free["country"], strict=True)
+    known = np.array([pair in PLACES for pair in pairs])
+    share = (known & (free["start"] <= free["end"])).mean()
+    assert shards.acceptance_ == pytest.approx(share, abs=0.08)  # four deviations
+    with pytest.raises(ValueError, match="with_missing is for one fitted density"):
+        sample_constrained(shards, 3, with_missing=True)
 
 
 def test_arithmetic_is_of_the_densities_that_are_scored(of_trips):
@@ -149,3 +156,25 @@ def test_an_imputer_says_that_it_keeps_no_constraints():
 def test_combinations_without_a_table_are_refused(of_trips):
     with pytest.raises(ValueError, match=r"KnownCombinations\(\['city'\]\) has no table"):
         of_trips.sample(9, constraints=[KnownCombinations(["city"])])
+
+
+def test_a_fit_tells_of_combinations_that_samples_never_repeat():
+    """`acceptance_` was 0 without a word, and its logarithm minus infinity."""
+    with pytest.warns(UserWarning, match=r"column 'start', whose numbers have a density"):
+        density = quick([KnownCombinations(["start", "city"])]).fit(trips(60))
+    assert density.acceptance_ == 0
+    named = trips(200).assign(key=[f"k{k:04d}" for k in range(200)])
+    encoder = TableEncoder(identifiers=["key"])
+    with pytest.warns(UserWarning, match=r"column 'key', whose samples are new identifiers"):
+        quick([KnownCombinations(["key", "city"])], encoder=encoder).fit(named)
+    X = trips(60)
+    with pytest.warns(UserWarning, match="no sample of the fit keeps .*: acceptance_ is 0"):
+        quick([lambda rows: np.isin(rows["start"], X["start"])]).fit(X)
+
+
+def test_constraints_that_the_first_rows_did_not_learn_are_refused(of_trips):
+    density = clone(of_trips).set_params(constraints=()).fit(trips(60))
+    density.set_params(constraints=[KnownCombinations(["city"])])
+    with pytest.raises(ValueError, match="differ from those of the first rows"):
+        density.partial_fit(trips(60, seed=1))
+    assert density.n_samples_seen_ == 60

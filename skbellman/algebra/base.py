@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
+from skbellman.constraints import as_scored
 from skbellman.restrictions import fitted_part
 from skbellman.tables.measures import TableMeasure
 
@@ -106,6 +108,36 @@ class Density(ABC):
     def _row_given(self, given: Mapping[Any, Any]) -> Any:
         """Return a table of one row with these values."""
         return row_given(self._operand, given)
+
+
+def operand(density: Any) -> Any:
+    """Return a density to combine, whose samples follow its scores.
+
+    Raises
+    ------
+    TypeError
+        If it is none, or does not say what its log-densities are relative to.
+    NotFittedError
+        If it is not fitted.
+    """
+    if not hasattr(density, "score_samples") or not hasattr(density, "sample"):
+        raise TypeError(f"{density!r} is no density: pass one that is fitted.")
+    if hasattr(density, "fit"):
+        check_is_fitted(density)
+    if not hasattr(density, "measure_"):
+        raise TypeError(
+            f"{density!r} has no measure_, which says what log-densities are relative to: only "
+            "densities of this library can be combined."
+        )
+    return as_scored(density)
+
+
+def numbers_in(values: Any) -> np.ndarray:
+    """Return values as an array of floats; NaN in place of what is none."""
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        return np.array(np.nan)
 
 
 def row_given(density: Any, given: Mapping[Any, Any]) -> Any:

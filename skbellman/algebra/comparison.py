@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from sklearn.utils import check_random_state
 
-from skbellman.algebra.base import (
-    Estimate,
-    names_of,
-)
+from skbellman.algebra.base import Estimate, names_of, operand
 from skbellman.algebra.rows import as_table, numbers_of, position_of, with_values
 from skbellman.algebra.thinning import Thinning
-from skbellman.constraints import as_scored
+from skbellman.questions import listed_names
 from skbellman.settings import with_own_settings
 from skbellman.tables.containers import container_of
 from skbellman.tables.kinds import NUMBERS
@@ -49,8 +47,8 @@ class Comparison:
     """
 
     def __init__(self, a: Any, b: Any) -> None:
-        same_measure(a.measure_, b.measure_)
-        self.a, self.b = as_scored(a), as_scored(b)
+        self.a, self.b = operand(a), operand(b)
+        same_measure(self.a.measure_, self.b.measure_)
 
     def log_ratio(
         self, X: Any, *, columns: Sequence[Any] | None = None, given: Sequence[Any] | None = None
@@ -71,6 +69,7 @@ class Comparison:
         log_ratio : ndarray of shape (n_samples,)
             In nats, whatever the units of the columns are. NaN if both densities of the row are 0.
         """
+        columns, given = listed_names(columns, "columns"), listed_names(given, "given")
         first, second = (
             density.score_samples(X, columns=columns, given=given) for density in (self.a, self.b)
         )
@@ -89,19 +88,25 @@ class Comparison:
         X : DataFrame or array-like of shape (n_samples, n_features)
             With the columns of the fitted table.
         step : mapping of column to float, optional
-            Half the distance of the two places, in the unit of the column. By default a hundredth
-            of the column's standard deviation in 200 samples.
+            Half the distance of the two places, above 0, in the unit of the column. On a grid a
+            multiple of its step. By default a hundredth of the column's standard deviation in 200
+            samples, or one step of the grid.
 
         Returns
         -------
         gradient : DataFrame or ndarray of shape (n_samples, n_numeric)
             With the numeric columns of X alone, in their order; a frame of the library of X.
+
+        Raises
+        ------
+        ValueError
+            For a step of a column that is not numeric, or one that is not as above.
         """
         X = as_table(X)
         numeric = [
             c.name for c in self.a.measure_ if c.held == NUMBERS and c.reference.levels is None
         ]
-        steps = {**self._steps(numeric), **(step or {})}
+        steps = {**self._steps(numeric), **self._checked_steps(step, numeric)}
         slopes = {name: self._slope(X, name, steps[name]) for name in numeric}
         return container_of(X).of_numbers(X, slopes)
 
@@ -207,6 +212,24 @@ class Comparison:
             name: measures[name].reference.step or part * max(float(spread), np.finfo(float).tiny)
             for name, spread in zip(numeric, spreads, strict=True)
         }
+
+    def _checked_steps(self, step: Any, numeric: list[Any]) -> dict[Any, float]:
+        """Return steps that were asked for, refusing those that lead nowhere."""
+        if step is None:
+            return {}
+        if not isinstance(step, Mapping) or not set(step) <= set(numeric):
+            raise ValueError(
+                f"step is {step!r}: give a mapping of numeric columns, {numeric}, to numbers."
+            )
+        for column in self.a.measure_:
+            size, grid = step.get(column.name, column.reference.step or 1.0), column.reference.step
+            fits = 0 < size < np.inf and (not grid or abs(math.remainder(size, grid)) < 1e-6 * grid)
+            if not fits:
+                multiple = f", a multiple of {grid:g}, the step of its grid" if grid else ""
+                raise ValueError(
+                    f"step of column {column.name!r} is {size!r}: give a number above 0{multiple}."
+                )
+        return dict(step)
 
     def _slope(self, X: Any, name: Any, step: float) -> np.ndarray:
         """Return the slope of the log-ratio along a column."""

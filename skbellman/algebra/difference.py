@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.utils import check_random_state
 
-from skbellman.algebra.base import Density, names_of
+from skbellman.algebra.base import Density, names_of, operand
 from skbellman.algebra.rows import as_table, cells_of_column, holds_rows, position_of, take
 from skbellman.algebra.thinning import Thinning
-from skbellman.constraints import as_scored
 from skbellman.questions import counted
 from skbellman.restrictions import within
 from skbellman.settings import with_own_settings
@@ -76,10 +76,11 @@ class DifferenceDensity(Density):
     def __init__(
         self, p: Any, q: Any, weight: float, n_samples: int = 1000, random_state: Any = None
     ) -> None:
-        same_measure(p.measure_, q.measure_)
-        if not (np.isfinite(weight) and weight > 0):
+        self.p, self.q = operand(p), operand(q)
+        same_measure(self.p.measure_, self.q.measure_)
+        if not (isinstance(weight, Real) and 0 < weight < np.inf):
             raise ValueError(f"weight must be a finite number above 0, got {weight!r}.")
-        self.p, self.q, self.weight = as_scored(p), as_scored(q), float(weight)
+        self.weight: float = float(weight)
         self._stand_on(self.p)
         self._estimate_normaliser(check_count("n_samples", n_samples), random_state)
 

@@ -10,11 +10,10 @@ from scipy.special import logsumexp
 from sklearn.utils import check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
-from skbellman.algebra.base import Density, names_of
+from skbellman.algebra.base import Density, names_of, numbers_in, operand
 from skbellman.algebra.rows import as_table, held_names, holds_rows, stack, take
-from skbellman.constraints import as_scored
 from skbellman.identifiers import NewIdentifiers
-from skbellman.questions import counted
+from skbellman.questions import counted, listed_names
 from skbellman.restrictions import within
 from skbellman.settings import with_own_settings
 from skbellman.tables.kinds import is_gap
@@ -73,7 +72,9 @@ class MixtureDensity(Density):
     def __init__(
         self, densities: Sequence[Any], weights: Any = None, n_jobs: int | None = None
     ) -> None:
-        self.densities, self.n_jobs = [as_scored(density) for density in densities], n_jobs
+        if hasattr(densities, "score_samples"):
+            raise TypeError(f"densities is a single one: write [{densities!r}].")
+        self.densities, self.n_jobs = [operand(density) for density in densities], n_jobs
         self.weights_ = _checked_weights(weights, len(self.densities))
         for density in self.densities[1:]:
             same_measure(self.densities[0].measure_, density.measure_)
@@ -104,7 +105,8 @@ class MixtureDensity(Density):
         ValueError
             As the parts do; for conditions under which no part has any density.
         """
-        if given is None or not len(given):
+        columns, given = listed_names(columns, "columns"), listed_names(given, "given")
+        if not given:
             return np.asarray(logsumexp(self._log_joint(X, columns), axis=1))
         X = as_table(X)
         log_shares = self._log_shares(X, given)
@@ -246,7 +248,7 @@ def mixture(
 def _checked_weights(weights: Any, n_densities: int) -> np.ndarray:
     if not n_densities:
         raise ValueError("a mixture needs at least one density.")
-    shares = np.ones(n_densities) if weights is None else np.asarray(weights, dtype=np.float64)
+    shares = np.ones(n_densities) if weights is None else numbers_in(weights)
     if shares.shape != (n_densities,) or not np.all((shares > 0) & np.isfinite(shares)):
         raise ValueError(
             f"weights must be {n_densities} positive, finite numbers, one for each density, "

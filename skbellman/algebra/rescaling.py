@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from skbellman.algebra.base import Density, names_of, row_given
+from skbellman.algebra.base import Density, names_of, numbers_in, operand, row_given
 from skbellman.algebra.reweighting import column_measure
 from skbellman.algebra.rows import (
     as_table,
@@ -19,7 +19,8 @@ from skbellman.algebra.rows import (
     position_of,
     with_values,
 )
-from skbellman.constraints import as_scored
+from skbellman.questions import listed_names
+from skbellman.restrictions import OtherUnitsError
 from skbellman.settings import with_own_settings
 from skbellman.tables.kinds import NUMBERS, is_gap
 from skbellman.tables.measures import ColumnMeasure, Names
@@ -83,10 +84,11 @@ class RescaledDensity(Density):
     """
 
     def __init__(self, density: Any, units: Mapping[Any, tuple[float, float]]) -> None:
-        self.density = density = as_scored(density)
+        self.density = density = operand(density)
+        if not isinstance(units, Mapping):
+            raise TypeError(f"units is {units!r}: give a mapping of columns to (scale, shift).")
         self.units = {
-            name: _checked_unit(column_measure(density, name), *pair)
-            for name, pair in units.items()
+            name: _checked_unit(column_measure(density, name), pair) for name, pair in units.items()
         }
         self._stand_on(density)
         self.measure_ = tuple(
@@ -116,9 +118,9 @@ class RescaledDensity(Density):
             In the new units. Probabilities (of a point mass or a level) keep their value.
         """
         old = self._back(as_table(X))
-        conditions = [] if given is None else list(given)
-        names = [name for name in names_of(self) if name not in conditions]
-        asked = names if columns is None else list(columns)
+        columns, given = listed_names(columns, "columns"), listed_names(given, "given")
+        names = [name for name in names_of(self) if name not in (given or ())]
+        asked = names if columns is None else columns
         log_density = self.density.score_samples(old, columns=columns, given=given)
         for name, unit in self.units.items():
             if name in asked:
@@ -155,13 +157,18 @@ class RescaledDensity(Density):
             return self._forward(drawn, {k: v.repeat(n_samples) for k, v in kept.items()})
         old = None if given is None else self._back_values(given)
         drawn = self.density.sample(n_samples, random_state=rng, given=old)
-        single = {k: v for k, v in (given or {}).items() if type(v) not in (list, tuple)}
-        return self._forward(drawn, {name: _number(value) for name, value in single.items()})
+        kept = {
+            name: _number(name, given[name])
+            for name in self.units.keys() & (given or {}).keys()
+            if type(given[name]) not in (list, tuple)
+        }
+        return self._forward(drawn, kept)
 
     def _fitted_part(self) -> Any:
-        raise ValueError(
-            "ranges and lists are not read in the units of rescaled densities inside another "
-            "density: rescale the result, not its parts."
+        raise OtherUnitsError(
+            "the values of a rescaled density are not read in its units, by pictures, nor as "
+            "ranges and lists of a density that it is a part of: draw it in the old units, or "
+            "rescale the result, not its parts."
         )
 
     def _row_given(self, given: Mapping[Any, Any]) -> Any:
@@ -171,16 +178,16 @@ class RescaledDensity(Density):
         """Return the values of a mapping in the old units."""
         old = dict(given)
         for name in self.units.keys() & given.keys():
-            old[name] = self._back_value(self.units[name], given[name])
+            old[name] = self._back_value(name, given[name])
         return old
 
-    def _back_value(self, unit: Unit, value: Any) -> Any:
+    def _back_value(self, name: Any, value: Any) -> Any:
         """Return a value, a range of a low and a high one, or a list of them, in the old unit."""
         if type(value) in (list, tuple):
-            values = [self._back_value(unit, each) for each in value]
-            is_turned = type(value) is tuple and unit.scale < 0
+            values = [self._back_value(name, each) for each in value]
+            is_turned = type(value) is tuple and self.units[name].scale < 0
             return type(value)(values[::-1] if is_turned else values)
-        return value if is_gap(value) else float(unit.back(_number(value))[0])
+        return value if is_gap(value) else float(self.units[name].back(_number(name, value))[0])
 
     def _back(self, X: Any) -> Any:
         """Return a table in the old units."""
@@ -247,7 +254,7 @@ def rescale(density: Any, units: Mapping[Any, tuple[float, float]]) -> RescaledD
     return RescaledDensity(density, units)
 
 
-def _checked_unit(measure: ColumnMeasure, scale: float, shift: float) -> Unit:
+def _checked_unit(measure: ColumnMeasure, pair: Any) -> Unit:
     if measure.reference == Names():
         raise ValueError(
             f"Column {measure.name!r} holds identifiers, which have no unit: leave it out."
@@ -256,14 +263,19 @@ def _checked_unit(measure: ColumnMeasure, scale: float, shift: float) -> Unit:
         raise ValueError(
             f"Column {measure.name!r} holds {measure.held}, which have no unit: leave it out."
         )
-    if not np.isfinite([scale, shift]).all() or scale == 0:
+    numbers = numbers_in(pair)
+    if numbers.shape != (2,) or not np.isfinite(numbers).all() or numbers[0] == 0:
         raise ValueError(
-            f"The unit of column {measure.name!r} is ({scale!r}, {shift!r}): give a finite scale "
+            f"The unit of column {measure.name!r} is {pair!r}: give (scale, shift), a finite scale "
             "other than 0, and a finite shift."
         )
-    return Unit(measure, scale, shift)
+    return Unit(measure, *numbers.tolist())
 
 
-def _number(value: Any) -> np.ndarray:
-    """Return a given value as an array of one number, or of one object if it is no number."""
-    return np.array([np.nan if is_gap(value) else value])
+def _number(name: Any, value: Any) -> np.ndarray:
+    """Return a given value of a column as an array of one number, NaN where it is missing."""
+    if is_gap(value):
+        return np.array([np.nan])
+    if np.ndim(value) or not hasattr(value, "__float__"):
+        raise ValueError(f"Column {name!r} holds numbers, not {value!r}: give one of them.")
+    return np.array([float(value)])

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from skbellman.algebra.base import Density, names_of
+from skbellman.algebra.base import Density, names_of, numbers_in, operand
 from skbellman.algebra.mixture import MixtureDensity
 from skbellman.algebra.rows import (
     as_table,
@@ -18,7 +18,7 @@ from skbellman.algebra.rows import (
     take,
     with_values,
 )
-from skbellman.constraints import as_scored
+from skbellman.questions import listed_names
 from skbellman.settings import with_own_settings
 from skbellman.tables.kinds import as_objects, is_missing
 from skbellman.tables.measures import ColumnMeasure
@@ -46,7 +46,7 @@ class DensityGivenLevel(Density):
     """
 
     def __init__(self, density: Any, column: Any, level: Any) -> None:
-        self.density, self.column, self.level = as_scored(density), column, level
+        self.density, self.column, self.level = operand(density), column, level
         self._stand_on(self.density)
 
     def score_samples(
@@ -54,9 +54,10 @@ class DensityGivenLevel(Density):
     ) -> np.ndarray:
         """Return log-densities given the level; -inf for a row with another level."""
         X = as_table(X)
-        conditions = [] if given is None else list(given)
+        conditions = listed_names(given, "given") or []
         names = [name for name in names_of(self) if name not in conditions]
-        asked = names if columns is None else list(columns)
+        asked = listed_names(columns, "columns")
+        asked = names if asked is None else asked
         agrees = self._agrees(X, self.column in [*asked, *conditions])
         rest = [name for name in asked if name != self.column]
         logs = np.where(agrees, 0.0, -np.inf)
@@ -127,13 +128,16 @@ def reweight(density: Any, column: Any, probabilities: Mapping[Any, float]) -> M
     >>> np.exp(balanced.score_samples(df[["c"]], columns=["c"])).round(3)
     array([0.5, 0.5, 0.5, 0.5])
     """
+    density = operand(density)
     levels = _levels_of(density, column)
+    if not isinstance(probabilities, Mapping):
+        raise TypeError(f"probabilities is {probabilities!r}: give a mapping of levels to numbers.")
     if unknown := [level for level in probabilities if level not in levels]:
         raise ValueError(
             f"probabilities names {unknown}, which are not levels of column {column!r}: those are "
             f"{list(levels)}."
         )
-    weights = [float(p) for p in probabilities.values()]
+    weights = np.atleast_1d(numbers_in(list(probabilities.values()))).tolist()
     if not all(weight >= 0 for weight in weights) or not math.isclose(
         sum(weights), 1, abs_tol=1e-6
     ):

@@ -19,9 +19,10 @@ from skbellman.algebra.mixture import MixtureDensity
 from skbellman.algebra.parts import is_rows, is_to_be_read, parts_of, placed, read
 from skbellman.algebra.rows import take
 from skbellman.algebra.workers import call_each
-from skbellman.constraints import own_constraints, sample_constrained, warned_of_few
+from skbellman.constraints import acceptance, own_constraints, sample_constrained, warned_of_few
 from skbellman.density import BellmanDiffusionDensity
 from skbellman.packing import PackableMixin
+from skbellman.questions import listed_names
 from skbellman.settings import with_own_settings
 from skbellman.state import renewed
 from skbellman.tables.measures import TableMeasure
@@ -71,6 +72,12 @@ class ShardedDensity(PackableMixin, Density, DensityMixin, BaseEstimator):
         The shard of each row, if `fit` divided a table.
     encoder_ : TableEncoder
         The encoder of all parts, if the estimator takes one.
+    measure_ : tuple of ColumnMeasure
+        What log-densities are relative to, column by column.
+    constraints_ : list
+        The constraints of the estimator, with the combinations of any shard.
+    acceptance_ : float
+        Share of 1000 samples without constraints that keep the constraints, if there are any.
     n_features_in_ : int
         Number of columns of the table.
     feature_names_in_ : ndarray of str, shape (n_features_in_,)
@@ -274,6 +281,7 @@ class ShardedDensity(PackableMixin, Density, DensityMixin, BaseEstimator):
         >>> density.score_samples(X, columns=[0], given=[1]).shape
         (60,)
         """
+        columns, given = listed_names(columns, "columns"), listed_names(given, "given")
         mixture = self._as_scored()
         if is_rows(X):
             return mixture.score_samples(X, columns=columns, given=given)
@@ -321,6 +329,13 @@ class ShardedDensity(PackableMixin, Density, DensityMixin, BaseEstimator):
         """The constraints of the estimator; combinations are those of any shard."""
         check_is_fitted(self, "parts_")
         return own_constraints(*self.parts_)
+
+    @property
+    def acceptance_(self) -> float:
+        """Share of 1000 samples without constraints that keep the constraints, if any."""
+        if not self.constraints_:
+            raise AttributeError("acceptance_ is of a density with constraints; this has none.")
+        return acceptance(self, self._seed)
 
     @property
     def measure_(self) -> TableMeasure:  # type: ignore[override]

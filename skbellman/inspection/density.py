@@ -9,6 +9,8 @@ import numpy as np
 
 from skbellman.inspection.axes import many_axes
 from skbellman.inspection.laws import Law, column_of, law_of, values_in
+from skbellman.questions import listed_names
+from skbellman.restrictions import fitted_part
 from skbellman.tables.measures import Names
 
 
@@ -69,7 +71,7 @@ class DensityDisplay:
         Parameters
         ----------
         estimator : fitted density
-            Also one of the algebra.
+            Also one of the algebra, except for those in other units.
         X : DataFrame or array-like of shape (n_samples, n_features), optional
             Rows to draw beside the density. Without them draws of the density set the range.
         columns : sequence of names, or of positions for an array, optional
@@ -89,7 +91,7 @@ class DensityDisplay:
         Raises
         ------
         ValueError
-            For an unknown column, or another number of axes.
+            For an unknown column, another number of axes, or a rescaled density.
 
         Examples
         --------
@@ -101,6 +103,8 @@ class DensityDisplay:
         >>> DensityDisplay.from_estimator(density, X).ax_.shape
         (2,)
         """
+        fitted_part(estimator)  # refuses what is not fitted
+        columns = listed_names(columns, "columns")
         if columns is None:
             columns = [c.name for c in estimator.measure_ if c.reference != Names()][:12]
         rows = estimator.sample(500, random_state=random_state) if X is None else X

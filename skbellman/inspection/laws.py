@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -127,12 +127,37 @@ def law_of(
             at, mass = found.values[order], mass[order]
             return Law(name, points=at, probabilities=mass, holds_dates=dates)
     atoms = np.empty(0) if column.drawn_exactly is None else column.drawn_exactly
+    atoms = atoms[(atoms >= low) & (atoms <= high)]
+    of_atoms = score(atoms)
+    if reference.step:
+        apart = _apart(atoms, of_atoms, np.array([-reference.step, reference.step]), score)
+        atoms, of_atoms = atoms[apart], of_atoms[apart]
     places = _places(column, low, high, n_points)
     places = places[~np.isin(places, atoms)]
-    atoms = atoms[(atoms >= low) & (atoms <= high)]
     # On a grid, scores are per unit.
-    mass = score(atoms) * (reference.step or 1.0)
+    mass = of_atoms * (reference.step or 1.0)
     return Law(name, places, score(places), atoms, mass, holds_dates=dates)
+
+
+def _apart(
+    values: Values,
+    density: np.ndarray,
+    sides: np.ndarray,
+    score: Callable[[Values], np.ndarray],
+    least_share: float = 0.02,
+    times: float = 2.0,
+) -> np.ndarray:
+    """Return which values of a grid stand apart from a curve through their neighbours.
+
+    The others are on the curve: all values of a grid have one measure.
+    """
+    apart = density * sides.max() >= least_share
+    held = values[apart]
+    # Beyond all values there may be none: the dtype ends there.
+    beside = np.clip(held[:, None] + sides, values.min(initial=np.inf), values.max(initial=-np.inf))
+    of_beside = np.where(beside == held[:, None], 0.0, score(beside.ravel()).reshape(beside.shape))
+    apart[apart] = density[apart] >= times * of_beside.max(1, initial=0.0)
+    return apart
 
 
 def _places(column: Column, low: float, high: float, n_points: int) -> Values:

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from skbellman.inspection.axes import many_axes, ticks_of_dates, ticks_of_levels
+from skbellman.questions import listed_names
 from skbellman.tables.containers import container_of
 from skbellman.tables.kinds import is_missing
 from skbellman.tables.levels import levels_of
@@ -138,7 +139,8 @@ class PairsDisplay:
         (1, 1)
         """
         known = container_of(X).names_of(X)
-        names = known[:4] if columns is None else list(columns)
+        asked = listed_names(columns, "columns")
+        names = known[:4] if asked is None else asked
         if unknown := [name for name in names if name not in known]:
             raise ValueError(f"columns names {unknown}, which X does not have: it has {known}.")
         pairs = [_values(X, drawn, name) for name in names]

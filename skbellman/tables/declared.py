@@ -23,7 +23,12 @@ def declared_columns(
     if isinstance(chosen, str) and chosen in ("from_dtype", "auto"):
         return [None] * len(names)
     features = [] if chosen is None else list(chosen)
-    if len(features) == len(names) and all(isinstance(f, bool | np.bool_) for f in features):
+    if features and all(type(feature) in (bool, np.bool_) for feature in features):
+        if len(features) != len(names):
+            raise ValueError(
+                f"{parameter} is a mask of {len(features)} columns, but X has {len(names)}: give "
+                "one bool for each column, or names."
+            )
         return np.array(features)
     mask = np.zeros(len(names), dtype=bool)
     for feature in features:

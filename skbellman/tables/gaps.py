@@ -54,9 +54,23 @@ class Gaps:
         )
 
     def draw(self, n_rows: int, given: list[Cells] | None, rng: np.random.Generator) -> np.ndarray:
-        """Return gaps, (n_rows, n_features), as frequent as they were, except where given."""
-        gaps = self.patterns[rng.choice(len(self.patterns), size=n_rows, p=self.shares)]
-        return gaps if given is None else gaps & np.column_stack([c.missing for c in given])
+        """Return gaps, (n_rows, n_features), as frequent as they were in rows with what is given.
+
+        If no row had all of that, they are as frequent as in all rows, except where given.
+        """
+        if given is None:
+            return self._drawn(self.shares, n_rows, rng)
+        free = np.column_stack([c.missing for c in given])
+        gaps = np.empty_like(free)
+        kinds, kind_of = np.unique(free, axis=0, return_inverse=True)
+        for k, is_free in enumerate(kinds):
+            rows = np.flatnonzero(kind_of.ravel() == k)
+            shares = np.where((self.patterns & ~is_free).any(1), 0.0, self.shares)
+            gaps[rows] = self._drawn(shares if shares.any() else self.shares, len(rows), rng)
+        return gaps & free
+
+    def _drawn(self, shares: np.ndarray, n_rows: int, rng: np.random.Generator) -> np.ndarray:
+        return self.patterns[rng.choice(len(shares), size=n_rows, p=shares / shares.sum())]
 
 
 def some_rows(n_rows: int, most: int = 100_000) -> np.ndarray:

@@ -146,9 +146,10 @@ class ColumnLearner:
         """Refuse too many levels, and warn of text that looks like something else."""
         hint = what_text_looks_like(levels) if are_text else ""
         if len(levels) > self.max_categories:
+            may_name = all(type(level) in (str, int) for level in levels.tolist())
             remedies = (
-                "name it in TableEncoder(identifiers=) if it is an identifier, group rare "
-                "categories, or raise"
+                f"name it in TableEncoder(identifiers=){'' if may_name else ', as text,'} if it is "
+                "an identifier, group rare categories, or raise"
             )
             remedies = f"it holds text that {hint}, {remedies}" if hint else remedies
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Text that looks like numbers, amounts or dates, as files without dtypes hold them."""
+"""Text that looks like numbers, amounts, dates or times, as files without dtypes hold them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 
 _THOUSANDS = re.compile(r"-?\d{1,3}(,\d{3})+(\.\d+)?")
-_DAY_FIRST = re.compile(r"\d{1,4}[/.-]\d{1,2}[/.-]\d{1,4}( .*)?")
+_MONTH = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+# 31/12/2020, 31-Dec-2020, Dec 31, 2020; a time may follow.
+_DATE = re.compile(
+    rf"(\d{{1,4}}[/.-]\d{{1,2}}[/.-]\d{{1,4}}|\d{{1,2}}[ -]{_MONTH}[ ,-]+\d{{2,4}}"
+    rf"|{_MONTH} \d{{1,2}},? \d{{4}})( .*)?",
+    re.IGNORECASE,
+)
+# 23:59, 23:59:59.5, 11:59 pm, and durations such as 120:30:00.
+_TIME = re.compile(r"\d{1,3}:[0-5]\d(:[0-5]\d(\.\d+)?)?( ?[ap]m)?", re.IGNORECASE)
 
 
 def what_text_looks_like(levels: np.ndarray, few_levels: int = 12, nearly_all: float = 0.9) -> str:
@@ -43,6 +51,11 @@ def what_text_looks_like(levels: np.ndarray, few_levels: int = 12, nearly_all: f
             f"looks like dates ({texts[0]!r}, ...): convert it, with pd.to_datetime or polars' "
             "str.to_datetime()"
         )
+    if _share(_time, texts) >= nearly_all:
+        return (
+            f"looks like times ({texts[0]!r}, ...): convert it to hours or seconds, for example "
+            "with pd.to_timedelta(...).dt.total_seconds()"
+        )
     return ""
 
 
@@ -67,5 +80,10 @@ def _amount(text: str) -> None:
 
 
 def _date(text: str) -> None:
-    if not _DAY_FIRST.fullmatch(text):
+    if not _DATE.fullmatch(text):
         datetime.fromisoformat(text)
+
+
+def _time(text: str) -> None:
+    if not _TIME.fullmatch(text):
+        raise ValueError(f"{text!r} is no time of day, and no duration.")

@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from skbellman.tables.grids import grid_points
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -92,7 +94,7 @@ class Grid(Reference):
     def snapped(self, values: np.ndarray) -> np.ndarray:
         """Return numbers, moved onto the grid if they differ by rounding only."""
         n_steps = (values - self.origin) / self.step
-        nearest = self.origin + np.rint(n_steps) * self.step
+        nearest = grid_points(self.origin, self.step, np.rint(n_steps))
         return np.where(np.abs(n_steps - np.rint(n_steps)) < self.step_rounding, nearest, values)
 
     def rescaled(self, scale: float, shift: float) -> Reference:

@@ -94,7 +94,8 @@ def _asinh(y: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _inverse_asinh(t: np.ndarray, width: float) -> np.ndarray:
-    return t if np.isinf(width) else width * np.sinh(t / width)
+    with np.errstate(over="ignore"):  # infinitely far from the centre
+        return t if np.isinf(width) else width * np.sinh(t / width)
 
 
 def _normal_likelihood(t: np.ndarray, log_slope: np.ndarray) -> float:
