@@ -485,8 +485,8 @@ def test_support_keeps_room_for_what_is_better_until_a_return_ends():
 def test_steps_of_vector_environments_are_those_of_the_environment(mode):
     from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+    from skbellman.returns.environment_space import environment_space
     from skbellman.returns.episodes import run_episodes
-    from skbellman.returns.spaces import environment_space
 
     environment = SyncVectorEnv([Corridor, Corridor], autoreset_mode=AutoresetMode[mode])
     space = environment_space(environment)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
@@ -71,6 +73,13 @@ class Replay:
     device : torch.device
     n_numbers : int
         Numbers of an action; 0 if actions are labels.
+    dtype : numpy dtype
+        Dtype of the states. Bytes are cast when they are used.
+
+    Raises
+    ------
+    ValueError
+        If the states need more memory than the machine has.
     """
 
     def __init__(
@@ -80,11 +89,13 @@ class Replay:
         rng: np.random.Generator,
         device: torch.device,
         n_numbers: int = 0,
+        dtype: Any = np.float32,
     ) -> None:
+        check_memory(capacity, n_inputs, np.dtype(dtype))
         self.capacity, self.rng, self.device = capacity, rng, device
         self.n_numbers = n_numbers
         self.n_seen = 0
-        self._states = np.zeros((2, capacity, n_inputs), dtype=np.float32)
+        self._states = np.zeros((2, capacity, n_inputs), dtype=dtype)
         numbers = np.zeros((capacity, n_numbers), dtype=np.float32)
         self._actions = numbers if n_numbers else np.zeros(capacity, dtype=np.int64)
         self._rewards = np.zeros(capacity, dtype=np.float32)
@@ -107,9 +118,18 @@ class Replay:
             self._masks[at] = True if transition.next_mask is None else transition.next_mask
         self.n_seen += 1
 
+    @property
+    def follows(self) -> torch.Tensor:
+        """Whether the return goes on after each transition, (n,)."""
+        return torch.as_tensor(self._follows[: len(self)])
+
     def everything(self) -> Batch:
         """Return all transitions."""
         return self._batch(np.arange(len(self)))
+
+    def some(self, n_most: int = 5000) -> Batch:
+        """Return transitions spread evenly over all, at most so many."""
+        return self._batch(np.arange(0, len(self), 1 + len(self) // n_most))
 
     def sample(self, batch_size: int) -> Batch:
         """Return transitions, sampled with replacement. The next actions are the best."""
@@ -121,3 +141,23 @@ class Replay:
         if self._masks is None:
             return batch
         return replace(batch, mask=torch.as_tensor(self._masks[rows], device=self.device))
+
+
+def check_memory(capacity: int, n_inputs: int, dtype: np.dtype) -> None:
+    """Raise an error if two states for each transition need more memory than the machine has."""
+    needed = 2 * capacity * n_inputs * dtype.itemsize
+    there = memory()
+    if needed > there:
+        raise ValueError(
+            f"A replay of {capacity} transitions with {n_inputs} numbers in a state needs "
+            f"{needed / 2**30:.3g} GiB, and this machine has {there / 2**30:.3g}. Lower "
+            "replay_size or make observations smaller, e.g. with gymnasium.wrappers.ResizeObservation."
+        )
+
+
+def memory() -> float:
+    """Return the memory of this machine in bytes, infinity if it is unknown."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return math.inf

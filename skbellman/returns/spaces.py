@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from skbellman.returns.choices import choices_of
-from skbellman.returns.encoding import MAX_LABELS, DecisionSpace, Features, as_rows
+from skbellman.returns.encoding import MAX_LABELS, Features, as_rows
 
 
 class BoxFeatures(Features):
@@ -147,19 +147,6 @@ class ObservationReader:
         return self.features.rows(np.asarray(rows, dtype=np.float64))
 
 
-def environment_space(environment: Any) -> DecisionSpace:
-    """Return the encoding of states and actions of a vector environment.
-
-    Raises
-    ------
-    ValueError
-        If its actions cannot be read, or its observations have no fixed length.
-    """
-    labels, numbers = choices_of(environment.single_action_space)
-    features = features_of_space(environment.single_observation_space)
-    return DecisionSpace(features, labels, numbers)
-
-
 class Observed:
     """The observations of a space of gymnasium: by default they are numbers.
 
@@ -287,6 +274,11 @@ class ObservedDict(ObservedTuple):
     def values(self, observation: Any) -> list[Any]:
         """Return the parts of an observation, in the order of the spaces."""
         return [observation[name] for name in self.space]
+
+    def member(self, observation: Any) -> Any:
+        """Return the parts that are read; others may be sentences."""
+        known = isinstance(observation, Mapping) and all(n in observation for n in self.space)
+        return {name: observation[name] for name in self.space} if known else observation
 
 
 def observed(space: Any) -> Observed:
