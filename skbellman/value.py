@@ -55,7 +55,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
 
     Otherwise a network gives the laws. In a fit to a table, each state has a frame: a centre and a
     scale from linear equations for the mean and the variance. The network learns the law in that
-    frame. In an environment, all laws share one support, which follows them.
+    frame. In an environment, all laws share one support, which follows them. If its observations
+    hold an image, the network begins with convolutions.
 
     Parameters
     ----------
@@ -106,7 +107,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     n_random_steps : int, default=1000
         Steps in an environment before learning begins.
     replay_size : int, default=50000
-        Number of transitions that are kept: distinct ones if laws are a table.
+        Number of transitions that are kept: distinct ones if laws are a table. Images of bytes are
+        kept as bytes.
     risk : "mean" or ("cvar", alpha), default="mean"
         What the actor of a Box of actions maximises: the expected return, or the mean of the worst
         share of returns. For actions that are labels, pass ``risk`` to ``act`` instead.
@@ -275,7 +277,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
             rewards are not finite or exceed 1e300. If gamma = 1 and no episode ends, or an expected
             return is infinite. If the policy does not fit the states and actions. If actions of an
             environment have no finite bounds, more than 1000 joint labels, or an unsupported space.
-            If observations or masks cannot be read. If a risk is set without a Box of actions.
+            If observations or masks cannot be read, or the replay exceeds the machine's memory. If
+            a risk is set without a Box of actions.
         TypeError
             If X is neither transitions nor an environment.
         ImportError
@@ -287,7 +290,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         -----
         UserWarning
             If labelled states occur only as next states. If many rows are left out because they are
-            not in order. If a fit in an environment ended before learning began. If more than 1% of
+            not in order. If a fit in an environment ended before learning began, or observations
+            have sentences, which are not read. If more than 1% of
             the mass of returns lies beyond the ends of a network's laws, or their means differ from
             the solved ones.
         RuntimeWarning

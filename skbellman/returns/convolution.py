@@ -17,26 +17,22 @@ def convolutions(picture: Picture) -> nn.Sequential:
 
     Images with sides of at least 36 pixels have those of DQN (Mnih et al., Nature 518, 2015), which
     need so many. Smaller ones have one layer of 16 filters of 3 x 3, as in MinAtar (arXiv
-    1903.03176). The values of the first layer are standardised for each image, so that the scale
-    of its pixels does not matter: bytes, flags or the codes of MiniGrid.
+    1903.03176).
     """
     n = picture.n_channels
     if min(picture.sides) < 36:
-        layers: list[nn.Module] = [_first(n, 16, 3, 1), nn.GroupNorm(1, 16), nn.ReLU()]
-    else:
-        layers = [
-            _first(n, 32, 8, 4), nn.GroupNorm(1, 32), nn.ReLU(),
-            nn.Conv2d(32, 64, 4, 2), nn.ReLU(), nn.Conv2d(64, 64, 3, 1), nn.ReLU(),
-        ]  # fmt: skip
-    return nn.Sequential(*layers, nn.Flatten())
-
-
-def _first(n_channels: int, n_filters: int, side: int, stride: int) -> nn.Conv2d:
-    return nn.Conv2d(n_channels, n_filters, side, stride, bias=False)
+        return nn.Sequential(nn.Conv2d(n, 16, 3), nn.ReLU(), nn.Flatten())
+    return nn.Sequential(
+        nn.Conv2d(n, 32, 8, 4), nn.ReLU(), nn.Conv2d(32, 64, 4, 2), nn.ReLU(),
+        nn.Conv2d(64, 64, 3), nn.ReLU(), nn.Flatten(),
+    )  # fmt: skip
 
 
 class ImageEncoder(nn.Module):
     """Rows of pixels, and numbers beside them, to features.
+
+    Pixels are divided by the largest one seen while learning. The bound of their space is no
+    scale: it is 255 for MiniGrid, whose codes are at most 10.
 
     Parameters
     ----------
@@ -46,29 +42,36 @@ class ImageEncoder(nn.Module):
 
     Attributes
     ----------
+    largest : tensor of shape ()
+        The largest pixel seen.
     n_features : int
     n_at_once : int
         Rows that are encoded at once, for memory.
     """
 
     n_at_once = 512
+    largest: Tensor
 
     def __init__(self, picture: Picture, n_inputs: int) -> None:
         super().__init__()
         self.picture, self.layers = picture, convolutions(picture)
+        self.register_buffer("largest", torch.zeros(()))
         with torch.no_grad():
             self.n_features = self._encoded(torch.zeros(1, n_inputs)).shape[1]
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return features, (n, n_features)."""
+        pixels = rows[:, : self.picture.size]
+        if self.training and len(rows):
+            self.largest = torch.maximum(self.largest, pixels.abs().max().to(self.largest))
         return torch.cat([self._encoded(some) for some in rows.split(self.n_at_once)])
 
     def _encoded(self, rows: Tensor) -> Tensor:
-        size, like = self.picture.size, next(self.parameters())
-        images = rows[:, :size].to(like).unflatten(1, self.picture.shape)
+        size, scale = self.picture.size, torch.where(self.largest > 0, self.largest, 1.0)
+        images = (rows[:, :size] / scale).unflatten(1, self.picture.shape)
         axis = self.picture.channel_axis
         images = images.unsqueeze(1) if axis is None else images.movedim(axis + 1, 1)
-        return torch.cat([self.layers(images), rows[:, size:].to(like)], 1)
+        return torch.cat([self.layers(images), rows[:, size:].to(images)], 1)
 
 
 class ImageReturnField(BasisReturnField):
