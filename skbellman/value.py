@@ -98,6 +98,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     multi_step : int, default=1
         Steps of a backup in an environment. 3 learns faster if rewards are dense and transitions
         nearly deterministic, as in CartPole. 1 is better for rare rewards and random transitions.
+        With more than 1, random actions are part of the returns, which are too low then.
     exploration : float, default=0.05
         Final share of random actions in an environment; the first share is 1. For actions of a Box,
         the standard deviation of the noise on actions, in units of half their range.

@@ -203,7 +203,7 @@ def lamps(n, seed=0):
 
 
 def test_an_agent_reads_images():
-    value = agent(hidden_layer_sizes=(32,)).fit(Lamp(), n_steps=1000)
+    value = agent(hidden_layer_sizes=(32,), batch_size=32).fit(Lamp(), n_steps=600)
     seen, right = lamps(100, seed=1)  # seen in fit: none of them
     assert (value.act(np.stack(seen)) == right).mean() > 0.95
     assert value.act(seen[0]) == right[0]

@@ -81,17 +81,17 @@ def _room() -> gymnasium.Env:
     return gymnasium.wrappers.FilterObservation(room, ["direction", "image"])
 
 
-# "random": means of 60 episodes or more of uniform actions. In CliffWalking and Taxi it is -200, the
-# score of a policy that never arrives and does no harm: uniform actions fall off the cliff 19 times.
+# "random": means of 60 episodes or more of uniform actions. In CliffWalking and Taxi it is -200,
+# the score of a policy that never arrives and does no harm: uniform actions fall off a cliff.
 TASKS = {
     "CliffWalking": Task(
         _named("CliffWalking-v1", max_episode_steps=200), 5_000, -200.0, -13.0, (-100.0, 0.0), 1
     ),
     "FrozenLake": Task(_named("FrozenLake-v1"), 10_000, 0.016, 0.74, (0.0, 1.0), 200),
     "Taxi": Task(_named("Taxi-v4"), 10_000, -200.0, 7.9, (-100.0, 20.0), 50),
-    "Blackjack": Task(_named("Blackjack-v1"), 5_000, -0.4, -0.045, (-1.0, 1.0), 2000),
+    "Blackjack": Task(_named("Blackjack-v1"), 5_000, -0.4, -0.045, (-1.0, 1.0), 500),
     "CartPole": Task(_named("CartPole-v1"), 10_000, 21.0, 500.0, (0.0, 100.0), 20),
-    "Acrobot": Task(_named("Acrobot-v1"), 10_000, -500.0, -80.0, (-100.0, 0.0), 20),
+    "Acrobot": Task(_named("Acrobot-v1"), 10_000, -500.0, -80.0, (-100.0, 0.0), 10),
     "MountainCar": Task(_named("MountainCar-v0"), 10_000, -200.0, -110.0, (-100.0, 0.0), 20),
     "LunarLander": Task(_named("LunarLander-v3"), 10_000, -170.0, 200.0, (-300.0, 300.0), 10),
     "MiniGrid room": Task(_room, 10_000, 0.2, 0.96, (0.0, 1.0), 50),

@@ -8,7 +8,7 @@ from skbellman.notices import warn
 from skbellman.returns.choices import choices_of
 from skbellman.returns.encoding import DecisionSpace, Features
 from skbellman.returns.images import ImageFeatures, has_one_image
-from skbellman.returns.spaces import features_of_space
+from skbellman.returns.spaces import features_of_space, observed
 
 
 def environment_space(environment: Any) -> DecisionSpace:
@@ -41,7 +41,7 @@ def without_sentences(space: Any) -> Any:
 
     if not isinstance(space, Dict):
         return space
-    sentences = [name for name, part in space.spaces.items() if _holds_sentences(part)]
+    sentences = [name for name, part in space.spaces.items() if observed(part).holds_sentences]
     if not sentences or len(sentences) == len(space.spaces):
         return space
     warn(
@@ -50,8 +50,3 @@ def without_sentences(space: Any) -> Any:
         "silence this warning, drop them with gymnasium.wrappers.FilterObservation."
     )
     return Dict({name: part for name, part in space.spaces.items() if name not in sentences})
-
-
-def _holds_sentences(space: Any) -> bool:
-    """Return whether observations are strings, as missions of MiniGrid are."""
-    return space.dtype is not None and space.dtype.kind == "U"

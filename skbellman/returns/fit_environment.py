@@ -9,9 +9,11 @@ from typing import Any, ClassVar
 
 import torch
 
+from skbellman.notices import warn
 from skbellman.returns.actor_learner import ActorLearner
 from skbellman.returns.actors import Actor, ActorCriticField
 from skbellman.returns.basis import GaussianBasis
+from skbellman.returns.batch import Batch
 from skbellman.returns.control import ActorController, Controller, ControlSettings, Exploration
 from skbellman.returns.convolution import ImageReturnField
 from skbellman.returns.counted import CountedReplay
@@ -156,8 +158,10 @@ class NetworkAgent(Agent):
 
     def kept(self, learner: GreedyLearner, replay: Replay) -> tuple[ReturnField, StepsSeen | None]:
         """Return the slower network, whose policy changes less from step to step."""
+        seen = replay.some()
+        warn_of_scale(seen, self.space)
         if learner.n_steps >= self.placed_after:
-            warn_of_mass_beyond(learner.target, replay.some(), self.discount)
+            warn_of_mass_beyond(learner.target, seen, self.discount)
         return learner.target, None
 
 
@@ -227,10 +231,24 @@ class ActorAgent(Agent):
     def kept(self, learner: ActorLearner, replay: Replay) -> tuple[ReturnField, None]:
         """Return the slower networks."""
         target, seen = learner.target, replay.some()
+        warn_of_scale(seen, self.space)
         if learner.n_steps >= NetworkAgent.placed_after:
             with_actions = replace(seen, next_state=target.with_own_actions(seen.next_state))
             warn_of_mass_beyond(target, with_actions, self.discount)
         return target, None
+
+
+def warn_of_scale(seen: Batch, space: DecisionSpace, usual: float = 100.0) -> None:
+    """Warn of numbers in observations that are far from unit scale."""
+    if space.features.picture is not None or not len(seen.state):
+        return
+    largest, number = seen.state.abs().max(0).values.max(0)
+    if float(largest) > usual:
+        warn(
+            f"Number {int(number)} of the observations reaches {float(largest):.3g}. It has no "
+            "finite bounds to be scaled by, and networks learn poorly from numbers far from 1. "
+            "Divide it, e.g. with gymnasium.wrappers.TransformObservation."
+        )
 
 
 def _kind_of(space: DecisionSpace) -> type[Agent]:

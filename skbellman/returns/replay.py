@@ -151,7 +151,7 @@ def check_memory(capacity: int, n_inputs: int, dtype: np.dtype) -> None:
         raise ValueError(
             f"A replay of {capacity} transitions with {n_inputs} numbers in a state needs "
             f"{needed / 2**30:.3g} GiB, and this machine has {there / 2**30:.3g}. Lower "
-            "replay_size, or make observations smaller (gymnasium.wrappers.ResizeObservation)."
+            "replay_size, or make observations smaller: resize images, write labels as numbers."
         )
 
 
