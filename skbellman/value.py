@@ -95,10 +95,11 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     target_rate : float or "auto", default="auto"
         Share by which the slower network, whose laws are backed up, follows at each step. "auto" is
         0.1 for a table, 0.02 in an environment.
-    multi_step : int, default=1
-        Steps of a backup in an environment. 3 learns faster if rewards are dense and transitions
-        nearly deterministic, as in CartPole. 1 is better for rare rewards and random transitions.
-        With more than 1, random actions are part of the returns, which are too low then.
+    multi_step : int or "auto", default="auto"
+        Steps of a backup in an environment. "auto" is 3 if a network gives the laws of actions that
+        are labels, and states are numbers or images. Otherwise it is 1. 3 learns faster if rewards
+        are dense and transitions nearly deterministic, as in CartPole. Random actions are then part
+        of the returns, which are too low. With 1 they are not.
     exploration : float, default=0.05
         Final share of random actions in an environment; the first share is 1. For actions of a Box,
         the standard deviation of the noise on actions, in units of half their range.
@@ -186,7 +187,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "learning_rate": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "target_rate": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="right")],
-        "multi_step": [Interval(Integral, 1, None, closed="left")],
+        "multi_step": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "exploration": [Interval(Real, 0, 1, closed="both")],
         "exploration_fraction": [Interval(Real, 0, 1, closed="both")],
         "n_random_steps": [Interval(Integral, 0, None, closed="left")],
@@ -211,7 +212,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         batch_size: int | str = "auto",
         learning_rate: float | str = "auto",
         target_rate: float | str = "auto",
-        multi_step: int = 1,
+        multi_step: int | str = "auto",
         exploration: float = 0.05,
         exploration_fraction: float = 0.2,
         n_random_steps: int = 1000,

@@ -254,7 +254,7 @@ def test_a_replay_larger_than_the_machine_is_refused(monkeypatch):
     monkeypatch.setattr(replay, "memory", lambda: 2.0**30)
     with pytest.raises(ValueError, match=r"50000 transitions.*2.63 GiB.*has 1\. Lower replay_size"):
         agent(replay_size=50_000).fit(Frames(), n_steps=22)
-    agent(replay_size=50, n_random_steps=1).fit(Frames(), n_steps=2)
+    agent(replay_size=50, n_random_steps=3).fit(Frames(), n_steps=4)
 
 
 def test_an_actor_takes_images_as_numbers():

@@ -96,7 +96,7 @@ NUMBERS = {
 @pytest.mark.parametrize("name", NUMBERS)
 def test_numbers_of_every_form(name):
     space, see = NUMBERS[name]
-    value = agent(exploration_fraction=0.5).fit(Walk(space, see), n_steps=700)
+    value = agent(exploration_fraction=0.5, multi_step=1).fit(Walk(space, see), n_steps=700)
     np.testing.assert_allclose(value.predict([see(p) for p in range(3)], [1] * 3), RIGHT, atol=0.06)
 
 
@@ -130,12 +130,11 @@ def test_rewards_of_every_size(name, reward, scale):
 
 @pytest.mark.slow
 def test_rewards_scale_the_laws_of_a_network():
-    by = {}
     for scale in (1.0, 2.0**20):
         walk = a_walk(reward=lambda self, paid, scale=scale: scale * paid)
         walk.observation_space, walk.see = S.Box(0, 1, (4,)), lambda place: EYE[place]
-        by[scale] = agent(exploration_fraction=0.5).fit(walk, n_steps=500)
-        found = by[scale].predict(EYE[:3], [1] * 3) / scale
+        value = agent(exploration_fraction=0.5, multi_step=1).fit(walk, n_steps=500)
+        found = value.predict(EYE[:3], [1] * 3) / scale
         np.testing.assert_allclose(found, RIGHT, atol=0.1)
 
 
@@ -273,3 +272,17 @@ def test_numbers_far_from_one_are_warned_of():
     far = Walk(S.Box(-np.inf, np.inf, (2,)), lambda place: np.array([1, 1e4 * place]))
     with pytest.warns(UserWarning, match=r"Number 1 of the observations reaches [23]e\+04"):
         agent().fit(far, n_steps=70)
+
+
+def test_backups_of_numbers_are_longer_than_those_of_labels():
+    numbers = Walk(S.Box(0, 1, (4,)), lambda place: EYE[place])
+    for walk, n_backed_up in ((numbers, 3), (Walk(), 1)):
+        by_default, asked = (
+            agent(**given).fit(walk, n_steps=80) for given in ({}, {"multi_step": n_backed_up})
+        )
+        states = [walk.see(place) for place in range(3)]
+        np.testing.assert_array_equal(by_default.predict(states, 1), asked.predict(states, 1))
+    other = agent(multi_step=1).fit(numbers, n_steps=80)
+    assert not np.array_equal(
+        other.predict(EYE[:3], 1), agent().fit(numbers, n_steps=80).predict(EYE[:3], 1)
+    )

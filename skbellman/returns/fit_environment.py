@@ -101,7 +101,18 @@ class Agent(ABC):
     @property
     def discount(self) -> float:
         """The discount of the law at the end of a backup."""
-        return float(self.plan.parameters.gamma**self.plan.parameters.multi_step)
+        return float(self.plan.parameters.gamma**self.n_backed_up)
+
+    @property
+    def n_backed_up(self) -> int:
+        """The steps of a backup."""
+        asked = self.plan.parameters.multi_step
+        return self.usual_multi_step if asked == "auto" else int(asked)
+
+    @property
+    def usual_multi_step(self) -> int:
+        """The steps of a backup for "auto"."""
+        return 1
 
     def _field(self, support: Support) -> ReturnField:
         """Return the field to train: that of the last fit, or a new one."""
@@ -119,7 +130,7 @@ class Agent(ABC):
             n_steps=n_steps,
             n_random_steps=0 if goes_on else parameters.n_random_steps,
             batch_size=self.plan.batch_size or 64,
-            multi_step=parameters.multi_step,
+            multi_step=self.n_backed_up,
             gamma=parameters.gamma,
             exploration=Exploration(parameters.exploration, n_explored),
             target_return=parameters.target_return,
@@ -136,6 +147,11 @@ class NetworkAgent(Agent):
     """
 
     placed_after: ClassVar[int] = 1000
+
+    @property
+    def usual_multi_step(self) -> int:
+        """3, but 1 if states are labels, whose transitions are often random."""
+        return 1 if self.space.features.one_hot else 3
 
     def new_field(self, basis: GaussianBasis) -> ReturnField:
         """Return a network, with convolutions if states hold an image."""
@@ -183,7 +199,7 @@ class TableAgent(Agent):
         """
         parts = self.plan.parameters.replay_size, self.space.n_inputs
         replay = CountedReplay(*parts, self.plan.rng, self.plan.device)
-        before = self.plan.steps_before(self.plan.parameters.multi_step)
+        before = self.plan.steps_before(self.n_backed_up)
         if before is not None:
             replay.recall(before)
         return replay
@@ -198,7 +214,7 @@ class TableAgent(Agent):
         fit = replace(self.plan.table_fit(self.space), gamma=self.discount, report=_silent)
         found = fit.with_labels(seen, MOST_SWEEPS, self.space.pair_name)
         field = learner.field if found is None else found[0]
-        return field, self.plan.steps_seen(seen, self.plan.parameters.multi_step)
+        return field, self.plan.steps_seen(seen, self.n_backed_up)
 
 
 class ActorAgent(Agent):

@@ -332,9 +332,11 @@ class ObservedDict(ObservedTuple):
         return [observation[name] for name in self.space]
 
     def member(self, observation: Any) -> Any:
-        """Return the parts that are read; others may be sentences."""
-        known = isinstance(observation, Mapping) and all(n in observation for n in self.space)
-        return {name: observation[name] for name in self.space} if known else observation
+        """Return the parts without sentences, which are not read."""
+        if not isinstance(observation, Mapping):
+            return observation
+        parts = observation.items()
+        return {name: part for name, part in parts if not isinstance(part, str)}
 
 
 def observed(space: Any) -> Observed:
