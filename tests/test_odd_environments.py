@@ -286,3 +286,15 @@ def test_backups_of_numbers_are_longer_than_those_of_labels():
     assert not np.array_equal(
         other.predict(EYE[:3], 1), agent().fit(numbers, n_steps=80).predict(EYE[:3], 1)
     )
+
+
+def test_episodes_that_are_cut_off_after_two_steps():
+    class Loop(Walk):
+        def step(self, action):
+            self.place = 1 - self.place
+            return self.see(self.place), 1.0, False, False, {}
+
+    loop = Loop(S.Box(0, 1, (4,)), lambda place: EYE[place])
+    short = gymnasium.wrappers.TimeLimit(loop, 2)  # shorter than the three steps of a backup
+    value = agent(gamma=0.5, batch_size=32).fit(short, n_steps=500)
+    np.testing.assert_allclose(value.predict(EYE[:2], [0, 1]), 2.0, atol=0.05)

@@ -94,7 +94,7 @@ TASKS = {
     "Acrobot": Task(_named("Acrobot-v1"), 10_000, -500.0, -80.0, (-100.0, 0.0), 10),
     "MountainCar": Task(_named("MountainCar-v0"), 10_000, -200.0, -110.0, (-100.0, 0.0), 20),
     "LunarLander": Task(_named("LunarLander-v3"), 10_000, -170.0, 200.0, (-300.0, 300.0), 10),
-    "MiniGrid room": Task(_room, 10_000, 0.2, 0.96, (0.0, 1.0), 50),
+    "MiniGrid room": Task(_room, 6_000, 0.2, 0.96, (0.0, 1.0), 50),
     "MinAtar Breakout": Task(partial(MinAtar, "breakout"), 5_000, 0.5, 8.0, (0.0, 20.0), 20),
 }
 
