@@ -202,6 +202,7 @@ def lamps(n, seed=0):
     return seen, np.array(right)
 
 
+@pytest.mark.filterwarnings("ignore:expected returns are")  # of the few steps of a table
 def test_an_agent_reads_images():
     value = agent(hidden_layer_sizes=(32,), batch_size=32).fit(Lamp(), n_steps=600)
     seen, right = lamps(100, seed=1)  # seen in fit: none of them
@@ -213,6 +214,10 @@ def test_an_agent_reads_images():
     again = pickle.loads(pickle.dumps(value))
     np.testing.assert_array_equal(again.predict(seen, right), value.predict(seen, right))
     value.partial_fit(Lamp(), n_steps=20)
+    steps = {"state": np.stack(seen), "action": right, "reward": np.ones(100)}
+    steps |= {"next_state": np.stack(seen), "terminated": np.ones(100, dtype=bool)}
+    value.partial_fit(steps, n_steps=5)
+    assert value.score(steps) > value.score(steps | {"reward": np.zeros(100)})
     with pytest.raises(ValueError, match="other states or actions"):
         value.partial_fit(Sideways(), n_steps=20)
 

@@ -219,11 +219,11 @@ REFUSED = {
     ),
     "a mask of nan": (
         {"info": lambda self: {"action_mask": [np.nan, 1]}},
-        'info["action_mask"] holds nan in state 0; it must hold 1 for actions',
+        'info["action_mask"] in state 0 holds nan; it must hold 1 for actions',
     ),
     "a mask of logits": (
         {"info": lambda self: {"action_mask": np.array([-np.inf, 0])}},
-        'info["action_mask"] holds -inf in state 0',
+        'info["action_mask"] in state 0 holds -inf',
     ),
     "the old reset": (
         {"reset": lambda self, *, seed=None, options=None: 0},
@@ -253,6 +253,14 @@ def without_init(**methods):
     """Return a walk whose space and sight are those of its class."""
     usual = {"observation_space": S.Discrete(4), "see": lambda self, place: place}
     return type("Other", (Walk,), {"__init__": lambda self: None, **usual, **methods})()
+
+
+def test_masks_of_questions_hold_0_and_1():
+    value = agent().fit(Walk(), n_steps=70)
+    assert value.act(0, action_mask=[1.0, 0.0]) == 0
+    for mask in ([np.nan, 0], [-np.inf, 0], [2, 0], ["a", "b"]):
+        with pytest.raises(ValueError, match=r"action_mask holds .*; it must hold 1"):
+            value.act(0, action_mask=mask)
 
 
 def test_an_environment_that_breaks_leaves_the_fit_before():

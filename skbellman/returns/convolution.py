@@ -68,7 +68,8 @@ class ImageEncoder(nn.Module):
 
     def _encoded(self, rows: Tensor) -> Tensor:
         size, scale = self.picture.size, torch.where(self.largest > 0, self.largest, 1.0)
-        images = (rows[:, :size] / scale).unflatten(1, self.picture.shape)
+        like = next(self.parameters())
+        images = (rows[:, :size].to(like) / scale).unflatten(1, self.picture.shape)
         axis = self.picture.channel_axis
         images = images.unsqueeze(1) if axis is None else images.movedim(axis + 1, 1)
         return torch.cat([self.layers(images), rows[:, size:].to(images)], 1)

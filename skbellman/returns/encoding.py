@@ -272,6 +272,24 @@ def check_rows(name: str, values: Any, n_rows: int, known: Names = None) -> np.n
     return array
 
 
+def flags_of(mask: Any, where: str) -> np.ndarray:
+    """Return a mask of actions as booleans.
+
+    Raises
+    ------
+    ValueError
+        If it holds anything but 0 and 1.
+    """
+    given = np.asarray(mask)
+    wrong = ~((given == 0) | (given == 1))
+    if np.any(wrong):
+        raise ValueError(
+            f"{where} holds {given[wrong].tolist()[0]!r}; it must hold 1 for actions that are "
+            "available, and 0 for others."
+        )
+    return given.astype(bool)
+
+
 def as_rows(values: np.ndarray) -> np.ndarray:
     """Return values of shape (n, ...) as (n, width), where n may be 0."""
     return values.reshape(len(values), math.prod(values.shape[1:]))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skbellman.returns.encoding import DecisionSpace
+from skbellman.returns.encoding import DecisionSpace, flags_of
 from skbellman.returns.spaces import observed
 
 
@@ -107,14 +107,9 @@ def _masks(
 
 def _mask(mask: Any, n_actions: int, state: Any, needed: bool) -> np.ndarray:
     """Return which actions are available in a state, at least one if an action is needed."""
-    given = np.asarray(np.ones(n_actions) if mask is None else mask)
-    wrong = ~((given == 0) | (given == 1))
-    if np.any(wrong):
-        raise ValueError(
-            f'info["action_mask"] holds {given[wrong].tolist()[0]!r} in state {state}; it must '
-            "hold 1 for actions that are available, and 0 for others."
-        )
-    flags = given.astype(bool)
+    if mask is None:
+        return np.ones(n_actions, dtype=bool)
+    flags = flags_of(mask, f'info["action_mask"] in state {state}')
     if flags.shape != (n_actions,):
         raise ValueError(
             f'info["action_mask"] has length {flags.size} in state {state}, but there are '

@@ -224,7 +224,7 @@ def checked_rows(steps: Batch, field: ReturnField) -> Batch:
         return rows
     with torch.no_grad():
         best = field.best(rows.next_state, rows.mask)
-    return replace(rows, policy=one_hot(best, field.n_actions).to(rows.reward))
+    return replace(rows, policy=one_hot(best, field.n_actions).to(rows.state))
 
 
 def warn_of_mass_beyond(field: ReturnField, steps: Batch, gamma: float) -> None:
