@@ -187,7 +187,7 @@ def main() -> None:
     lines = arguments.out.read_text().splitlines() if arguments.out.exists() else []
     runs = [json.loads(line) for line in lines]
     if arguments.report:
-        report(runs)
+        report([r for r in runs if r["environment"] in arguments.environments])
         return
     done = {(r["environment"], r["method"], r["preset"], r["seed"]) for r in runs}
     asked = itertools.product(
