@@ -35,7 +35,7 @@ def main():
         2, 1, figsize=(7, 5), sharex=True, height_ratios=[2, 1], layout="constrained"
     )
     for seed in range(3):
-        agent = DistributionalValueEstimator(policy="greedy", multi_step=3, random_state=seed)
+        agent = DistributionalValueEstimator(policy="greedy", random_state=seed)
         agent.fit("CartPole-v1", n_steps=15_000)
         curves = agent.history_
         steps, returns = np.array(curves["step"]), np.array(curves["return"])

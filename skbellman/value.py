@@ -55,7 +55,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
 
     Otherwise a network gives the laws. In a fit to a table, each state has a frame: a centre and a
     scale from linear equations for the mean and the variance. The network learns the law in that
-    frame. In an environment, all laws share one support, which follows them.
+    frame. In an environment, all laws share one support, which follows them. If its observations
+    hold an image, the network begins with convolutions.
 
     Parameters
     ----------
@@ -94,9 +95,11 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     target_rate : float or "auto", default="auto"
         Share by which the slower network, whose laws are backed up, follows at each step. "auto" is
         0.1 for a table, 0.02 in an environment.
-    multi_step : int, default=1
-        Steps of a backup in an environment. 3 learns faster if rewards are dense and transitions
-        nearly deterministic, as in CartPole. 1 is better for rare rewards and random transitions.
+    multi_step : int or "auto", default="auto"
+        Steps of a backup in an environment. "auto" is 3 if a network gives the laws of actions that
+        are labels, and states are numbers or images. Otherwise it is 1. 3 learns faster if rewards
+        are dense and transitions nearly deterministic, as in CartPole. Random actions are then part
+        of the returns, which are too low. With 1 they are not.
     exploration : float, default=0.05
         Final share of random actions in an environment; the first share is 1. For actions of a Box,
         the standard deviation of the noise on actions, in units of half their range.
@@ -106,7 +109,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     n_random_steps : int, default=1000
         Steps in an environment before learning begins.
     replay_size : int, default=50000
-        Number of transitions that are kept: distinct ones if laws are a table.
+        Number of transitions that are kept: distinct ones if laws are a table. Images of bytes are
+        kept as bytes.
     risk : "mean" or ("cvar", alpha), default="mean"
         What the actor of a Box of actions maximises: the expected return, or the mean of the worst
         share of returns. For actions that are labels, pass ``risk`` to ``act`` instead.
@@ -183,7 +187,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "learning_rate": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "target_rate": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="right")],
-        "multi_step": [Interval(Integral, 1, None, closed="left")],
+        "multi_step": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "exploration": [Interval(Real, 0, 1, closed="both")],
         "exploration_fraction": [Interval(Real, 0, 1, closed="both")],
         "n_random_steps": [Interval(Integral, 0, None, closed="left")],
@@ -208,7 +212,7 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         batch_size: int | str = "auto",
         learning_rate: float | str = "auto",
         target_rate: float | str = "auto",
-        multi_step: int = 1,
+        multi_step: int | str = "auto",
         exploration: float = 0.05,
         exploration_fraction: float = 0.2,
         n_random_steps: int = 1000,
@@ -275,7 +279,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
             rewards are not finite or exceed 1e300. If gamma = 1 and no episode ends, or an expected
             return is infinite. If the policy does not fit the states and actions. If actions of an
             environment have no finite bounds, more than 1000 joint labels, or an unsupported space.
-            If observations or masks cannot be read. If a risk is set without a Box of actions.
+            If observations or masks cannot be read, or the replay exceeds the machine's memory. If
+            a risk is set without a Box of actions.
         TypeError
             If X is neither transitions nor an environment.
         ImportError
@@ -287,7 +292,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
         -----
         UserWarning
             If labelled states occur only as next states. If many rows are left out because they are
-            not in order. If a fit in an environment ended before learning began. If more than 1% of
+            not in order. If a fit in an environment ended before learning began, or observations
+            have sentences, which are not read. If more than 1% of
             the mass of returns lies beyond the ends of a network's laws, or their means differ from
             the solved ones.
         RuntimeWarning

@@ -122,6 +122,28 @@ class Slope(gymnasium.Env):
         return np.zeros(4, dtype=np.float32), float(np.sum(action)), True, False, {}
 
 
+class Screen(Slope):
+    """An image beside a label."""
+
+    observation_space = gymnasium.spaces.Dict(
+        {
+            "image": gymnasium.spaces.Box(0, 255, (6, 6), np.uint8),
+            "way": gymnasium.spaces.Discrete(3),
+        }
+    )
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        return self.seen(), {}
+
+    def step(self, action):
+        return self.seen(), float(action), True, False, {}
+
+    @staticmethod
+    def seen():
+        return {"image": np.eye(6, dtype=np.uint8), "way": 1}
+
+
 class Switches(Slope):
     """One action of two labels."""
 
@@ -152,7 +174,8 @@ def answers(estimator):
     if isinstance(estimator, BellmanOutlierDetector):
         return [estimator.score_samples(table(30))]
     if hasattr(estimator, "act") and getattr(estimator, "policy", None) == "greedy":
-        states = np.zeros((2, 4))
+        picture = estimator.space_.features.picture
+        states = np.zeros((2, 4)) if picture is None else [Screen.seen()] * 2
         return [estimator.predict(states), estimator.act(states)]
     if hasattr(estimator, "predict"):
         if hasattr(getattr(estimator, "field_", None), "frames"):
@@ -218,6 +241,7 @@ def lambdas():
         "small": lambda: density_of(table(80)),
         "actor": lambda: agent_of(Slope(), n_random_steps=50),
         "joint labels": lambda: agent_of(Switches()),
+        "images": lambda: agent_of(Screen(), n_random_steps=298, replay_size=300),
         "direct": lambda: DistributionalValueEstimator(
             gamma=0.9, form="networks", n_steps=2, random_state=0
         ).fit(steps()),

@@ -415,7 +415,7 @@ def test_observations_may_be_mappings_or_tuples(kind, mode):
     copies = gymnasium.vector.SyncVectorEnv(
         [kind, kind], autoreset_mode=gymnasium.vector.AutoresetMode[mode]
     )
-    value = control(gamma=0.9).fit(copies, n_steps=700)
+    value = control(gamma=0.9, multi_step=1).fit(copies, n_steps=700)
     places = [kind().observation(place) for place in range(3)]
     assert [value.act(place) for place in places] == [1, 1, 1]
     np.testing.assert_allclose(value.predict(places), [0.81, 0.9, 1.0], atol=0.06)
@@ -485,8 +485,8 @@ def test_support_keeps_room_for_what_is_better_until_a_return_ends():
 def test_steps_of_vector_environments_are_those_of_the_environment(mode):
     from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+    from skbellman.returns.environment_space import environment_space
     from skbellman.returns.episodes import run_episodes
-    from skbellman.returns.spaces import environment_space
 
     environment = SyncVectorEnv([Corridor, Corridor], autoreset_mode=AutoresetMode[mode])
     space = environment_space(environment)
@@ -521,6 +521,13 @@ def test_transitions_over_several_steps():
     ]
     assert list(pending.push(step(0, truncated=True))) == []
     assert list(pending.push(step(1))) == []  # what was cut off is forgotten
+    pending = MultiStep(3, gamma=0.5, shorter=True)
+    assert list(pending.push(step(0))) == []
+    last = list(pending.push(step(1, truncated=True)))
+    assert [(t.reward, int(t.next_state[0]), t.follows, t.discount) for t in last] == [
+        (1 + 5, 2, True, 0.25),
+        (10, 2, True, 0.5),
+    ]
 
 
 class Gate(gymnasium.Env):

@@ -30,12 +30,12 @@ from return_peers import Categorical, Expected, Peer, PeerLearner, Quantile
 from skbellman.returns.control import Controller, ControlSettings, Exploration
 from skbellman.returns.counted import CountedReplay
 from skbellman.returns.encoding import DecisionSpace
+from skbellman.returns.environment_space import environment_space
 from skbellman.returns.episodes import as_vector
 from skbellman.returns.fields import BasisReturnField, TabularReturnField
 from skbellman.returns.learners import GreedyLearner, greedy_kind
 from skbellman.returns.optimiser import BlockwiseAdam
 from skbellman.returns.replay import Replay
-from skbellman.returns.spaces import environment_space
 from skbellman.returns.support import Support
 from skbellman.returns.sweeps import GreedyTableLearner
 

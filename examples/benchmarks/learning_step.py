@@ -29,6 +29,7 @@ from torch import Tensor
 from skbellman.returns.basis import GaussianBasis
 from skbellman.returns.batch import Batch
 from skbellman.returns.control import Controller, ControlSettings, Exploration
+from skbellman.returns.environment_space import environment_space
 from skbellman.returns.episodes import as_vector
 from skbellman.returns.evaluation import encode, space_of
 from skbellman.returns.frames import REACH, FramedReturnField, framed, new_frames
@@ -36,7 +37,6 @@ from skbellman.returns.learners import BasisLearner
 from skbellman.returns.learning import random_rows
 from skbellman.returns.policies import policy_of
 from skbellman.returns.replay import Replay
-from skbellman.returns.spaces import environment_space
 from skbellman.returns.transitions import read_transitions
 
 Step = Callable[[], object]

@@ -163,7 +163,7 @@ class PeerLearner:
     def step(self, batch: Batch) -> Tensor:
         with torch.no_grad():
             places, shares = self.next_law(batch)
-            discount = self.discount * batch.follows.unsqueeze(-1)
+            discount = batch.discounts(self.discount).unsqueeze(-1)
             places = batch.reward.unsqueeze(-1) + discount * places
         own = self.field(batch.state)[torch.arange(len(batch.action)), batch.action]
         loss = self.field.loss(own, places, shares)

@@ -12,7 +12,7 @@ from skbellman.returns.actors import ActorCriticField
 from skbellman.returns.batch import Batch
 from skbellman.returns.learning import Learner
 from skbellman.returns.optimiser import BlockwiseAdam
-from skbellman.returns.regression import Backup, NextLaws, Regression, pushed_at_once
+from skbellman.returns.regression import Backup, NextLaws, Regression, pushed_as_given
 from skbellman.returns.risk import Statistic
 from skbellman.returns.simplex import law_of_mean
 from skbellman.returns.support import MovingSupport, Support
@@ -117,7 +117,7 @@ class ActorLearner(Learner):
         self.support = MovingSupport(support, self)
         self.after = CautiousLaws(statistic)
         next_laws = NextLaws(self.after, law_of_mean)
-        backup = Backup(discount, next_laws, pushed_at_once, self.support)
+        backup = Backup(discount, next_laws, pushed_as_given, self.support)
         objective = TwinsAndActor(Regression(backup, self.cumulative_weight), statistic)
         optimiser = BlockwiseAdam(field.parameters(), learning_rate)
         super().__init__(field, objective, optimiser, target_rate)

@@ -28,7 +28,8 @@ class Batch:
     count : tensor of shape (n,), or None
         How often each step was seen; None if steps are not counted.
     discount : tensor of shape (n,), or None
-        Discount of the return that follows each step, 0 after the last. None if all rows share one.
+        Discount of the return that follows each step; NaN for the common one. None if all rows
+        share one.
     """
 
     state: Tensor
@@ -42,8 +43,11 @@ class Batch:
     discount: Tensor | None = None
 
     def discounts(self, discount: float) -> Tensor:
-        """Return the discount of each row, (n,), from one number for all rows that go on."""
-        return discount * self.follows.to(self.reward) if self.discount is None else self.discount
+        """Return the discount of each row, (n,), 0 if nothing follows, from the common one."""
+        goes_on = self.follows.to(self.reward)
+        if self.discount is None:
+            return discount * goes_on
+        return goes_on * self.discount.nan_to_num(discount)
 
     def take(self, rows: Tensor) -> Batch:
         """Return some of the rows."""

@@ -10,7 +10,8 @@ import numpy as np
 
 from skbellman.returns.encoding import Features, JointLabelEncoder, LabelEncoder, as_rows
 
-# Largest number of joint actions: a network has a law for each.
+# Largest number of actions, and of joint ones: a network has a law for each.
+MAX_ACTIONS = 10_000
 MAX_JOINT_ACTIONS = 1000
 
 
@@ -89,6 +90,11 @@ Choices = tuple[LabelEncoder | None, BoxActions | None]
 
 
 def _labels(space: Any) -> Choices:
+    if space.n > MAX_ACTIONS:
+        raise ValueError(
+            f"{space} has {space.n} actions; at most {MAX_ACTIONS} can be learned. Offer fewer "
+            "with gymnasium.wrappers.TransformAction, or a Box of numbers."
+        )
     return LabelEncoder("action", space.start + np.arange(space.n)), None
 
 

@@ -123,7 +123,8 @@ class Controller:
         Warns if none of them was a learning step.
         """
         n_copies, settings = environment.num_envs, self.settings
-        pending = [MultiStep(settings.multi_step, settings.gamma) for _ in range(n_copies)]
+        kind = settings.multi_step, settings.gamma, self.replay.shorter
+        pending = [MultiStep(*kind) for _ in range(n_copies)]
         episode_returns = np.zeros(n_copies)
         steps = islice(run_episodes(environment, space, self._act, seed), settings.n_steps)
         with kept_if_interrupted():

@@ -51,6 +51,7 @@ class CountedReplay(Replay):
     """
 
     most_swept = 256
+    shorter = False
 
     def __init__(
         self, capacity: int, n_inputs: int, rng: np.random.Generator, device: torch.device

@@ -123,6 +123,10 @@ class Features(ABC):
         The encoder of states that are labels of a table.
     reader : ObservationReader or None
         How mappings and tuples of a dataset become rows of a table.
+    picture : Picture or None
+        Layout of the image with which a state begins, if it does.
+    dtype : numpy dtype
+        Dtype in which a replay keeps states.
     """
 
     width: int
@@ -133,6 +137,8 @@ class Features(ABC):
     n_values: int
     encoder: LabelEncoder | None = None
     reader: Any = None
+    picture: Any = None
+    dtype: np.dtype = np.dtype(np.float32)
 
     @abstractmethod
     def __call__(self, states: Any, /) -> np.ndarray:
@@ -266,6 +272,24 @@ def check_rows(name: str, values: Any, n_rows: int, known: Names = None) -> np.n
     return array
 
 
+def flags_of(mask: Any, where: str) -> np.ndarray:
+    """Return a mask of actions as booleans.
+
+    Raises
+    ------
+    ValueError
+        If it holds anything but 0 and 1.
+    """
+    given = np.asarray(mask)
+    wrong = ~((given == 0) | (given == 1))
+    if np.any(wrong):
+        raise ValueError(
+            f"{where} holds {given[wrong].tolist()[0]!r}; it must hold 1 for actions that are "
+            "available, and 0 for others."
+        )
+    return given.astype(bool)
+
+
 def as_rows(values: np.ndarray) -> np.ndarray:
     """Return values of shape (n, ...) as (n, width), where n may be 0."""
     return values.reshape(len(values), math.prod(values.shape[1:]))
@@ -343,6 +367,7 @@ class DecisionSpace:
     def agrees_with(self, other: DecisionSpace) -> bool:
         """Return whether states and actions become the same numbers."""
         same = type(self.features) is type(other.features) and self.n_inputs == other.n_inputs
+        same &= self.features.picture == other.features.picture
         return same and (self.choices is None or self.choices.agrees_with(other.choices))
 
     def inputs(self, states: Any, actions: np.ndarray | None) -> np.ndarray:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from skbellman.returns.encoding import DecisionSpace
+from skbellman.returns.encoding import DecisionSpace, flags_of
+from skbellman.returns.spaces import observed
 
 
 class Step(NamedTuple):
@@ -105,7 +107,9 @@ def _masks(
 
 def _mask(mask: Any, n_actions: int, state: Any, needed: bool) -> np.ndarray:
     """Return which actions are available in a state, at least one if an action is needed."""
-    flags = np.asarray(np.ones(n_actions) if mask is None else mask).astype(bool)
+    if mask is None:
+        return np.ones(n_actions, dtype=bool)
+    flags = flags_of(mask, f'info["action_mask"] in state {state}')
     if flags.shape != (n_actions,):
         raise ValueError(
             f'info["action_mask"] has length {flags.size} in state {state}, but there are '
@@ -158,30 +162,81 @@ def as_vector(environment: Any) -> Any:
     absent = [n for n in ("observation_space", "action_space") if not hasattr(made, n)]
     if absent:
         raise ValueError(f"The environment {made!r} lacks {absent}, which gymnasium requires.")
-    if not isinstance(made, gymnasium.Env):
-        made = PlainEnvironment(made)
-    return SyncVectorEnv([lambda: made], autoreset_mode=AutoresetMode.SAME_STEP)
+    checked: Any = CheckedEnvironment(made)
+    return SyncVectorEnv([lambda: checked], autoreset_mode=AutoresetMode.SAME_STEP)
 
 
-class PlainEnvironment:
-    """Make an object with spaces, reset and step an environment of gymnasium.
+class CheckedEnvironment:
+    """An environment, or an object with spaces, reset and step, whose answers are checked.
 
     Parameters
     ----------
     environment : object
+
+    Raises
+    ------
+    ValueError
+        If it has the interface of older packages.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {}
-    render_mode = spec = None
-
     def __init__(self, environment: Any) -> None:
+        self.environment = environment
         self.observation_space = environment.observation_space
         self.action_space = environment.action_space
-        self.reset, self.step = environment.reset, environment.step
-        self.unwrapped = environment
+        self.metadata = getattr(environment, "metadata", {})
+        self.render_mode = getattr(environment, "render_mode", None)
+        self.spec = getattr(environment, "spec", None)
+        self.unwrapped = getattr(environment, "unwrapped", environment)
+        self._observed = observed(self.observation_space)
+        if not takes(environment.reset, "seed", "options"):
+            raise ValueError(
+                f"{environment!r}.reset must take seed and options, as gymnasium requires: "
+                "def reset(self, *, seed=None, options=None)."
+            )
+
+    def reset(self, **how: Any) -> tuple[Any, dict[str, Any]]:
+        """Return an observation and infos."""
+        observation, info = self._of_length(2, self.environment.reset(**how), "reset")
+        self._observed.check(observation)
+        return observation, info
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Return an observation, a reward, terminated, truncated, and infos."""
+        outcome = self._of_length(5, self.environment.step(action), "step")
+        observation, reward, terminated, truncated, info = outcome
+        self._observed.check(observation)
+        return observation, self._number(reward), bool(terminated), bool(truncated), info
 
     def close(self) -> None:
-        """Do nothing: the user who made the environment closes it."""
+        """Close the environment, if it can be."""
+        getattr(self.environment, "close", lambda: None)()
+
+    def _of_length(self, n: int, answer: Any, method: str) -> Any:
+        if not (isinstance(answer, tuple) and len(answer) == n):
+            raise ValueError(
+                f"{self.environment!r}.{method} returned {answer!r}, not a tuple of {n}, as "
+                "gymnasium requires: (observation, info) of reset, (observation, reward, "
+                "terminated, truncated, info) of step."
+            )
+        return answer
+
+    def _number(self, reward: Any) -> float:
+        try:
+            return float(np.asarray(reward, dtype=np.float64).item())
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{self.environment!r} gave the reward {reward!r}, which is not a number."
+            ) from error
+
+
+def takes(method: Callable[..., Any], *names: str) -> bool:
+    """Return whether a method takes keyword arguments, as far as it tells."""
+    try:
+        parameters = inspect.signature(method).parameters
+    except (TypeError, ValueError):
+        return True
+    any_name = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return any_name or all(name in parameters for name in names)
 
 
 def _resets_at_once(environment: Any) -> bool:

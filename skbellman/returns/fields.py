@@ -325,7 +325,8 @@ class BasisReturnField(ReturnField):
     def mass_beyond(self, batch: Batch, discount: float) -> float:
         """Return the mean mass of backed-up laws beyond the ends, under the batch's policy."""
         assert batch.policy is not None
-        weights = (batch.policy.unsqueeze(1) @ self.weights(batch.next_state)).squeeze(1)
+        each = self.weights(batch.next_state)
+        weights = (batch.policy.to(each).unsqueeze(1) @ each).squeeze(1)
         parts = batch.reward.to(weights), batch.discounts(discount).to(weights), weights
         return float(mass_beyond(self.basis, *parts).mean())
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import torch
 
+from skbellman.notices import warn
 from skbellman.returns.actor_learner import ActorLearner
 from skbellman.returns.actors import Actor, ActorCriticField
 from skbellman.returns.basis import GaussianBasis
 from skbellman.returns.batch import Batch
 from skbellman.returns.control import ActorController, Controller, ControlSettings, Exploration
+from skbellman.returns.convolution import ImageReturnField
 from skbellman.returns.counted import CountedReplay
 from skbellman.returns.encoding import DecisionSpace
+from skbellman.returns.environment_space import environment_space
 from skbellman.returns.episodes import opened
 from skbellman.returns.fields import BasisReturnField, ReturnField, TabularReturnField
 from skbellman.returns.fit_table import MOST_SWEEPS
@@ -24,11 +27,8 @@ from skbellman.returns.learners import GreedyLearner, greedy_kind
 from skbellman.returns.plan import Fitted, Learned, Plan, StepsSeen
 from skbellman.returns.replay import Replay
 from skbellman.returns.risk import statistic_of
-from skbellman.returns.spaces import environment_space
 from skbellman.returns.support import Support
 from skbellman.returns.sweeps import GreedyTableLearner
-
-_Memory = TypeVar("_Memory", bound=Replay)
 
 
 def fit_environment(plan: Plan, environment: Any) -> Learned:
@@ -78,10 +78,9 @@ class Agent(ABC):
         controller = self.controller(learner, replay, self._settings(), rng)
         seed = int(rng.integers(2**31))
         controller.run(environment, self.space, seed, self.plan.report)
-        seen = replay.everything()
-        field, steps = self.kept(learner, seen)
-        fitted = Fitted(field, self.space, steps, self.plan.ends(seen))
-        return Learned(fitted, controller.curves, seen.state)
+        field, steps = self.kept(learner, replay)
+        fitted = Fitted(field, self.space, steps, self.plan.ends(replay.follows))
+        return Learned(fitted, controller.curves, replay.some().state)
 
     @abstractmethod
     def new_field(self, basis: GaussianBasis) -> ReturnField:
@@ -96,13 +95,24 @@ class Agent(ABC):
         """Return the memory of transitions."""
 
     @abstractmethod
-    def kept(self, learner: Any, seen: Batch) -> tuple[ReturnField, StepsSeen | None]:
+    def kept(self, learner: Any, replay: Any) -> tuple[ReturnField, StepsSeen | None]:
         """Return the laws to keep, and the steps that count in the next fit."""
 
     @property
     def discount(self) -> float:
         """The discount of the law at the end of a backup."""
-        return float(self.plan.parameters.gamma**self.plan.parameters.multi_step)
+        return float(self.plan.parameters.gamma**self.n_backed_up)
+
+    @property
+    def n_backed_up(self) -> int:
+        """The steps of a backup."""
+        asked = self.plan.parameters.multi_step
+        return self.usual_multi_step if asked == "auto" else int(asked)
+
+    @property
+    def usual_multi_step(self) -> int:
+        """The steps of a backup for "auto"."""
+        return 1
 
     def _field(self, support: Support) -> ReturnField:
         """Return the field to train: that of the last fit, or a new one."""
@@ -120,15 +130,11 @@ class Agent(ABC):
             n_steps=n_steps,
             n_random_steps=0 if goes_on else parameters.n_random_steps,
             batch_size=self.plan.batch_size or 64,
-            multi_step=parameters.multi_step,
+            multi_step=self.n_backed_up,
             gamma=parameters.gamma,
             exploration=Exploration(parameters.exploration, n_explored),
             target_return=parameters.target_return,
         )
-
-    def _replay(self, kind: type[_Memory]) -> _Memory:
-        size = self.plan.parameters.replay_size
-        return kind(size, self.space.n_inputs, self.plan.rng, self.plan.device)
 
 
 class NetworkAgent(Agent):
@@ -142,9 +148,16 @@ class NetworkAgent(Agent):
 
     placed_after: ClassVar[int] = 1000
 
+    @property
+    def usual_multi_step(self) -> int:
+        """3, but 1 if states are labels, whose transitions are often random."""
+        return 1 if self.space.features.one_hot else 3
+
     def new_field(self, basis: GaussianBasis) -> ReturnField:
-        """Return a network."""
-        return BasisReturnField(self.space.n_inputs, self.space.n_actions, self.plan.hidden, basis)
+        """Return a network, with convolutions if states hold an image."""
+        parts = self.space.n_inputs, self.space.n_actions, self.plan.hidden, basis
+        picture = self.space.features.picture
+        return BasisReturnField(*parts) if picture is None else ImageReturnField(picture, *parts)
 
     def learner(self, field: BasisReturnField, support: Support) -> GreedyLearner:
         """Return a learner with gradients."""
@@ -153,10 +166,16 @@ class NetworkAgent(Agent):
 
     def replay(self) -> Replay:
         """Return a replay of the last transitions."""
-        return self._replay(Replay)
+        parameters, features = self.plan.parameters, self.space.features
+        return Replay(
+            parameters.replay_size, features.width, self.plan.rng, self.plan.device,
+            dtype=features.dtype,
+        )  # fmt: skip
 
-    def kept(self, learner: GreedyLearner, seen: Batch) -> tuple[ReturnField, StepsSeen | None]:
+    def kept(self, learner: GreedyLearner, replay: Replay) -> tuple[ReturnField, StepsSeen | None]:
         """Return the slower network, whose policy changes less from step to step."""
+        seen = replay.some()
+        warn_of_scale(seen, self.space)
         if learner.n_steps >= self.placed_after:
             warn_of_mass_beyond(learner.target, seen, self.discount)
         return learner.target, None
@@ -178,22 +197,24 @@ class TableAgent(Agent):
 
         It keeps those of the last fit if they still apply.
         """
-        replay = self._replay(CountedReplay)
-        before = self.plan.steps_before(self.plan.parameters.multi_step)
+        parts = self.plan.parameters.replay_size, self.space.n_inputs
+        replay = CountedReplay(*parts, self.plan.rng, self.plan.device)
+        before = self.plan.steps_before(self.n_backed_up)
         if before is not None:
             replay.recall(before)
         return replay
 
     def kept(
-        self, learner: GreedyTableLearner, seen: Batch
+        self, learner: GreedyTableLearner, replay: CountedReplay
     ) -> tuple[ReturnField, StepsSeen | None]:
         """Return the laws of all counted steps, or the learned ones if there are too many steps."""
+        seen = replay.everything()
         if not len(seen.action):
             return learner.field, None
         fit = replace(self.plan.table_fit(self.space), gamma=self.discount, report=_silent)
         found = fit.with_labels(seen, MOST_SWEEPS, self.space.pair_name)
         field = learner.field if found is None else found[0]
-        return field, self.plan.steps_seen(seen, self.plan.parameters.multi_step)
+        return field, self.plan.steps_seen(seen, self.n_backed_up)
 
 
 class ActorAgent(Agent):
@@ -223,13 +244,27 @@ class ActorAgent(Agent):
             n_numbers=self.space.n_inputs - width,
         )  # fmt: skip
 
-    def kept(self, learner: ActorLearner, seen: Batch) -> tuple[ReturnField, None]:
+    def kept(self, learner: ActorLearner, replay: Replay) -> tuple[ReturnField, None]:
         """Return the slower networks."""
-        target = learner.target
+        target, seen = learner.target, replay.some()
+        warn_of_scale(seen, self.space)
         if learner.n_steps >= NetworkAgent.placed_after:
             with_actions = replace(seen, next_state=target.with_own_actions(seen.next_state))
             warn_of_mass_beyond(target, with_actions, self.discount)
         return target, None
+
+
+def warn_of_scale(seen: Batch, space: DecisionSpace, usual: float = 100.0) -> None:
+    """Warn of numbers in observations that are far from unit scale."""
+    if space.features.picture is not None or not len(seen.state):
+        return
+    largest, number = seen.state.abs().max(0).values.max(0)
+    if float(largest) > usual:
+        warn(
+            f"Number {int(number)} of the observations reaches {float(largest):.3g}. It has no "
+            "finite bounds to be scaled by, and networks learn poorly from numbers far from 1. "
+            "Divide it, e.g. with gymnasium.wrappers.TransformObservation."
+        )
 
 
 def _kind_of(space: DecisionSpace) -> type[Agent]:

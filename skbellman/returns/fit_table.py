@@ -66,7 +66,7 @@ class TableLaws:
         if tabular is None:
             warn_of_misplaced(field, self.steps, self.plan.parameters.gamma)
         seen = None if few is None or tabular is None else self.plan.steps_seen(few, 1)
-        fitted = Fitted(field, self.space, seen, self.plan.ends(self.steps))
+        fitted = Fitted(field, self.space, seen, self.plan.ends(self.steps.follows))
         return Learned(fitted, curves, self.steps.state)
 
     def _counted(self) -> Batch | None:

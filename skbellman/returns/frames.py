@@ -287,7 +287,7 @@ def framed(steps: Batch, frame: Callable[[Tensor], tuple[Tensor, Tensor]], gamma
         return centre, scale
 
     (centre, scale), (next_centre, next_scale) = of(steps.state), of(steps.next_state)
-    onwards = gamma * steps.follows.double()
+    onwards = steps.discounts(gamma).double()
     reward = (steps.reward.double() + onwards * next_centre - centre) / scale
     discount = onwards * next_scale / scale
     return replace(steps, reward=reward.float(), discount=discount.float())

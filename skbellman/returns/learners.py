@@ -17,7 +17,7 @@ from skbellman.returns.regression import (
     as_learned,
     chosen_by_field,
     chosen_by_target,
-    pushed_at_once,
+    pushed_as_given,
     pushed_by_rows,
 )
 from skbellman.returns.simplex import law_of_mean
@@ -86,7 +86,7 @@ class GreedyLearner(Learner):
     ) -> None:
         self.support = MovingSupport(support, self)
         next_laws = NextLaws(chosen_by_target, law_of_mean)
-        backup = Backup(discount, next_laws, pushed_at_once, self.support)
+        backup = Backup(discount, next_laws, pushed_as_given, self.support)
         objective = Regression(backup, self.cumulative_weight)
         made = optimiser(field.parameters(), learning_rate)
         super().__init__(field, objective, made, target_rate)

@@ -148,10 +148,10 @@ class Plan:
             return None
         return seen.steps if seen.policy.agrees_with(self.policy) else None
 
-    def ends(self, steps: Batch) -> bool:
-        """Return whether a return ended in steps, or in those of the earlier fit."""
+    def ends(self, follows: torch.Tensor) -> bool:
+        """Return whether a return ended in steps, (n,), or in those of the earlier fit."""
         before = self.before is not None and self.before.ends
-        return before or not bool(steps.follows.all())
+        return before or not bool(follows.all())
 
     def _span(self, n: int) -> tuple[int, float]:
         return n, self.parameters.gamma if n > 1 else 1.0

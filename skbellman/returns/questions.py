@@ -11,7 +11,7 @@ from torch import Tensor
 
 from skbellman.fields import DensityField
 from skbellman.returns.columns import Names, named_cells
-from skbellman.returns.encoding import DecisionSpace, check_rows
+from skbellman.returns.encoding import DecisionSpace, check_rows, flags_of
 from skbellman.returns.fields import ReturnField
 from skbellman.returns.laws import TabulatedLaws
 from skbellman.returns.policies import Policy
@@ -146,9 +146,9 @@ def checked_mask(mask: Any, shape: tuple[int, int]) -> np.ndarray:
     Raises
     ------
     ValueError
-        If no action is available, or the shape is wrong.
+        If no action is available, the shape is wrong, or it holds anything but 0 and 1.
     """
-    flags = np.asarray(mask).astype(bool)
+    flags = flags_of(mask, "action_mask")
     if flags.shape not in (shape[1:], shape) or not flags.any(-1).all():
         raise ValueError(f"action_mask must hold {shape[1]} flags, one at least true, got {mask}.")
     return flags

@@ -85,6 +85,12 @@ def pushed_at_once(basis: GaussianBasis, batch: Batch, discount: float, weights:
     return project_backup(basis, batch.reward, discount, batch.follows, weights)
 
 
+def pushed_as_given(basis: GaussianBasis, batch: Batch, discount: float, weights: Tensor) -> Tensor:
+    """Return coordinates of backed-up laws: at once, unless rows have discounts of their own."""
+    pushed = pushed_at_once if batch.discount is None else pushed_by_rows
+    return pushed(basis, batch, discount, weights)
+
+
 @dataclass(frozen=True)
 class Backup:
     """The target of a batch of steps: the projected backup.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from skbellman.returns.choices import choices_of
-from skbellman.returns.encoding import MAX_LABELS, DecisionSpace, Features, as_rows
+from skbellman.returns.encoding import MAX_LABELS, Features, as_rows
 
 
 class BoxFeatures(Features):
@@ -18,14 +18,21 @@ class BoxFeatures(Features):
     ----------
     widest : float
         Larger bounds count as infinite: environments write the largest float for "any".
+    largest : float
+        Largest number of an observation: laws are computed in float32.
+    n_most : int
+        Largest width; each label has a flag.
     """
 
     widest = 1e4
+    largest = 1e30
+    n_most = 10_000_000
 
     def __init__(self, space: Any) -> None:
         from gymnasium.spaces import Box, flatten_space
 
         try:
+            self._check_width(space)
             flat = flatten_space(space)
         except NotImplementedError as error:  # MiniGrid's missions
             raise ValueError(
@@ -56,10 +63,34 @@ class BoxFeatures(Features):
             raise ValueError(
                 f"observations have {flat.shape[1]} numbers, but {self.space} has {self.width}."
             )
-        if not np.isfinite(flat).all():
-            row = int((~np.isfinite(flat).all(1)).argmax())
-            raise ValueError(f"The observation {rows[row]} is not finite.")
+        far = ~(np.abs(flat) <= self.largest).all(1)
+        if far.any():
+            raise ValueError(
+                f"The observation {rows[int(far.argmax())]} is not finite, or beyond "
+                f"{self.largest:.3g}. Rescale it, as gymnasium.wrappers.TransformObservation does."
+            )
         return (flat - self.middle) / self.scale
+
+    def _check_width(self, space: Any) -> None:
+        """Raise an error if observations hold nothing, sentences, or too many labels."""
+        from gymnasium.spaces import flatdim
+
+        if observed(space).holds_sentences:
+            raise ValueError(
+                f"Observations of {space} hold sentences, which are not read. Leave them out, or "
+                "encode them as labels, with gymnasium.wrappers.TransformObservation."
+            )
+        width = flatdim(space)
+        if not width:
+            raise ValueError(
+                f"Observations of {space} hold no number. If all states are alike, use Discrete(1)."
+            )
+        if width > self.n_most:
+            raise ValueError(
+                f"Observations of {space} take {width} numbers, as each label has a flag; at most "
+                f"{self.n_most} are read. Write labels as numbers, e.g. with "
+                "gymnasium.wrappers.TransformObservation."
+            )
 
     def flat(self, observation: Any) -> np.ndarray:
         """Return an observation as gymnasium flattens it.
@@ -147,19 +178,6 @@ class ObservationReader:
         return self.features.rows(np.asarray(rows, dtype=np.float64))
 
 
-def environment_space(environment: Any) -> DecisionSpace:
-    """Return the encoding of states and actions of a vector environment.
-
-    Raises
-    ------
-    ValueError
-        If its actions cannot be read, or its observations have no fixed length.
-    """
-    labels, numbers = choices_of(environment.single_action_space)
-    features = features_of_space(environment.single_observation_space)
-    return DecisionSpace(features, labels, numbers)
-
-
 class Observed:
     """The observations of a space of gymnasium: by default they are numbers.
 
@@ -185,6 +203,15 @@ class Observed:
         self.space = space
         self.label_sizes: list[int] = []
         self.n_values: int = 1 if space.shape is None else math.prod(space.shape)
+
+    @property
+    def holds_sentences(self) -> bool:
+        """Whether observations are strings, as missions of MiniGrid are, or have such parts."""
+        return self.space.dtype is not None and self.space.dtype.kind == "U"
+
+    def check(self, observation: Any) -> None:
+        """Raise an error if the shape of an observation is not that of the space."""
+        self.member(observation)
 
     def flat(self, batch: Any) -> np.ndarray:
         """Return n observations, whose parts are arrays of n values, as rows of numbers."""
@@ -256,6 +283,22 @@ class ObservedTuple(Observed):
             self.holds_labels = all(part.holds_labels for part in self.parts)
             self.n_values = sum(part.n_values for part in self.parts)
 
+    @property
+    def holds_sentences(self) -> bool:
+        """Whether a part holds sentences."""
+        return any(part.holds_sentences for part in self.parts)
+
+    def check(self, observation: Any) -> None:
+        """Raise an error if a part is missing or has another shape."""
+        try:
+            values = self.values(observation)
+        except (IndexError, KeyError, TypeError) as error:
+            raise ValueError(f"{observation!r} is no observation of {self.space}.") from error
+        if len(values) != len(self.parts):
+            raise ValueError(f"{observation!r} is no observation of {self.space}.")
+        for part, value in zip(self.parts, values, strict=True):
+            part.check(value)
+
     def spaces(self) -> list[Any]:
         """Return the spaces of the parts."""
         return list(self.space)
@@ -287,6 +330,13 @@ class ObservedDict(ObservedTuple):
     def values(self, observation: Any) -> list[Any]:
         """Return the parts of an observation, in the order of the spaces."""
         return [observation[name] for name in self.space]
+
+    def member(self, observation: Any) -> Any:
+        """Return the parts without sentences, which are not read."""
+        if not isinstance(observation, Mapping):
+            return observation
+        parts = observation.items()
+        return {name: part for name, part in parts if not isinstance(part, str)}
 
 
 def observed(space: Any) -> Observed:

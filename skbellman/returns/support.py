@@ -244,7 +244,7 @@ class MovingSupport(SupportPolicy):
         self.n_backups += 1
         if (self.n_backups - 1) % self.look_every:
             return next_weights
-        discounts = discount * batch.follows.unsqueeze(-1)
+        discounts = batch.discounts(discount).unsqueeze(-1)
         positions = batch.reward.unsqueeze(-1) + discounts * basis.centres.to(next_weights)
         moved = self.support.moved(basis, positions, next_weights, self.sparse)
         if moved is None:
