@@ -280,3 +280,16 @@ def test_rows_that_no_kernel_joins_are_refused(shape, bandwidth):
     with pytest.raises(ValueError, match="no density to match: with bandwidth="):
         density.fit(x)
     assert not hasattr(density, "field_")
+
+
+def test_the_gradient_is_that_of_the_fields_at_their_level():
+    rows = np.random.default_rng(0).normal(2.0, 3.0, (200, 2))
+    density = PaperDensity(n_steps=30, n_dynamics_steps=5, random_state=0).fit(rows)
+    values, layout = list(rows[:20].T), density.encoder_.layout_
+    x = torch.tensor(next(layout.encode(values, 1))[0])
+    with torch.no_grad():
+        h = density.field_.double().log_gradient(x, 0.0).numpy()
+    slope, of_log = layout.slopes(values)
+    np.testing.assert_allclose(density.gradient(rows[:20], noise=0), h * slope + of_log, rtol=1e-4)
+    with pytest.raises(ValueError, match="set noise=0"):
+        density.gradient(rows)

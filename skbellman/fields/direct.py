@@ -61,6 +61,10 @@ class DirectField(DensityField):
         """Return the logarithm of the scalar network, (n,), which is not normalised."""
         return self.log_scalar(x, 0.0)
 
+    def density_gradient(self, x: Tensor, path: NoiseSchedule, integral: Integral) -> Tensor:
+        """Return g / s at the one level, (n, D)."""
+        return self.log_gradient(x, 0.0)
+
     def fill(
         self, given: Tensor, schedule: NoiseSchedule, sampler: Sampler, generator: torch.Generator
     ) -> Tensor:
