@@ -213,8 +213,8 @@ class PaperDensity(TableDensity):
 
     def _check_learned_levels(self) -> None:
         raise ValueError(
-            "PaperDensity learns the fields at one level of noise: set noise=0. To see rows through "
-            "other levels, use BellmanDiffusionDensity."
+            "PaperDensity learns the fields at one level of noise: set noise=0, or use "
+            "BellmanDiffusionDensity to see rows through other levels."
         )
 
     def __sklearn_tags__(self) -> Any:

@@ -44,14 +44,33 @@ class Known(Corridor, gymnasium.Env):
 
 
 def agent(**parameters):
-    return estimator(policy="greedy", gamma=0.9, **{"n_random_steps": 60} | parameters)
+    return estimator(policy="greedy", **{"n_random_steps": 60, "gamma": 0.9} | parameters)
 
 
 def learned(environment, n_steps=250, **parameters):
     return agent(**parameters).fit(environment, n_steps=n_steps)
 
 
+class Same(gymnasium.Env):
+    """One state, a number; action 1 is paid."""
+
+    observation_space, action_space = spaces.Box(-1, 1, (1,)), spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, dtype=np.float32), {}
+
+    def step(self, action):
+        ended = bool(self.np_random.random() < 0.05)
+        return np.zeros(1, dtype=np.float32), float(action), False, ended, {}
+
+
 RIGHT = [0.81, 0.9, 1.0]
+
+
+def test_random_actions_have_no_part_in_laws_of_several_steps():
+    value = learned(Same(), n_steps=1200, gamma=0.8, multi_step=3, exploration=0.3)
+    assert value.predict([[0.0]]) == pytest.approx([5.0], rel=0.01)
 
 
 def test_an_object_with_spaces_reset_and_step_is_enough():

@@ -415,7 +415,7 @@ def test_observations_may_be_mappings_or_tuples(kind, mode):
     copies = gymnasium.vector.SyncVectorEnv(
         [kind, kind], autoreset_mode=gymnasium.vector.AutoresetMode[mode]
     )
-    value = control(gamma=0.9, multi_step=1).fit(copies, n_steps=700)
+    value = control(gamma=0.9).fit(copies, n_steps=700)
     places = [kind().observation(place) for place in range(3)]
     assert [value.act(place) for place in places] == [1, 1, 1]
     np.testing.assert_allclose(value.predict(places), [0.81, 0.9, 1.0], atol=0.06)
@@ -521,6 +521,10 @@ def test_transitions_over_several_steps():
     ]
     assert list(pending.push(step(0, truncated=True))) == []
     assert list(pending.push(step(1))) == []  # what was cut off is forgotten
+    explored = [False, True, False, False, False]
+    pending = MultiStep(3, gamma=0.5)
+    flagged = [t.on_policy for k in range(5) for t in pending.push(step(k), explored[k])]
+    assert flagged == [False, True, True]  # the first action of a return may be random
     pending = MultiStep(3, gamma=0.5, shorter=True)
     assert list(pending.push(step(0))) == []
     last = list(pending.push(step(1, truncated=True)))

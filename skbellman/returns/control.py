@@ -95,10 +95,14 @@ class Controller:
         Episodes between reports, over which returns are averaged.
     largest_reward : float
         Limit of rewards: replays hold float32.
+    settles_after : float
+        Share of the steps after which returns with random actions are left out, so that laws are
+        those of the learned policy.
     """
 
     report_every = 20
     largest_reward = 1e30
+    settles_after = 0.7
 
     def __init__(
         self,
@@ -110,6 +114,7 @@ class Controller:
         self.learner, self.replay, self.settings, self.rng = learner, replay, settings, rng
         self.curves = Curves()
         self.n_steps = 0
+        self._explored = np.zeros(1, dtype=bool)
 
     def run(
         self,
@@ -163,7 +168,7 @@ class Controller:
         share = self.settings.exploration(self.n_steps)
         if self.n_steps < self.settings.n_random_steps:
             share = 1.0
-        explored = self.rng.random(len(states)) < share
+        self._explored = explored = self.rng.random(len(states)) < share
         draws = self.rng.random((len(states), self.learner.field.n_actions))
         random = (draws if masks is None else draws * masks).argmax(1)
         if explored.all():
@@ -181,7 +186,7 @@ class Controller:
             )
         support = self.learner.support
         support.see(torch.tensor([step.reward]))
-        for transition in pending.push(step):
+        for transition in pending.push(step, self._explored[step.copy]):
             self.replay.add(transition)
             if not transition.follows:
                 support.cover(torch.tensor([transition.reward]))
@@ -190,7 +195,9 @@ class Controller:
         """Take one step of learning, once there is something to learn from."""
         if self.n_steps <= self.settings.n_random_steps or not len(self.replay):
             return None
-        self.learner.anneal(self.n_steps / self.settings.n_steps)
+        share = self.n_steps / self.settings.n_steps
+        self.replay.only_on_policy = share > self.settles_after
+        self.learner.anneal(share)
         return self.learner.step(self.replay.sample(self.settings.batch_size))
 
 
@@ -203,6 +210,7 @@ class ActorController(Controller):
 
     def _act(self, states: np.ndarray, masks: np.ndarray | None) -> np.ndarray:
         shape = len(states), self.replay.n_numbers
+        self._explored = np.zeros(len(states), dtype=bool)  # noise is no other policy
         if self.n_steps < self.settings.n_random_steps:
             return self.rng.uniform(-1, 1, shape)
         inputs = torch.as_tensor(states, dtype=torch.float32, device=self.replay.device)

@@ -19,7 +19,8 @@ from skbellman.returns.episodes import Step
 class Transition(NamedTuple):
     """A transition to learn from: one step, or several with the sum of their rewards.
 
-    The discount is that of the return that follows; None is the usual one.
+    The discount is that of the return that follows; None is the usual one. ``on_policy`` says that
+    no action after the first was a random one.
     """
 
     state: np.ndarray
@@ -29,6 +30,7 @@ class Transition(NamedTuple):
     follows: bool
     next_mask: np.ndarray | None = None
     discount: float | None = None
+    on_policy: bool = True
 
 
 class MultiStep:
@@ -46,13 +48,15 @@ class MultiStep:
     def __init__(self, n: int, gamma: float, shorter: bool = False) -> None:
         self.n, self.gamma, self.shorter = n, gamma, shorter
         self._steps: deque[Step] = deque()
+        self._explored: deque[bool] = deque()
 
-    def push(self, step: Step) -> Iterator[Transition]:
-        """Add a step; yield the transitions that it completes.
+    def push(self, step: Step, explored: bool = False) -> Iterator[Transition]:
+        """Add a step, and whether its action was random; yield the transitions that it completes.
 
         They have exactly n steps, or end the return, or are the last of a truncated episode.
         """
         self._steps.append(step)
+        self._explored.append(explored)
         if step.terminated:
             while self._steps:
                 yield self._first()
@@ -62,13 +66,16 @@ class MultiStep:
             while self.shorter and self._steps:
                 yield self._first()._replace(discount=self.gamma ** (len(self._steps) + 1))
             self._steps.clear()
+            self._explored.clear()
 
     def _first(self) -> Transition:
         total = sum(self.gamma**k * step.reward for k, step in enumerate(self._steps))
         last, first = self._steps[-1], self._steps.popleft()
+        self._explored.popleft()
         return Transition(
-            first.state, first.action, total, last.next_state, not last.terminated, last.next_mask
-        )
+            first.state, first.action, total, last.next_state, not last.terminated, last.next_mask,
+            on_policy=not any(self._explored),
+        )  # fmt: skip
 
 
 class Replay:
@@ -88,6 +95,8 @@ class Replay:
     ----------
     shorter : bool
         Whether transitions may have discounts of their own, see `MultiStep`.
+    only_on_policy : bool
+        Whether returns with random actions after the first are left out of samples.
 
     Raises
     ------
@@ -109,12 +118,13 @@ class Replay:
         check_memory(capacity, n_inputs, np.dtype(dtype))
         self.capacity, self.rng, self.device = capacity, rng, device
         self.n_numbers = n_numbers
-        self.n_seen = 0
+        self.n_seen, self.only_on_policy = 0, False
         self._states = np.zeros((2, capacity, n_inputs), dtype=dtype)
         numbers = np.zeros((capacity, n_numbers), dtype=np.float32)
         self._actions = numbers if n_numbers else np.zeros(capacity, dtype=np.int64)
         self._rewards = np.zeros(capacity, dtype=np.float32)
         self._follows = np.zeros(capacity, dtype=bool)
+        self._on_policy = np.zeros(capacity, dtype=bool)
         self._masks: np.ndarray | None = None
         self._discounts = np.full(capacity, np.nan, dtype=np.float32)
 
@@ -128,6 +138,7 @@ class Replay:
         self._actions[at] = transition.action
         self._rewards[at] = transition.reward
         self._follows[at] = transition.follows
+        self._on_policy[at] = transition.on_policy
         self._discounts[at] = np.nan if transition.discount is None else transition.discount
         if self._masks is None and transition.next_mask is not None:
             self._masks = np.ones((self.capacity, len(transition.next_mask)), dtype=bool)
@@ -150,6 +161,8 @@ class Replay:
 
     def sample(self, batch_size: int) -> Batch:
         """Return transitions, sampled with replacement. The next actions are the best."""
+        if self.only_on_policy and self._on_policy[: len(self)].any():
+            return self._batch(self.rng.choice(np.flatnonzero(self._on_policy), batch_size))
         return self._batch(self.rng.integers(len(self), size=batch_size))
 
     def _batch(self, rows: np.ndarray) -> Batch:
