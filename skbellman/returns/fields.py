@@ -149,10 +149,10 @@ class ReturnField(nn.Module, ABC):
         solved, spread = self.moments(states, policy)
         mean = solved.double().cpu().numpy()
         deviation = None if spread is None else spread.double().cpu().numpy()
-        laws = TabulatedLaws(edges, density.cpu().numpy(), centre, scale, self.bounds)
+        laws = TabulatedLaws(edges, density.cpu().numpy(), centre, scale)
         if not with_noise:
-            laws = laws.without_noise(level)
-        elif deviation is not None:
+            return laws.without_noise(level).placed(mean, deviation, self.bounds)
+        if deviation is not None:
             deviation = np.hypot(deviation, level * scale)
         return laws.moved_to(mean, deviation)
 
