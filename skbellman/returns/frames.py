@@ -22,12 +22,15 @@ from torch.nn.functional import one_hot
 
 from skbellman.returns.basis import GaussianBasis
 from skbellman.returns.batch import Batch
-from skbellman.returns.fields import BasisReturnField, largest
+from skbellman.returns.fields import BasisReturnField, largest, rows_of
+from skbellman.returns.perceptron import Pass
 
 # Standard deviations that a frame covers.
 REACH = 6.0
 # Largest number of rows that frames are fitted to, and rows of one block.
 _MAX_ROWS, _CHUNK = 30_000, 4096
+# Rows that the ridge of features of numbers weighs as much as, see doc/decisions/state-frames.md.
+_N_PRIOR = 100.0
 
 
 class Frames(nn.Module):
@@ -150,9 +153,11 @@ class TemporalDifferences:
     steps : Batch
         Rewards in units of the return.
     gamma : float
+    n_prior : float
+        Rows that the ridge of the equations weighs as much as.
     """
 
-    def __init__(self, frames: Frames, steps: Batch, gamma: float) -> None:
+    def __init__(self, frames: Frames, steps: Batch, gamma: float, n_prior: float) -> None:
         some = torch.randperm(len(steps.action), generator=torch.Generator().manual_seed(0))
         self.frames, self.gamma = frames, gamma
         self.steps = steps.take(some[:_MAX_ROWS].to(steps.action.device))
@@ -163,6 +168,7 @@ class TemporalDifferences:
         self.actions = one_hot(self.steps.action, frames.n_actions).double()
         self.onwards = gamma * self.steps.follows.double()
         self.reward = self.steps.reward.double() / frames.unit
+        self.ridge = n_prior / len(self.reward)
 
     def solve(self, n_policies: int = 8, least_scale: float = 0.05, rounding: float = 1e-4) -> None:
         """Solve for the coefficients of the mean, then of the variance and its least value.
@@ -207,7 +213,7 @@ class TemporalDifferences:
         best = largest(self.frames.linear(self.next)[0], self.steps.mask)
         return one_hot(best, self.frames.n_actions).double()
 
-    def _solution(self, power: int, target: Tensor, ridge: float = 1e-6) -> Tensor:
+    def _solution(self, power: int, target: Tensor, on_constant: float = 1e-6) -> Tensor:
         """Return the coefficients, (n_actions, d), for the target of each step.
 
         The ridge of the equations is relative to the mean square of a feature.
@@ -222,8 +228,8 @@ class TemporalDifferences:
             constant += now.T @ target[rows]
             square += float(now.square().sum())
         # The constant has no penalty: with a discount near 1, it is the largest part of returns.
-        ridges = target.new_full((n_actions, width), ridge * square / size or 1.0)
-        ridges[:, 0] *= ridge
+        ridges = target.new_full((n_actions, width), self.ridge * square / size or 1.0)
+        ridges[:, 0] *= on_constant
         matrix.diagonal().add_(ridges.flatten())
         return torch.linalg.solve(matrix, constant).view(n_actions, width)
 
@@ -274,7 +280,9 @@ def new_frames(
     unit = unit_of(steps.reward)
     frames = Frames(features, n_actions, return_bounds(steps.reward / unit, gamma), unit)
     frames = frames.to(steps.state.device).requires_grad_(False)
-    TemporalDifferences(frames, steps, gamma).solve()
+    # Laws of labels share no features, so they need no ridge but for rounding.
+    n_prior = 1e-6 * len(steps.action) if labels else _N_PRIOR
+    TemporalDifferences(frames, steps, gamma, n_prior).solve()
     return frames
 
 
@@ -294,7 +302,9 @@ def framed(steps: Batch, frame: Callable[[Tensor], tuple[Tensor, Tensor]], gamma
 
 
 class FramedReturnField(BasisReturnField):
-    """A network from states to the coordinates of U for each action, in the frame of the state.
+    """A network from states to the logits of U's law for each action, in the frame of the state.
+
+    Weights of a law are the softmax of its logits, so they are positive.
 
     Parameters
     ----------
@@ -320,11 +330,38 @@ class FramedReturnField(BasisReturnField):
 
     @torch.no_grad()
     def _begin(self) -> None:
-        """Start every law as roughly normal in its frame."""
-        normal = torch.exp(-0.5 * self.basis.centres.square())
-        bias = self.basis.coordinates(normal / normal.sum())
-        self.last_layer.bias.copy_(bias.repeat(self.n_actions))
+        """Start every law as normal in its frame."""
+        self.last_layer.bias.copy_((-0.5 * self.basis.centres.square()).repeat(self.n_actions))
         self.last_layer.weight.zero_()
+
+    def weights(self, states: Tensor) -> Tensor:
+        """Return the weights w, (n, n_actions, K)."""
+        return self.network(states).unflatten(-1, (self.n_actions, self.basis.size)).softmax(-1)
+
+    def _raw(self, states: Tensor) -> Tensor:
+        return self.basis.coordinates(self.weights(states))
+
+    def weights_under(self, states: Tensor, policy: Tensor) -> Tensor:
+        """Return the weights of the laws under a policy, (n, n_actions): (n, K)."""
+        return (policy.unsqueeze(-1) * self.weights(states)).sum(1)
+
+    def logits_and_back(
+        self, states: Tensor, actions: Tensor
+    ) -> tuple[Tensor, Callable[[Tensor], None]]:
+        """Return the logits of one action in each state, (n, K), and a function.
+
+        It takes slopes by the logits to gradients of the network.
+        """
+        taken = Pass(self.network, states)
+        rows = rows_of(actions, self.n_actions)
+        flat = taken.outputs.view(-1, self.basis.size)
+
+        def back(slopes: Tensor) -> None:
+            if self.n_actions > 1:
+                slopes = torch.zeros_like(flat).index_copy_(0, rows, slopes)
+            taken.set_gradients(slopes.view_as(taken.outputs))
+
+        return flat.index_select(0, rows), back
 
     def in_frames(self, frames: Frames) -> FramedReturnField:
         """Return the field with other frames. Laws start anew, the earlier layers stay."""
