@@ -98,7 +98,7 @@ def test_frames_of_the_best_actions():
 
 @pytest.mark.parametrize("scale", [1.0, 1e-200, -1e6])
 def test_laws_of_a_linear_process_of_numbers(scale):
-    value = DistributionalValueEstimator(gamma=GAMMA, n_steps=600, random_state=0)
+    value = DistributionalValueEstimator(gamma=GAMMA, n_steps=1000, random_state=0)
     value.fit(drifting(scale=scale))
     at = np.array([-1.0, 0.0, 1.0])
     mean, deviation = exact_law(at)

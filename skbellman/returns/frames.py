@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +29,9 @@ from skbellman.returns.perceptron import Pass
 REACH = 6.0
 # Largest number of rows that frames are fitted to, and rows of one block.
 _MAX_ROWS, _CHUNK = 30_000, 4096
-# Rows that the ridge of features of numbers weighs as much as, see doc/decisions/state-frames.md.
-_N_PRIOR = 100.0
+# The ridge of features of numbers weighs as much as one of these numbers of rows, at most a share
+# of all rows. Held-out rows choose. See doc/decisions/laws-in-frames.md.
+_N_PRIOR, _MOST_PRIOR = (100.0, 1000.0), 0.1
 
 
 class Frames(nn.Module):
@@ -153,13 +154,13 @@ class TemporalDifferences:
     steps : Batch
         Rewards in units of the return.
     gamma : float
-    n_prior : float
-        Rows that the ridge of the equations weighs as much as.
+    ridge : float
+        Ridge of the equations, relative to the mean square of a feature.
     """
 
-    def __init__(self, frames: Frames, steps: Batch, gamma: float, n_prior: float) -> None:
+    def __init__(self, frames: Frames, steps: Batch, gamma: float, ridge: float) -> None:
         some = torch.randperm(len(steps.action), generator=torch.Generator().manual_seed(0))
-        self.frames, self.gamma = frames, gamma
+        self.frames, self.gamma, self.ridge = frames, gamma, ridge
         self.steps = steps.take(some[:_MAX_ROWS].to(steps.action.device))
         self.now, self.next = (
             torch.cat([frames.features(part).float() for part in states.split(_CHUNK)])
@@ -168,7 +169,6 @@ class TemporalDifferences:
         self.actions = one_hot(self.steps.action, frames.n_actions).double()
         self.onwards = gamma * self.steps.follows.double()
         self.reward = self.steps.reward.double() / frames.unit
-        self.ridge = n_prior / len(self.reward)
 
     def solve(self, n_policies: int = 8, least_scale: float = 0.05, rounding: float = 1e-4) -> None:
         """Solve for the coefficients of the mean, then of the variance and its least value.
@@ -213,25 +213,82 @@ class TemporalDifferences:
         best = largest(self.frames.linear(self.next)[0], self.steps.mask)
         return one_hot(best, self.frames.n_actions).double()
 
-    def _solution(self, power: int, target: Tensor, on_constant: float = 1e-6) -> Tensor:
-        """Return the coefficients, (n_actions, d), for the target of each step.
+    def choose_ridge(self, candidates: Sequence[float]) -> None:
+        """Take the ridge whose means solve the equations of held-out rows best.
 
-        The ridge of the equations is relative to the mean square of a feature.
+        Either half of the rows is held out. The policy is that of the coefficients.
         """
+        half = len(self.reward) // 2
+        if half == 0:
+            return
+        parts = [
+            self._equations(1, self.reward, rows)
+            for rows in torch.arange(2 * half, device=self.reward.device).split(half)
+        ]
+
+        def error(ridge: float) -> float:
+            return sum(other.error(own.solution(ridge)) for own, other in (parts, reversed(parts)))
+
+        self.ridge = min(candidates, key=error)
+
+    def _solution(self, power: int, target: Tensor) -> Tensor:
+        """Return the coefficients, (n_actions, d), for the target of each step."""
+        rows = torch.arange(len(target), device=target.device)
+        return self._equations(power, target, rows).solution(self.ridge)
+
+    def _equations(self, power: int, target: Tensor, rows: Tensor) -> Equations:
         n_actions, width = self.frames.coefficients.shape[1:]
-        size, square = n_actions * width, 0.0
-        matrix, constant = target.new_zeros(size, size), target.new_zeros(size)
+        size = n_actions * width
+        matrix, square = target.new_zeros(2, size, size)
+        constant = target.new_zeros(size)
         onwards = (self.onwards**power).unsqueeze(-1) * self._policy()
-        for rows in torch.arange(len(target), device=target.device).split(_CHUNK):
-            now = _by_action(self.actions[rows], self.now[rows])
-            matrix += now.T @ (now - _by_action(onwards[rows], self.next[rows]))
-            constant += now.T @ target[rows]
-            square += float(now.square().sum())
+        for part in rows.split(_CHUNK):
+            now = _by_action(self.actions[part], self.now[part])
+            matrix += now.T @ (now - _by_action(onwards[part], self.next[part]))
+            square += now.T @ now
+            constant += now.T @ target[part]
+        return Equations(matrix, square, constant, n_actions)
+
+
+@dataclass(frozen=True)
+class Equations:
+    r"""Linear equations for the coefficients of features, summed over rows.
+
+    Attributes
+    ----------
+    matrix, square : tensor of shape (m, m)
+        Sums of :math:`\phi (\phi - \gamma \phi')^T` and :math:`\phi \phi^T`.
+    constant : tensor of shape (m,)
+    n_actions : int
+        Each has its own features, of which the first is constant.
+    """
+
+    matrix: Tensor
+    square: Tensor
+    constant: Tensor
+    n_actions: int
+
+    def solution(self, ridge: float, on_constant: float = 1e-6) -> Tensor:
+        """Return the coefficients, (n_actions, d).
+
+        The ridge is relative to the mean square of a feature.
+        """
+        ridges = torch.full_like(self.constant, ridge * self._size or 1.0)
         # The constant has no penalty: with a discount near 1, it is the largest part of returns.
-        ridges = target.new_full((n_actions, width), self.ridge * square / size or 1.0)
-        ridges[:, 0] *= on_constant
-        matrix.diagonal().add_(ridges.flatten())
-        return torch.linalg.solve(matrix, constant).view(n_actions, width)
+        ridges.view(self.n_actions, -1)[:, 0] *= on_constant
+        found = torch.linalg.solve(self.matrix + ridges.diag(), self.constant)
+        return found.view(self.n_actions, -1)
+
+    def error(self, coefficients: Tensor, ridge: float = 0.01) -> float:
+        """Return the squared error of coefficients, projected on the features of the rows."""
+        gap = self.constant - self.matrix @ coefficients.flatten()
+        ridges = torch.full_like(gap, ridge * self._size or 1.0)
+        return float(gap @ torch.linalg.solve(self.square + ridges.diag(), gap))
+
+    @property
+    def _size(self) -> float:
+        """The mean sum of squares of a feature."""
+        return float(self.square.diagonal().mean())
 
 
 def _by_action(shares: Tensor, features: Tensor) -> Tensor:
@@ -281,8 +338,14 @@ def new_frames(
     frames = Frames(features, n_actions, return_bounds(steps.reward / unit, gamma), unit)
     frames = frames.to(steps.state.device).requires_grad_(False)
     # Laws of labels share no features, so they need no ridge but for rounding.
-    n_prior = 1e-6 * len(steps.action) if labels else _N_PRIOR
-    TemporalDifferences(frames, steps, gamma, n_prior).solve()
+    n_rows = min(len(steps.action), _MAX_ROWS)
+    ridges = [1e-6] if labels else [min(n / n_rows, _MOST_PRIOR) for n in _N_PRIOR]
+    equations = TemporalDifferences(frames, steps, gamma, ridges[-1])
+    if steps.policy is None:
+        equations.solve()  # for the best policy
+    if len(set(ridges)) > 1:
+        equations.choose_ridge(ridges)
+    equations.solve()
     return frames
 
 
