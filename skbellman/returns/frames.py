@@ -31,7 +31,7 @@ REACH = 6.0
 _MAX_ROWS, _CHUNK = 30_000, 4096
 # The ridge of features of numbers weighs as much as one of these numbers of rows, at most a share
 # of all rows. Held-out rows choose. See doc/decisions/laws-in-frames.md.
-_N_PRIOR, _MOST_PRIOR = (100.0, 1000.0), 0.1
+_PRIORS = ((100.0, 0.01), (1000.0, 0.1))
 
 
 class Frames(nn.Module):
@@ -196,6 +196,19 @@ class TemporalDifferences:
         scale = max(float(self.frames.linear(self.now)[0].abs().max()), float(reward.abs().max()))
         least = max(least_scale * float(variance.mean().sqrt()), rounding * scale)
         self.frames.least.fill_(least or rounding)
+        self._widen()
+
+    def _widen(self, beyond: float = 0.003, reach: float = REACH - 1.0) -> None:
+        """Widen all frames until they cover the errors of all but so many steps.
+
+        Where returns have hardly any variance, a ridge leaves larger errors than frames are wide.
+        """
+        variance = (self.actions * self.frames.linear(self.now)[1]).sum(-1)
+        ratio = (self._squared_errors() / variance).sort().values
+        farthest = float(ratio[int((1 - beyond) * (len(ratio) - 1))])
+        growth = max(farthest / reach**2, 1.0)
+        self.frames.coefficients[1] *= growth
+        self.frames.least *= math.sqrt(growth)
 
     def _squared_errors(self) -> Tensor:
         """Return the squared error of each step, with the variance of the next action."""
@@ -339,11 +352,11 @@ def new_frames(
     frames = frames.to(steps.state.device).requires_grad_(False)
     # Laws of labels share no features, so they need no ridge but for rounding.
     n_rows = min(len(steps.action), _MAX_ROWS)
-    ridges = [1e-6] if labels else [min(n / n_rows, _MOST_PRIOR) for n in _N_PRIOR]
+    ridges = [1e-6] if labels else [min(n / n_rows, share) for n, share in _PRIORS]
     equations = TemporalDifferences(frames, steps, gamma, ridges[-1])
     if steps.policy is None:
         equations.solve()  # for the best policy
-    if len(set(ridges)) > 1:
+    if not labels:
         equations.choose_ridge(ridges)
     equations.solve()
     return frames
