@@ -48,7 +48,9 @@ FITS = {
     "greedy": lambda: estimator(policy="greedy").fit(choice()),
     "uniform policy": lambda: estimator(policy=np.full((2, 2), 0.5)).fit(choice()),
     "network": lambda: estimator().fit(numbered(chain())),
-    "network at its bounds": lambda: estimator().fit(numbered(ending([0.0] * 9 + [1.0]))),
+    "network at its bounds": lambda: estimator(n_steps=1500).fit(
+        numbered(ending([0.0] * 9 + [1.0]))
+    ),
     "networks of the paper": lambda: estimator(form="networks", n_steps=100).fit(chain(500)),
 }
 MADE = {
