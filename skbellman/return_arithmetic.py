@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from skbellman.return_laws import ReturnLaws
+from skbellman.return_laws import ReturnLaws, checked_estimator, checked_estimators
 from skbellman.returns.combined import in_units, mixture_of, sum_of
 from skbellman.returns.laws import TabulatedLaws
 from skbellman.returns.risk import share_of
 from skbellman.settings import with_own_settings
+from skbellman.validation import check_numbers
 
 
 class MixtureOfReturns(ReturnLaws):
@@ -31,6 +31,8 @@ class MixtureOfReturns(ReturnLaws):
 
     Raises
     ------
+    TypeError
+        If there is no estimator, or one is something else.
     ValueError
         If the weights have another length, or one is negative or not finite.
 
@@ -75,8 +77,8 @@ class MixtureOfReturns(ReturnLaws):
         return added.pop()
 
     def _shares(self) -> np.ndarray:
-        n = len(self.estimators)
-        shares = np.asarray(self.weights, dtype=np.float64)
+        n = len(checked_estimators(self.estimators))
+        shares = check_numbers("weights", self.weights, 1)
         positive = shares.shape == (n,) and (shares >= 0).all() and shares.any()
         if not (positive and np.isfinite(shares).all()):
             raise ValueError(
@@ -104,8 +106,8 @@ class SumOfReturns(ReturnLaws):
 
     Raises
     ------
-    ValueError
-        If there is no estimator.
+    TypeError
+        If there is no estimator, or one is something else.
 
     See Also
     --------
@@ -127,8 +129,7 @@ class SumOfReturns(ReturnLaws):
 
     def __init__(self, estimators: Sequence[ReturnLaws]) -> None:
         self.estimators = estimators
-        if not len(estimators):
-            raise ValueError("A sum needs at least one estimator.")
+        checked_estimators(estimators)
 
     def _means(self, states: Any, actions: Any) -> np.ndarray:
         means = [e._means(*asked) for e, asked in self._asked(states, actions)]
@@ -143,7 +144,7 @@ class SumOfReturns(ReturnLaws):
 
     def _asked(self, states: Any, actions: Any) -> list[tuple[ReturnLaws, tuple[Any, Any]]]:
         """Return each estimator with its states and actions."""
-        n = len(self.estimators)
+        n = len(checked_estimators(self.estimators))
         actions = [None] * n if actions is None else actions
         for name, given in (("states", states), ("actions", actions)):
             if not isinstance(given, list | tuple) or len(given) != n:
@@ -179,9 +180,11 @@ class RescaledReturns(ReturnLaws):
 
     Raises
     ------
+    TypeError
+        If the estimator is something else.
     ValueError
-        If scale is 0, or one of them is not finite. In questions, if there is a shift and steps
-        that end were seen in fit.
+        If scale is 0, or one of them is not a finite number. In questions, if there is a shift and
+        steps that end were seen in fit, or if returns become too large for floats.
 
     See Also
     --------
@@ -204,23 +207,39 @@ class RescaledReturns(ReturnLaws):
 
     def _means(self, states: Any, actions: Any) -> np.ndarray:
         scale, shift = self._unit()
-        return scale * self.estimator._means(states, actions) + shift
+        with np.errstate(over="ignore"):
+            return self._checked(scale * self.estimator._means(states, actions) + shift)
 
     def _laws(self, states: Any, actions: Any, with_noise: bool) -> TabulatedLaws:
-        return in_units(self.estimator._laws(states, actions, with_noise), *self._unit())
+        laws = self.estimator._laws(states, actions, with_noise)
+        with np.errstate(over="ignore", invalid="ignore"):
+            changed = in_units(laws, *self._unit())
+            self._checked(changed.edges_of_returns())
+        return changed
 
     def _unit(self) -> tuple[float, float]:
         """Return what returns are multiplied by, and what is added."""
-        added = self.shift * self.estimator._added_by_rewards() if self.shift else 0.0
-        return self._checked_scale(), added
+        scale, shift = self._checked_scale()
+        return scale, shift * self.estimator._added_by_rewards() if shift else 0.0
 
-    def _checked_scale(self) -> float:
-        if not (self.scale and math.isfinite(self.scale) and math.isfinite(self.shift)):
+    def _checked_scale(self) -> tuple[float, float]:
+        """Return scale and shift."""
+        checked_estimator(self.estimator)
+        scale, shift = check_numbers("scale", self.scale), check_numbers("shift", self.shift)
+        if not (scale and np.isfinite(scale) and np.isfinite(shift)):
             raise ValueError(
                 f"scale must be finite and not 0, and shift finite, got scale={self.scale!r}, "
                 f"shift={self.shift!r}."
             )
-        return self.scale
+        return float(scale), float(shift)
+
+    def _checked(self, returns: np.ndarray) -> np.ndarray:
+        if not np.isfinite(returns).all():
+            raise ValueError(
+                f"scale={self.scale!r} and shift={self.shift!r} make returns too large for floats. "
+                "Choose smaller ones."
+            )
+        return returns
 
     def _added_by_rewards(self) -> float:
         return self.estimator._added_by_rewards()
@@ -272,11 +291,7 @@ class ImprovedReturns(ReturnLaws):
         self.estimator = estimator
         self.risk = risk
         share_of(risk)
-        if not hasattr(estimator, "_best_actions"):
-            raise TypeError(
-                "ImprovedReturns needs a DistributionalValueEstimator, because it chooses among "
-                f"actions. Improve the parts, and combine them then; got {estimator!r}."
-            )
+        self._choosing()
 
     def act(self, observation: Any, action_mask: Any = None) -> Any:
         """Return the best action for the risk, in one state, or in each of several.
@@ -316,7 +331,16 @@ class ImprovedReturns(ReturnLaws):
         return self.estimator._laws(states, self._first(states, actions), with_noise)
 
     def _first(self, states: Any, actions: Any) -> Any:
-        return self.estimator._best_actions(states, self.risk) if actions is None else actions
+        return self._choosing()._best_actions(states, self.risk) if actions is None else actions
+
+    def _choosing(self) -> Any:
+        """Return the estimator, which chooses among actions."""
+        if not hasattr(checked_estimator(self.estimator), "_best_actions"):
+            raise TypeError(
+                "ImprovedReturns needs a DistributionalValueEstimator, because it chooses among "
+                f"actions. Improve the parts, and combine them then; got {self.estimator!r}."
+            )
+        return self.estimator
 
     def _added_by_rewards(self) -> float:
         return self.estimator._added_by_rewards()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from skbellman.returns.encoding import check_rows
 from skbellman.returns.laws import TabulatedLaws
 from skbellman.returns.risk import checked_share
 from skbellman.settings import with_own_settings
-from skbellman.validation import check_count
+from skbellman.validation import check_count, check_numbers
 
 
 @with_own_settings
@@ -156,7 +157,7 @@ class ReturnLaws(BaseEstimator):
         True
         """
         laws = self._laws(states, actions, with_noise=True)
-        observed = check_rows("returns", returns, len(laws)).astype(np.float64)
+        observed = check_numbers("returns", check_rows("returns", returns, len(laws)), 1)
         if not np.isfinite(observed).all():
             raise ValueError(f"returns must be finite, got {observed[~np.isfinite(observed)][0]}.")
         with np.errstate(divide="ignore"):
@@ -219,8 +220,8 @@ class ReturnLaws(BaseEstimator):
         >>> value.quantile([0, 1], q=[0.1, 0.5, 0.9]).shape
         (2, 3)
         """
-        probabilities = np.asarray(q, dtype=np.float64)
-        if probabilities.ndim > 1 or not ((probabilities >= 0) & (probabilities <= 1)).all():
+        probabilities = check_numbers("q", q, 1)
+        if not ((probabilities >= 0) & (probabilities <= 1)).all():
             raise ValueError(f"q must be a number from 0 to 1, or a list of such numbers, got {q}.")
         laws = self._laws(states, actions, with_noise=False)
         found = laws.quantile(np.broadcast_to(probabilities, (len(laws), probabilities.size)))
@@ -257,7 +258,7 @@ class ReturnLaws(BaseEstimator):
         >>> value.interval([0, 1], coverage=0.5).shape
         (2, 2)
         """
-        if not 0 <= coverage <= 1:
+        if not 0 <= check_numbers("coverage", coverage) <= 1:
             raise ValueError(f"coverage must be a number from 0 to 1, got {coverage!r}.")
         return self.quantile(states, actions, q=[(1 - coverage) / 2, (1 + coverage) / 2])
 
@@ -289,8 +290,8 @@ class ReturnLaws(BaseEstimator):
         >>> value.cdf([0, 1], returns=[1.0, 4.0]).shape
         (2, 2)
         """
-        points = np.asarray(returns, dtype=np.float64)
-        if points.ndim > 2 or np.isnan(points).any():
+        points = check_numbers("returns", returns, 2)
+        if np.isnan(points).any():
             raise ValueError(
                 f"returns must be a number or a list of numbers, without NaN, got {returns}."
             )
@@ -352,3 +353,23 @@ class ReturnLaws(BaseEstimator):
         ValueError
             If laws alone do not tell.
         """
+
+
+def checked_estimators(estimators: Any) -> Sequence[ReturnLaws]:
+    """Return a list of estimators of laws, or raise an error that names what is not one."""
+    named = isinstance(estimators, Sequence) and not isinstance(estimators, str)
+    if not named or not len(estimators):
+        raise TypeError(f"estimators must be a list with at least one of them, got {estimators!r}.")
+    for place, estimator in enumerate(estimators):
+        checked_estimator(estimator, f"estimators[{place}]")
+    return estimators
+
+
+def checked_estimator(estimator: Any, name: str = "estimator") -> ReturnLaws:
+    """Return an estimator of laws, or raise an error that names the parameter."""
+    if not isinstance(estimator, ReturnLaws):
+        raise TypeError(
+            f"{name} must be a fitted DistributionalValueEstimator, or a mixture, sum or other law "
+            f"made of them, got {estimator!r}."
+        )
+    return estimator

@@ -63,6 +63,28 @@ def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
         raise ValueError(f"{name} must be one of {list(choices)}, got {value!r}.")
 
 
+def check_numbers(name: str, values: Any, n_axes: int = 0) -> np.ndarray:
+    """Return a parameter that is a number, or numbers along at most so many axes, as floats.
+
+    NaN and missing values come back as NaN.
+    """
+    read = np.asarray(values)
+    try:
+        if read.dtype.kind not in "biufO":  # numpy would read strings, and drop imaginary parts
+            raise TypeError
+        numbers = read.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(_not_numbers(name, values, n_axes)) from error
+    if numbers.ndim > n_axes:
+        raise ValueError(_not_numbers(name, values, n_axes))
+    return numbers
+
+
+def _not_numbers(name: str, values: Any, n_axes: int) -> str:
+    wanted = "a number or a list of numbers" if n_axes else "a number"
+    return f"{name} must be {wanted}, got {values!r}."
+
+
 def _unmasked(X: Any) -> Any:
     """Return an array without its mask: NaN where a number was masked."""
     if not isinstance(X, np.ma.MaskedArray):

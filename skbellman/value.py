@@ -55,8 +55,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
 
     Otherwise a network gives the laws. In a fit to a table, each state has a frame: a centre and a
     scale from linear equations for the mean and the variance. The network learns the law in that
-    frame. In an environment, all laws share one support, which follows them. If its observations
-    hold an image, the network begins with convolutions.
+    frame, by cross-entropy. In an environment, all laws share one support, which follows them. If
+    its observations hold an image, the network begins with convolutions.
 
     Parameters
     ----------
@@ -80,7 +80,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     n_basis : int, default=101
         Number of Gaussians of a law.
     gradient_weight : float, default=0.0
-        Weight of matching gradient fields as well as densities, for networks with form="basis".
+        Weight of matching gradient fields as well as densities, for networks in an environment with
+        form="basis".
     hidden_layer_sizes : tuple of int, default=(128, 128)
         Units of the hidden layers of the network from states to laws. Unused if laws are a table.
     n_steps : int or "auto", default="auto"

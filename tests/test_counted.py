@@ -17,7 +17,6 @@ from skbellman.returns.fields import TabularReturnField
 from skbellman.returns.regression import (
     Backup,
     NextLaws,
-    as_learned,
     chosen_by_target,
     pushed_at_once,
 )
@@ -112,7 +111,9 @@ def test_equal_steps_are_counted_and_have_the_backup_of_the_mean_policy():
     assert few.count.sum() == len(table)
     assert torch.equal(counted(few.and_then(few)).count, 2 * few.count)
     support = Support(GAMMA, 31)
-    next_laws = NextLaws(chosen_by_target, as_learned)  # cut off they would not be linear
+    next_laws = NextLaws(
+        chosen_by_target, lambda weights: weights
+    )  # cut off they would not be linear
     backup = Backup(GAMMA, next_laws, pushed_at_once, FixedSupport())
     first, laws = TabularReturnField(5, 2, support.first(torch.tensor([-30.0, 30.0]))), []
     for steps in (few, batch.to(CPU)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from functools import partial
 
 import pytest
 import torch
@@ -14,7 +15,8 @@ from skbellman.returns.batch import Batch
 from skbellman.returns.bellman import project_backup, push_forward
 from skbellman.returns.direct import DirectLearner, DirectReturnField
 from skbellman.returns.fields import BasisReturnField
-from skbellman.returns.learners import BasisLearner, GreedyLearner
+from skbellman.returns.frames import Features, FramedReturnField, Frames
+from skbellman.returns.learners import FramedLearner, GreedyLearner
 from skbellman.returns.optimiser import Adam, BlockwiseAdam
 from skbellman.returns.perceptron import Pass, perceptron
 from skbellman.returns.simplex import law_of_mean, nearest_law
@@ -39,9 +41,13 @@ def batch(seed: int, policy: bool = False) -> Batch:
     )
 
 
-def field(hidden: tuple[int, ...] = (16, 16)) -> BasisReturnField:
+def field(hidden: tuple[int, ...] = (16, 16), in_frames: bool = False) -> BasisReturnField:
     torch.manual_seed(0)
-    made = BasisReturnField(4, N_ACTIONS, hidden, BASIS).double()
+    kind = BasisReturnField
+    if in_frames:
+        features = Features(4, 0, torch.Generator().manual_seed(0))
+        kind = partial(FramedReturnField, frames=Frames(features, N_ACTIONS, (-9.0, 9.0), 1.0))
+    made = kind(4, N_ACTIONS, hidden, BASIS).double()
     nn.init.normal_(made.last_layer.weight, std=0.1)
     return made
 
@@ -63,16 +69,30 @@ def plain_law_of_mean(weights: torch.Tensor) -> torch.Tensor:
     return law
 
 
-def plain_goal(target: BasisReturnField, steps: Batch, discount: float, greedy: bool):
-    """Return the projected backup of a batch."""
+def plain_goal(own, target, steps: Batch, discount: float, greedy: bool):
+    """Return the projected backup of a batch: coordinates if greedy, else weights."""
     if greedy:
         after = target(steps.next_state)
         best = target.means(steps.next_state).argmax(1)
         weights = plain_law_of_mean(BASIS.weights(after[torch.arange(N), best]))
         return project_backup(BASIS, steps.reward, discount, steps.follows, weights)
-    mixed = torch.einsum("na,nak->nk", steps.policy, target(steps.next_state))
-    discounts = discount * steps.follows.double()
-    return BASIS.coordinates(plain_push(steps.reward, discounts, BASIS.weights(mixed)))
+    shares = steps.policy
+    if shares is None:  # the field chooses
+        shares = torch.eye(N_ACTIONS).double()[own.means(steps.next_state).argmax(1)]
+    laws = target.network(steps.next_state).view(N, N_ACTIONS, -1).softmax(-1)
+    mixed = torch.einsum("na,nak->nk", shares, laws)
+    return plain_push(steps.reward, discount * steps.follows.double(), mixed)
+
+
+def plain_loss(own: BasisReturnField, steps: Batch, goal, cumulative_weight: float | None):
+    """Return the squared distance to coordinates, or the cross-entropy to weights."""
+    rows = torch.arange(N), steps.action
+    if cumulative_weight is None:
+        logits = own.network(steps.state).view(N, N_ACTIONS, -1)[rows]
+        return -(goal * logits.log_softmax(-1)).sum(1).mean()
+    gap = own(steps.state)[rows] - goal
+    spread = cumulative_weight * BASIS.cumulative(gap).square().sum(1)
+    return (gap.square().sum(1) + spread).mean()
 
 
 def plain_push(reward, discount, weights):
@@ -104,24 +124,23 @@ class PlainBlockwise:
 
 
 @pytest.mark.parametrize("hidden", [(), (8,), (16, 16)])
-@pytest.mark.parametrize("greedy", [True, False])
-def test_a_step_is_that_of_the_plain_words(greedy, hidden):
-    own = field(hidden)
+@pytest.mark.parametrize("kind", ["greedy", "in frames", "in frames, greedy"])
+def test_a_step_is_that_of_the_plain_words(kind, hidden):
+    own = field(hidden, in_frames=kind != "greedy")
     other, slow = copy.deepcopy(own), copy.deepcopy(own).requires_grad_(False)
-    if greedy:
+    weight = None
+    if kind == "greedy":
         learner = GreedyLearner(own, Support(0.9, BASIS.size), 0.9, RATE, TARGET_RATE)
         object.__setattr__(learner.objective.backup, "support", FixedSupport())
-        optimiser = PlainBlockwise(other.parameters(), RATE)
+        optimiser, weight = PlainBlockwise(other.parameters(), RATE), learner.cumulative_weight
     else:
-        learner = BasisLearner(own, 0.9, RATE, TARGET_RATE)
+        learner = FramedLearner(own, 0.9, RATE, TARGET_RATE)
         optimiser = torch.optim.Adam(other.parameters(), RATE)
     for seed in range(6):
-        steps = batch(seed, policy=not greedy)
+        steps = batch(seed, policy=kind == "in frames")
         with torch.no_grad():
-            goal = plain_goal(slow, steps, 0.9, greedy)
-        gap = other(steps.state)[torch.arange(N), steps.action] - goal
-        weight = learner.cumulative_weight if greedy else 0.0
-        loss = (gap.square().sum(1) + weight * BASIS.cumulative(gap).square().sum(1)).mean()
+            goal = plain_goal(other, slow, steps, 0.9, kind == "greedy")
+        loss = plain_loss(other, steps, goal, weight)
         other.zero_grad()
         loss.backward()
         optimiser.step()
@@ -232,9 +251,9 @@ def test_the_papers_form_has_the_gradients_of_its_loss():
 
 def test_a_pickle_of_a_field_that_learned_has_its_numbers_once():
     """Its gradients lie in one vector, which is no part of it."""
-    own = field()
+    own = field(in_frames=True)
     before = len(pickle.dumps(own))
-    BasisLearner(own, 0.9, RATE, TARGET_RATE).step(batch(0, policy=True))
+    FramedLearner(own, 0.9, RATE, TARGET_RATE).step(batch(0, policy=True))
     again = pickle.loads(pickle.dumps(own))
     assert len(pickle.dumps(own)) <= before + 100
     states = torch.randn(5, 4).double()

@@ -12,7 +12,13 @@ from known_returns import PROBABILITIES, chain, chain_laws, estimator, numbered
 from scipy import stats
 from sklearn.base import clone
 
-from skbellman import ImprovedReturns, MixtureOfReturns, RescaledReturns, SumOfReturns
+from skbellman import (
+    DistributionalValueEstimator,
+    ImprovedReturns,
+    MixtureOfReturns,
+    RescaledReturns,
+    SumOfReturns,
+)
 from skbellman.io import TRUSTED
 from skbellman.returns.combined import in_units, mixture_of, sum_of
 from skbellman.returns.laws import TabulatedLaws
@@ -217,11 +223,10 @@ def test_tabulated_sums_keep_moments_and_atoms_at_any_scale():
 def test_tabulated_mixtures_and_units_are_exact():
     edges = np.linspace(-1, 1, 41)
     density = np.random.default_rng(0).random((2, 40))
-    laws = TabulatedLaws(edges, density, np.array([0.0, 5.0]), np.array([1.0, 2.0]), (-1.0, 7.0))
+    laws = TabulatedLaws(edges, density, np.array([0.0, 5.0]), np.array([1.0, 2.0]))
     turned = in_units(laws, -2.0, 1.0)
     x = np.array([[0.31, -0.62], [4.02, 6.13]])
     np.testing.assert_allclose(turned.cdf(1 - 2 * x), 1 - laws.cdf(x), atol=1e-12)
-    assert turned.bounds == (-13.0, 3.0)
     both = mixture_of([laws, turned, in_units(turned, 1.0, 40.0)], np.array([0.2, 0.5, 0.3]))
     exact = 0.2 * laws.cdf(x) + 0.5 * turned.cdf(x)
     np.testing.assert_allclose(both.cdf(x), exact, atol=1e-12)
@@ -320,8 +325,6 @@ def test_bad_units_and_sums_are_refused(choice):
     for wrong in ({"scale": 0.0}, {"scale": np.nan}, {"shift": np.inf}):
         with pytest.raises(ValueError, match="scale must be finite and not 0"):
             RescaledReturns(choice, **wrong)
-    with pytest.raises(ValueError, match="at least one estimator"):
-        SumOfReturns([])
     both = SumOfReturns([choice, choice])
     for wrong in ([0, 1, 1], np.array([0, 1]), [[0]]):
         with pytest.raises(ValueError, match="states must be a list of 2"):
@@ -332,6 +335,53 @@ def test_bad_units_and_sums_are_refused(choice):
         with pytest.raises(ValueError, match=r"different numbers of states: \[2, 1\]"):
             question([[0, 0], [0]])
     np.testing.assert_allclose(both.predict([[0], [0]], [["bad"], None]), -3.5, atol=1e-5)
+
+
+def test_what_is_no_law_is_named(choice):
+    for wrong in (None, "x", 3, DistributionalValueEstimator):
+        for make in (lambda e: RescaledReturns(e), lambda e: ImprovedReturns(e)):
+            with pytest.raises(TypeError, match="estimator must be a fitted Distributional"):
+                make(wrong)
+        for make in (SumOfReturns, lambda e: MixtureOfReturns(e, [1, 1])):
+            with pytest.raises(TypeError, match=r"estimators\[1\] must be a fitted Distributional"):
+                make([choice, wrong])
+            with pytest.raises(TypeError, match="estimators must be a list with at least one"):
+                make(wrong)
+    with pytest.raises(TypeError, match="at least one"):
+        SumOfReturns([])
+
+
+def test_values_that_are_no_numbers_are_named(choice):
+    for wrong in ("2", [1.0, 2.0], 1j, object()):
+        for name in ("scale", "shift"):
+            with pytest.raises(ValueError, match=f"{name} must be a number, got"):
+                RescaledReturns(choice, **{name: wrong})
+        with pytest.raises(ValueError, match="alpha must be a number"):
+            choice.cvar([0], alpha=wrong)
+        with pytest.raises(ValueError, match="alpha must be a number"):
+            ImprovedReturns(choice, risk=("cvar", wrong))
+        with pytest.raises(ValueError, match="coverage must be a number"):
+            choice.interval([0], coverage=wrong)
+    for wrong in ("ab", ["a", "b"], {0: 1}, [1j, 2]):
+        with pytest.raises(ValueError, match="weights must be a number or a list"):
+            MixtureOfReturns([choice, choice], wrong)
+        with pytest.raises(ValueError, match="q must be a number or a list"):
+            choice.quantile([0], q=wrong)
+        with pytest.raises(ValueError, match="returns must be a number or a list"):
+            choice.cdf([0], returns=wrong)
+    with pytest.raises(ValueError, match="returns must be a number or a list"):
+        choice.score_samples([0, 0], returns=["a", "b"])
+    large = RescaledReturns(choice, scale=1e308)
+    for question in (large.predict, large.std, large.sample):
+        with pytest.raises(ValueError, match=r"scale=1e\+308 and shift=0.0 make returns too large"):
+            question([0])
+
+
+def test_no_states_have_no_answers(choice):
+    for law in (choice, RescaledReturns(choice, -1.0), MixtureOfReturns([choice, choice], [1, 1])):
+        assert law.predict([]).shape == law.std([]).shape == law.cvar([]).shape == (0,)
+        assert law.quantile([], q=[0.1, 0.2]).shape == law.interval([]).shape == (0, 2)
+        assert law.cdf([], returns=[1.0, 2.0]).shape == law.sample([], n_samples=2).shape == (0, 2)
 
 
 def test_answers_by_row(ended):

@@ -33,7 +33,7 @@ from skbellman.returns.environment_space import environment_space
 from skbellman.returns.episodes import as_vector
 from skbellman.returns.evaluation import encode, space_of
 from skbellman.returns.frames import REACH, FramedReturnField, framed, new_frames
-from skbellman.returns.learners import BasisLearner
+from skbellman.returns.learners import FramedLearner
 from skbellman.returns.learning import random_rows
 from skbellman.returns.policies import policy_of
 from skbellman.returns.replay import Replay
@@ -91,15 +91,15 @@ def from_table(greedy: bool, n_rows: int = 20_000, size: int = 101) -> dict[str,
     field = FramedReturnField(*sizes, (128, 128), GaussianBasis(-REACH, REACH, size), frames)
     peer: Peer = Categorical(*sizes, size, process.support)
     plain = replace(steps, reward=steps.reward.float())
-    learners: dict[str, tuple[BasisLearner | PeerLearner, Batch]] = {
-        "ours": (BasisLearner(field, gamma, *rates), framed(steps, field.frame, gamma)),
+    learners: dict[str, tuple[FramedLearner | PeerLearner, Batch]] = {
+        "ours": (FramedLearner(field, gamma, *rates), framed(steps, field.frame, gamma)),
         "C51": (PeerLearner(peer, gamma, *rates), plain),
         "C51, one pass": (OnePass(peer, gamma, *rates), plain),
     }
     return {name: _of_rows(*pair) for name, pair in learners.items()}
 
 
-def _of_rows(learner: BasisLearner | PeerLearner, rows: Batch) -> Step:
+def _of_rows(learner: FramedLearner | PeerLearner, rows: Batch) -> Step:
     draw = random_rows(rows, 256, torch.Generator().manual_seed(0))
 
     def step() -> None:

@@ -149,10 +149,10 @@ class ReturnField(nn.Module, ABC):
         solved, spread = self.moments(states, policy)
         mean = solved.double().cpu().numpy()
         deviation = None if spread is None else spread.double().cpu().numpy()
-        laws = TabulatedLaws(edges, density.cpu().numpy(), centre, scale, self.bounds)
+        laws = TabulatedLaws(edges, density.cpu().numpy(), centre, scale)
         if not with_noise:
-            laws = laws.without_noise(level)
-        elif deviation is not None:
+            return laws.without_noise(level).placed(mean, deviation, self.bounds)
+        if deviation is not None:
             deviation = np.hypot(deviation, level * scale)
         return laws.moved_to(mean, deviation)
 
@@ -165,10 +165,10 @@ def largest(means: Tensor, mask: Tensor | None) -> Tensor:
 def _chosen(outputs: Tensor, actions: Tensor) -> Tensor:
     """Return the outputs of one action a row, (n, K), out of all, (n, n_actions, K)."""
     # This takes a third of the time of an index of rows and actions.
-    return outputs.flatten(0, 1).index_select(0, _rows(actions, outputs.shape[1]))
+    return outputs.flatten(0, 1).index_select(0, rows_of(actions, outputs.shape[1]))
 
 
-def _rows(actions: Tensor, n_actions: int) -> Tensor:
+def rows_of(actions: Tensor, n_actions: int) -> Tensor:
     """Return the flat index of each row's action, (n,)."""
     return _firsts(len(actions), n_actions, actions.device) + actions
 
@@ -228,7 +228,7 @@ class BasisReturnField(ReturnField):
         """
         taken = Pass(self.network, states)
         shape = len(actions) * self.n_actions, self.basis.size
-        rows = _rows(actions, self.n_actions)
+        rows = rows_of(actions, self.n_actions)
 
         def back(slopes: Tensor, factor: float) -> None:
             slopes = self.basis.without_mass(slopes, factor)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +22,16 @@ from torch.nn.functional import one_hot
 
 from skbellman.returns.basis import GaussianBasis
 from skbellman.returns.batch import Batch
-from skbellman.returns.fields import BasisReturnField, largest
+from skbellman.returns.fields import BasisReturnField, largest, rows_of
+from skbellman.returns.perceptron import Pass
 
 # Standard deviations that a frame covers.
 REACH = 6.0
 # Largest number of rows that frames are fitted to, and rows of one block.
 _MAX_ROWS, _CHUNK = 30_000, 4096
+# The ridge of features of numbers weighs as much as one of these numbers of rows, at most a share
+# of all rows. Held-out rows choose. See doc/decisions/laws-in-frames.md.
+_PRIORS = ((100.0, 0.01), (1000.0, 0.1))
 
 
 class Frames(nn.Module):
@@ -150,11 +154,13 @@ class TemporalDifferences:
     steps : Batch
         Rewards in units of the return.
     gamma : float
+    ridge : float
+        Ridge of the equations, relative to the mean square of a feature.
     """
 
-    def __init__(self, frames: Frames, steps: Batch, gamma: float) -> None:
+    def __init__(self, frames: Frames, steps: Batch, gamma: float, ridge: float) -> None:
         some = torch.randperm(len(steps.action), generator=torch.Generator().manual_seed(0))
-        self.frames, self.gamma = frames, gamma
+        self.frames, self.gamma, self.ridge = frames, gamma, ridge
         self.steps = steps.take(some[:_MAX_ROWS].to(steps.action.device))
         self.now, self.next = (
             torch.cat([frames.features(part).float() for part in states.split(_CHUNK)])
@@ -190,6 +196,19 @@ class TemporalDifferences:
         scale = max(float(self.frames.linear(self.now)[0].abs().max()), float(reward.abs().max()))
         least = max(least_scale * float(variance.mean().sqrt()), rounding * scale)
         self.frames.least.fill_(least or rounding)
+        self._widen()
+
+    def _widen(self, beyond: float = 0.003, reach: float = REACH - 1.0) -> None:
+        """Widen all frames until they cover the errors of all but so many steps.
+
+        Where returns have hardly any variance, a ridge leaves larger errors than frames are wide.
+        """
+        variance = (self.actions * self.frames.linear(self.now)[1]).sum(-1)
+        ratio = (self._squared_errors() / variance).sort().values
+        farthest = float(ratio[int((1 - beyond) * (len(ratio) - 1))])
+        growth = max(farthest / reach**2, 1.0)
+        self.frames.coefficients[1] *= growth
+        self.frames.least *= math.sqrt(growth)
 
     def _squared_errors(self) -> Tensor:
         """Return the squared error of each step, with the variance of the next action."""
@@ -207,25 +226,82 @@ class TemporalDifferences:
         best = largest(self.frames.linear(self.next)[0], self.steps.mask)
         return one_hot(best, self.frames.n_actions).double()
 
-    def _solution(self, power: int, target: Tensor, ridge: float = 1e-6) -> Tensor:
-        """Return the coefficients, (n_actions, d), for the target of each step.
+    def choose_ridge(self, candidates: Sequence[float]) -> None:
+        """Take the ridge whose means solve the equations of held-out rows best.
 
-        The ridge of the equations is relative to the mean square of a feature.
+        Either half of the rows is held out. The policy is that of the coefficients.
         """
+        half = len(self.reward) // 2
+        if half == 0:
+            return
+        parts = [
+            self._equations(1, self.reward, rows)
+            for rows in torch.arange(2 * half, device=self.reward.device).split(half)
+        ]
+
+        def error(ridge: float) -> float:
+            return sum(other.error(own.solution(ridge)) for own, other in (parts, reversed(parts)))
+
+        self.ridge = min(candidates, key=error)
+
+    def _solution(self, power: int, target: Tensor) -> Tensor:
+        """Return the coefficients, (n_actions, d), for the target of each step."""
+        rows = torch.arange(len(target), device=target.device)
+        return self._equations(power, target, rows).solution(self.ridge)
+
+    def _equations(self, power: int, target: Tensor, rows: Tensor) -> Equations:
         n_actions, width = self.frames.coefficients.shape[1:]
-        size, square = n_actions * width, 0.0
-        matrix, constant = target.new_zeros(size, size), target.new_zeros(size)
+        size = n_actions * width
+        matrix, square = target.new_zeros(2, size, size)
+        constant = target.new_zeros(size)
         onwards = (self.onwards**power).unsqueeze(-1) * self._policy()
-        for rows in torch.arange(len(target), device=target.device).split(_CHUNK):
-            now = _by_action(self.actions[rows], self.now[rows])
-            matrix += now.T @ (now - _by_action(onwards[rows], self.next[rows]))
-            constant += now.T @ target[rows]
-            square += float(now.square().sum())
+        for part in rows.split(_CHUNK):
+            now = _by_action(self.actions[part], self.now[part])
+            matrix += now.T @ (now - _by_action(onwards[part], self.next[part]))
+            square += now.T @ now
+            constant += now.T @ target[part]
+        return Equations(matrix, square, constant, n_actions)
+
+
+@dataclass(frozen=True)
+class Equations:
+    r"""Linear equations for the coefficients of features, summed over rows.
+
+    Attributes
+    ----------
+    matrix, square : tensor of shape (m, m)
+        Sums of :math:`\phi (\phi - \gamma \phi')^T` and :math:`\phi \phi^T`.
+    constant : tensor of shape (m,)
+    n_actions : int
+        Each has its own features, of which the first is constant.
+    """
+
+    matrix: Tensor
+    square: Tensor
+    constant: Tensor
+    n_actions: int
+
+    def solution(self, ridge: float, on_constant: float = 1e-6) -> Tensor:
+        """Return the coefficients, (n_actions, d).
+
+        The ridge is relative to the mean square of a feature.
+        """
+        ridges = torch.full_like(self.constant, ridge * self._size or 1.0)
         # The constant has no penalty: with a discount near 1, it is the largest part of returns.
-        ridges = target.new_full((n_actions, width), ridge * square / size or 1.0)
-        ridges[:, 0] *= ridge
-        matrix.diagonal().add_(ridges.flatten())
-        return torch.linalg.solve(matrix, constant).view(n_actions, width)
+        ridges.view(self.n_actions, -1)[:, 0] *= on_constant
+        found = torch.linalg.solve(self.matrix + ridges.diag(), self.constant)
+        return found.view(self.n_actions, -1)
+
+    def error(self, coefficients: Tensor, ridge: float = 0.01) -> float:
+        """Return the squared error of coefficients, projected on the features of the rows."""
+        gap = self.constant - self.matrix @ coefficients.flatten()
+        ridges = torch.full_like(gap, ridge * self._size or 1.0)
+        return float(gap @ torch.linalg.solve(self.square + ridges.diag(), gap))
+
+    @property
+    def _size(self) -> float:
+        """The mean sum of squares of a feature."""
+        return float(self.square.diagonal().mean())
 
 
 def _by_action(shares: Tensor, features: Tensor) -> Tensor:
@@ -274,7 +350,15 @@ def new_frames(
     unit = unit_of(steps.reward)
     frames = Frames(features, n_actions, return_bounds(steps.reward / unit, gamma), unit)
     frames = frames.to(steps.state.device).requires_grad_(False)
-    TemporalDifferences(frames, steps, gamma).solve()
+    # Laws of labels share no features, so they need no ridge but for rounding.
+    n_rows = min(len(steps.action), _MAX_ROWS)
+    ridges = [1e-6] if labels else [min(n / n_rows, share) for n, share in _PRIORS]
+    equations = TemporalDifferences(frames, steps, gamma, ridges[-1])
+    if steps.policy is None:
+        equations.solve()  # for the best policy
+    if not labels:
+        equations.choose_ridge(ridges)
+    equations.solve()
     return frames
 
 
@@ -294,7 +378,9 @@ def framed(steps: Batch, frame: Callable[[Tensor], tuple[Tensor, Tensor]], gamma
 
 
 class FramedReturnField(BasisReturnField):
-    """A network from states to the coordinates of U for each action, in the frame of the state.
+    """A network from states to the logits of U's law for each action, in the frame of the state.
+
+    Weights of a law are the softmax of its logits, so they are positive.
 
     Parameters
     ----------
@@ -320,11 +406,38 @@ class FramedReturnField(BasisReturnField):
 
     @torch.no_grad()
     def _begin(self) -> None:
-        """Start every law as roughly normal in its frame."""
-        normal = torch.exp(-0.5 * self.basis.centres.square())
-        bias = self.basis.coordinates(normal / normal.sum())
-        self.last_layer.bias.copy_(bias.repeat(self.n_actions))
+        """Start every law as normal in its frame."""
+        self.last_layer.bias.copy_((-0.5 * self.basis.centres.square()).repeat(self.n_actions))
         self.last_layer.weight.zero_()
+
+    def weights(self, states: Tensor) -> Tensor:
+        """Return the weights w, (n, n_actions, K)."""
+        return self.network(states).unflatten(-1, (self.n_actions, self.basis.size)).softmax(-1)
+
+    def _raw(self, states: Tensor) -> Tensor:
+        return self.basis.coordinates(self.weights(states))
+
+    def weights_under(self, states: Tensor, policy: Tensor) -> Tensor:
+        """Return the weights of the laws under a policy, (n, n_actions): (n, K)."""
+        return (policy.unsqueeze(-1) * self.weights(states)).sum(1)
+
+    def logits_and_back(
+        self, states: Tensor, actions: Tensor
+    ) -> tuple[Tensor, Callable[[Tensor], None]]:
+        """Return the logits of one action in each state, (n, K), and a function.
+
+        It takes slopes by the logits to gradients of the network.
+        """
+        taken = Pass(self.network, states)
+        rows = rows_of(actions, self.n_actions)
+        flat = taken.outputs.view(-1, self.basis.size)
+
+        def back(slopes: Tensor) -> None:
+            if self.n_actions > 1:
+                slopes = torch.zeros_like(flat).index_copy_(0, rows, slopes)
+            taken.set_gradients(slopes.view_as(taken.outputs))
+
+        return flat.index_select(0, rows), back
 
     def in_frames(self, frames: Frames) -> FramedReturnField:
         """Return the field with other frames. Laws start anew, the earlier layers stay."""

@@ -24,7 +24,7 @@ from skbellman.returns.frames import (
     return_bounds,
     unit_of,
 )
-from skbellman.returns.learners import BasisLearner
+from skbellman.returns.learners import FramedLearner
 from skbellman.returns.learning import (
     Curves,
     Learner,
@@ -197,8 +197,8 @@ class TableFit:
         rows = framed(steps, field.frame, self.gamma)
         return field, self._curves(learner, rows, n_steps, 256, curves)
 
-    def _learner(self, field: FramedReturnField) -> BasisLearner:
-        return BasisLearner(field, self.gamma, *self.rates(BasisLearner, 0.1))
+    def _learner(self, field: FramedReturnField) -> FramedLearner:
+        return FramedLearner(field, self.gamma, *self.rates(FramedLearner, 0.1))
 
     def _curves(
         self, learner: Learner, rows: Batch, n_steps: int, usual_size: int, curves: Curves

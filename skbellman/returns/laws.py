@@ -75,8 +75,6 @@ class TabulatedLaws:
         is an atom, which has no density.
     centre, scale : array of shape (n,), optional
         The frames, 0 and 1 by default; scales are positive.
-    bounds : tuple of float, optional
-        Least and largest possible return: no answer is beyond.
 
     Attributes
     ----------
@@ -99,13 +97,12 @@ class TabulatedLaws:
         mass: np.ndarray,
         centre: np.ndarray | None = None,
         scale: np.ndarray | None = None,
-        bounds: tuple[float, float] = (-math.inf, math.inf),
     ) -> None:
         positive = mass.clip(min=0)
         total = positive.sum(1, keepdims=True)
         if not (np.isfinite(total).all() and (total > 0).all()):
             raise ValueError("A law has no positive mass: the fit diverged. Lower learning_rate.")
-        self.edges, self.bounds = edges, bounds
+        self.edges = edges
         self.centre = np.zeros(len(mass)) if centre is None else centre
         self.scale = np.ones(len(mass)) if scale is None else scale
         self.negative_mass = (positive - mass).sum(1) / total[:, 0]
@@ -113,6 +110,12 @@ class TabulatedLaws:
         cumulative = np.cumsum(self.mass, axis=1)
         cumulative /= cumulative[:, -1:]
         self._cumulative = np.hstack([np.zeros((len(mass), 1)), cumulative])
+
+    @classmethod
+    def of_returns(cls, edges: np.ndarray, mass: np.ndarray) -> TabulatedLaws:
+        """Return the laws whose edges, (n, m + 1), are returns. They come back exactly."""
+        unit = _unit(edges)
+        return cls(edges / unit[:, None], mass, np.zeros(len(edges)), unit)
 
     def __len__(self) -> int:
         return len(self.mass)
@@ -132,7 +135,7 @@ class TabulatedLaws:
         for _ in range(self.n_sharpenings):
             seen = convolve1d(law, noise, mode="constant")
             law = law * convolve1d(self.mass / seen.clip(min=1e-300), noise, mode="constant")
-        return TabulatedLaws(self.edges, law, self.centre, self.scale, self.bounds)
+        return TabulatedLaws(self.edges, law, self.centre, self.scale)
 
     def moved_to(self, mean: np.ndarray, deviation: np.ndarray | None = None) -> TabulatedLaws:
         """Return the laws of the same shapes with other means, and deviations if given, (n,)."""
@@ -144,6 +147,58 @@ class TabulatedLaws:
         moved = copy(self)
         moved.centre, moved.scale = centre, scale
         return moved
+
+    def turned(self) -> TabulatedLaws:
+        """Return the laws of -Z."""
+        edges, mass = -self.edges[..., ::-1], self.mass[:, ::-1]
+        return TabulatedLaws(edges, mass, -self.centre, self.scale)
+
+    def placed(
+        self,
+        mean: np.ndarray,
+        deviation: np.ndarray | None,
+        bounds: tuple[np.ndarray | float, np.ndarray | float],
+        n_steps: int = 8,
+    ) -> TabulatedLaws:
+        """Return laws of these means, and deviations if given, (n,), without mass beyond bounds.
+
+        Bounds narrow a law, so it is widened first, in some steps.
+        """
+        wide = self.moved_to(mean, deviation)
+        held = wide.within(*bounds)
+        if deviation is None:
+            return held
+        for _ in range(n_steps):
+            own = held.deviation()
+            growth = np.divide(deviation, own, out=np.ones_like(own), where=own > 0)
+            if np.allclose(growth, 1, rtol=0, atol=1e-9):
+                break
+            wide = wide.moved_to(mean, wide.deviation() * growth.clip(1, 2))
+            held = wide.within(*bounds)
+        return held
+
+    def within(self, low: np.ndarray | float, high: np.ndarray | float) -> TabulatedLaws:
+        """Return the laws without mass beyond bounds, of shape (n,) or for all laws.
+
+        Mass beyond a bound, and as much mass inside as balances it, becomes an atom at the bound.
+        Means stay, and so do laws farther inside. A law whose mean is beyond a bound becomes an
+        atom there.
+        """
+        return self._at_least(low).turned()._at_least(-np.asarray(high)).turned()
+
+    def _at_least(self, low: np.ndarray | float) -> TabulatedLaws:
+        edges, mass = self.edges_of_returns(), self.mass
+        if (edges[:, 0] >= low).all():
+            return self
+        low = np.maximum(low, edges[:, 0])[:, None]
+        taken = _balancing((edges - low) / _unit(edges)[:, None], mass)
+        atom = (mass * taken).sum(1, keepdims=True)
+        end = (edges[:, :-1] + taken * np.diff(edges)).max(1, where=taken > 0, initial=-np.inf)
+        end = np.maximum(end[:, None], low)
+        return TabulatedLaws.of_returns(
+            np.hstack([low, low, end, np.maximum(edges, end)]),
+            np.hstack([atom, 0 * atom, 0 * atom, mass * (1 - taken)]),
+        )
 
     @property
     def _middles(self) -> np.ndarray:
@@ -181,10 +236,14 @@ class TabulatedLaws:
         n, m = self.mass.shape
         return np.broadcast_to(self.edges, (n, m + 1))
 
+    def below(self, x: np.ndarray) -> np.ndarray:
+        """Return P(Z < x) of law i at x[i], x of shape (n, q): (n, q)."""
+        return 1 - self.turned().cdf(-x)
+
     def cdf(self, x: np.ndarray) -> np.ndarray:
         """Return P(Z <= x) of law i at x[i], x of shape (n, q): (n, q)."""
-        laws = zip(self._places(x), self._edges_of_each, self._cumulative, strict=True)
-        return np.stack([np.interp(*law) for law in laws])
+        laws = zip(x, self.edges_of_returns(), self._cumulative, strict=True)
+        return np.array([np.interp(*law) for law in laws]).reshape(x.shape)
 
     def _places(self, x: np.ndarray) -> np.ndarray:
         """Return returns, (n, q), in units of the frames.
@@ -198,8 +257,8 @@ class TabulatedLaws:
     def quantile(self, probability: np.ndarray) -> np.ndarray:
         """Return the quantiles of law i at probability[i], of shape (n, q): (n, q)."""
         laws = zip(probability, self._cumulative, self._edges_of_each, strict=True)
-        places = np.stack([_inverse(*law) for law in laws])
-        return (self.centre[:, None] + self.scale[:, None] * places).clip(*self.bounds)
+        places = np.array([_inverse(*law) for law in laws]).reshape(probability.shape)
+        return np.asarray(self.centre[:, None] + self.scale[:, None] * places)
 
     def cvar(self, alpha: float) -> np.ndarray:
         """Return the mean of the worst share alpha of each law, (n,)."""
@@ -209,11 +268,34 @@ class TabulatedLaws:
         taken = (upper - lower) / np.where(self.mass > 0, self.mass, 1.0)
         middle = self.edges[..., :-1] + 0.5 * taken * width
         worst = ((upper - lower) * middle).sum(1) / (upper - lower).sum(1)
-        return (self.centre + self.scale * worst).clip(*self.bounds)
+        return np.asarray(self.centre + self.scale * worst)
 
     def sample(self, n_samples: int, rng: np.random.Generator) -> np.ndarray:
         """Return samples, (n, n_samples)."""
         return self.quantile(rng.random((len(self), n_samples)))
+
+
+def _balancing(edges: np.ndarray, mass: np.ndarray) -> np.ndarray:
+    """Return the share of each cell, (n, m), that belongs to an atom at 0.
+
+    Cells below 0 do, and so many above it that all of them have the mean 0.
+    """
+    first, width = edges[:, :-1], np.diff(edges)
+    moment = np.cumsum(mass * (first + width / 2), 1)  # it falls, then rises
+    before = np.hstack([np.zeros_like(edges[:, :1]), moment[:, :-1]])
+    share = (moment <= 0).astype(np.float64)
+    crosses = (moment > 0) & (before <= 0)
+    # A share f of this cell has the moment mass * f * (first + f * width / 2) = -before.
+    first, width, due = first[crosses], width[crosses], -before[crosses] / mass[crosses]
+    root = np.sqrt(first**2 + 2 * width * due)
+    inside = first > 0  # two forms of one solution, neither of which cancels
+    share[crosses] = np.where(inside, 2 * due, root - first) / np.where(inside, first + root, width)
+    return share
+
+
+def _unit(edges: np.ndarray) -> np.ndarray:
+    """Return a unit of each law, (n,), in which squares stay in range, and that does not round."""
+    return np.exp2(np.frexp(np.abs(edges).max(1))[1] - 1.0)
 
 
 def _inverse(probability: np.ndarray, cumulative: np.ndarray, edges: np.ndarray) -> np.ndarray:

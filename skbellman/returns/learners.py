@@ -8,28 +8,27 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from skbellman.returns.fields import BasisReturnField
+from skbellman.returns.frames import FramedReturnField
 from skbellman.returns.learning import Learner
 from skbellman.returns.optimiser import Adam, BlockwiseAdam, Optimiser
 from skbellman.returns.regression import (
     Backup,
+    CrossEntropy,
     NextLaws,
     Regression,
-    as_learned,
-    chosen_by_field,
     chosen_by_target,
     pushed_as_given,
-    pushed_by_rows,
 )
 from skbellman.returns.simplex import law_of_mean
-from skbellman.returns.support import FixedSupport, MovingSupport, Support
+from skbellman.returns.support import MovingSupport, Support
 
 
-class BasisLearner(Learner):
-    """Regression on the projected backup, with a fixed basis.
+class FramedLearner(Learner):
+    """Cross-entropy to the backup in frames of states, with a fixed basis.
 
     Parameters
     ----------
-    field : BasisReturnField
+    field : FramedReturnField
         Trained in place.
     discount : float
         Discount of the law at the next state. A batch may have one for each row.
@@ -38,12 +37,10 @@ class BasisLearner(Learner):
     """
 
     def __init__(
-        self, field: BasisReturnField, discount: float, learning_rate: float, target_rate: float
+        self, field: FramedReturnField, discount: float, learning_rate: float, target_rate: float
     ) -> None:
-        next_laws = NextLaws(chosen_by_field, as_learned)
-        backup = Backup(discount, next_laws, pushed_by_rows, FixedSupport())
         optimiser = Adam(field.parameters(), learning_rate)
-        super().__init__(field, Regression(backup), optimiser, target_rate)
+        super().__init__(field, CrossEntropy(discount), optimiser, target_rate)
 
 
 class GreedyLearner(Learner):

@@ -117,7 +117,9 @@ class Learner:
 
 
 class LastGood:
-    """The last state of a field whose loss was finite.
+    """The last state of a field after which a loss was finite.
+
+    A loss is known before its step is taken, so it says nothing about the state after it.
 
     Parameters
     ----------
@@ -128,13 +130,13 @@ class LastGood:
 
     def __init__(self, field: ReturnField, target: ReturnField) -> None:
         self.fields = field, target
-        self.state = field.snapshot()
+        self.state = self._latest = field.snapshot()
 
     def keep_if_finite(self, loss: Tensor) -> bool:
         """Save the field if its loss is finite, else restore both from the saved state."""
         finite = bool(torch.isfinite(loss))
         if finite:
-            self.state = self.fields[0].snapshot()
+            self.state, self._latest = self._latest, self.fields[0].snapshot()
         else:
             for field in self.fields:
                 field.restore(self.state)
@@ -171,7 +173,7 @@ class Curves:
         """Raise a TrainingDivergedError."""
         if self.diverged:
             raise TrainingDivergedError(
-                f"Training diverged before step {self.step[-1]}. The state of the previous report "
+                f"Training diverged before step {self.step[-1]}. The state of an earlier report "
                 "is kept. Lower learning_rate.",
                 Record(self.step, self.loss),
             )

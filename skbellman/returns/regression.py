@@ -1,4 +1,4 @@
-"""The objective of laws on a basis: their distance to the projected backup.
+"""Objectives of laws on a basis: their distance to the projected backup, or a cross-entropy.
 
 A backup consists of the laws at the next states, a support that may move, and a projection onto the
 basis.
@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from skbellman.returns.basis import GaussianBasis
 from skbellman.returns.batch import Batch
@@ -44,19 +45,9 @@ class NextLaws:
         return self.as_law(target.basis.weights(coordinates))
 
 
-def chosen_by_field(field: Any, target: Any, batch: Batch) -> Tensor:
-    """Return coordinates of actions that the field chooses and the slower field evaluates."""
-    return target.coordinates(batch.next_state, field.best(batch.next_state, batch.mask))
-
-
 def chosen_by_target(field: Any, target: Any, batch: Batch) -> Tensor:
     """Return coordinates of actions that the slower field chooses and evaluates."""
     return target.best_coordinates(batch.next_state, batch.mask)
-
-
-def as_learned(weights: Tensor) -> Tensor:
-    """Return the weights unchanged."""
-    return weights
 
 
 def cut_off(weights: Tensor) -> Tensor:
@@ -148,6 +139,37 @@ class Regression:
         loss = torch.dot(gap.flatten(), slopes.flatten()) / len(gap)
         back(slopes, 2 / len(gap))
         return loss
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    r"""The cross-entropy of laws and their backup, :math:`-\sum_k q_k \log p_k`.
+
+    Weights p of a law are positive. Slopes by their logits are p - q, also where interpolation
+    makes q slightly negative. So p is the mean of the backups.
+
+    Attributes
+    ----------
+    discount : float
+        Discount of the law at the next state. A batch may have one for each row.
+    """
+
+    discount: float
+
+    @torch.no_grad()
+    def set_gradients(self, field: Any, target: Any, batch: Batch) -> Tensor:
+        """Set the gradients of the field's parameters, in place; return the loss of a batch."""
+        policy = batch.policy
+        if policy is None:  # the field chooses, and the slower field evaluates
+            best = field.best(batch.next_state, batch.mask)
+            policy = one_hot(best, field.n_actions).to(batch.state)
+        following = target.weights_under(batch.next_state, policy)
+        discounts = batch.discounts(self.discount)
+        goal = push_forward(field.basis, batch.reward, discounts, following)
+        logits, back = field.logits_and_back(batch.state, batch.action)
+        log_weights = logits.log_softmax(-1)
+        back((log_weights.exp() - goal) / len(goal))
+        return -(goal * log_weights).sum(-1).mean()
 
 
 @lru_cache(maxsize=4)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from skbellman.returns.basis import GaussianBasis
+from skbellman.validation import check_numbers
 
 # Maps a basis and coordinates, (n, K), to values, (n,), and slopes by the coordinates, (n, K).
 Statistic = Callable[[GaussianBasis, Tensor], tuple[Tensor, Tensor]]
@@ -67,7 +68,7 @@ def checked_share(alpha: float) -> float:
     ValueError
         If it is not above 0 and at most 1.
     """
-    if not 0 < alpha <= 1:
+    if not 0 < check_numbers("alpha", alpha) <= 1:
         raise ValueError(f"alpha must be above 0 and at most 1, got {alpha!r}.")
     return alpha
 
