@@ -109,6 +109,7 @@ def test_atoms_have_a_probability_and_the_rest_a_density(density):
     np.testing.assert_allclose(off, 0.3 * norm(3, 1).pdf(x), atol=0.04)
 
 
+@pytest.mark.slow
 def test_atoms_depend_on_other_columns(density):
     frame = pd.DataFrame({"gain": [0.0, 0.0], "group": ["a", "b"]})
     conditional = np.exp(density.score_samples(frame, columns=["gain"], given=["group"]))

@@ -215,6 +215,7 @@ def test_history_is_kept_and_printed(capsys):
     assert re.match(rf"step {last} of \d+ \(\d+%, \d+:\d\d left\): loss -?\d", lines[-1])
 
 
+@pytest.mark.slow
 def test_progress_covers_both_stages_of_a_table_with_gaps(capsys):
     frame = FRAME.copy()
     frame.loc[::3, "x"] = np.nan
@@ -259,6 +260,7 @@ def test_the_diagram_has_a_line_on_the_fit(fitted):
     assert "Density of" not in clone(fitted)._repr_mimebundle_()["text/html"]
 
 
+@pytest.mark.slow
 def test_scores_of_many_coordinates_are_exact_where_they_are_asked_to_be():
     X = np.random.default_rng(0).normal(size=(200, 66)) @ np.triu(np.full((66, 66), 0.3))
     density = BellmanDiffusionDensity(n_steps=9, width=8, n_nodes=3, random_state=0).fit(X)

@@ -62,6 +62,7 @@ def test_the_gradient_is_that_of_the_score(normal, parts):
         np.testing.assert_allclose(found[name], (up - down) / (2 * step), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_cell_that_does_not_go_with_the_rest_is_found(density):
     odd = TABLE[:3].copy()
     odd.iloc[0, 2] = "low" if odd.iloc[0, 2] == "high" else "high"

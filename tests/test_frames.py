@@ -96,7 +96,9 @@ def test_frames_of_the_best_actions():
     torch.testing.assert_close(means.mean(0), torch.tensor([9.0, 10.0]).double(), atol=0.1, rtol=0)
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e-200, -1e6])
+@pytest.mark.parametrize(
+    "scale", [1.0, *(pytest.param(scale, marks=pytest.mark.slow) for scale in (1e-200, -1e6))]
+)
 def test_laws_of_a_linear_process_of_numbers(scale):
     value = DistributionalValueEstimator(gamma=GAMMA, n_steps=1000, random_state=0)
     value.fit(drifting(scale=scale))

@@ -65,6 +65,7 @@ def test_marginals_and_conditionals_of_a_gaussian_are_found(fitted):
     assert np.median(np.abs(conditional - norm(0.8 * rows.x, 0.6).logpdf(rows.y))) < 0.2
 
 
+@pytest.mark.slow
 def test_joint_less_marginal_is_conditional(fitted):
     rows = WHOLE.astype({"n": "Int64"})[:40]
     for given in (["x"], ["c", "n"], ["y", "n", "x"]):
@@ -195,6 +196,7 @@ def test_the_papers_objectives_take_whole_rows():
             ask()
 
 
+@pytest.mark.slow
 def test_values_missing_at_random_leave_the_law_as_it_is():
     """Rows without gaps have x of mean -0.7; all rows have mean 0."""
     rng, n = np.random.default_rng(0), 3000

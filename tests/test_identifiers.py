@@ -202,6 +202,7 @@ def test_parts_of_a_mixture_have_no_identifier_in_common(numbered):
     assert are_new(rest.sample(60, random_state=0, given={"c": "a"}), one, two)
 
 
+@pytest.mark.slow
 def test_shards_have_no_identifier_in_common(numbered):
     df, more = numbered_rows(), numbered_rows(start=2000, n_rows=20)
     sharded = ShardedDensity(clone(numbered), n_shards=4, random_state=0).fit(df)

@@ -139,6 +139,7 @@ def test_colours_are_surprises_and_frames_mark_the_largest(library):
     assert [label.get_text() for label in display.ax_.get_xticklabels()] == list(rows)
 
 
+@pytest.mark.slow
 def test_a_detector_is_explained_and_surprises_are_drawn_again():
     rows = table(3).set_axis(["a", "b", "c"])
     detector = BellmanOutlierDetector(closed_form(), noise=(), n_components=0, random_state=0)

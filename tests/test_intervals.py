@@ -76,6 +76,7 @@ def test_values_apart_from_their_neighbours_are_frequent():
     assert not len(RankedColumn(counts, np.arange(6.0), 1e-15).frequent)
 
 
+@pytest.mark.slow
 def test_zeros_that_imply_each_other_are_drawn_together():
     rng = np.random.default_rng(0)
     visits = rng.poisson(1.0, 2000)

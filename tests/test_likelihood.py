@@ -23,7 +23,7 @@ def separated(n_columns: int) -> GaussianMixtureField:
     return GaussianMixtureField(torch.tensor([0.1, 0.3, 0.6]).double(), means, covariances)
 
 
-@pytest.mark.parametrize("n_columns", [1, 2])
+@pytest.mark.parametrize("n_columns", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("make", [mixture, separated])
 def test_density_integrates_to_one(make, n_columns):
     field = make(n_columns)

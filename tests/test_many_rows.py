@@ -112,6 +112,7 @@ def test_levels_are_read_as_they_are_with_one_object_each(library, monkeypatch):
     assert all(type(v) is bool for v in levels_of(flags.values[~flags.missing])[0])
 
 
+@pytest.mark.slow
 def test_an_encoder_of_many_rows_takes_little_beside_them(monkeypatch):
     """Three times the bytes of ten columns in single precision, as columns are read in turn."""
     few, many = mixed(140_000), mixed(280_000)

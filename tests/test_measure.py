@@ -192,6 +192,7 @@ def test_tiny_values_beside_integers_are_kept():
     assert are_tiny.mean() == pytest.approx(((values > 0) & (values < 1e-6)).mean(), abs=0.05)
 
 
+@pytest.mark.slow
 def test_columns_of_extreme_scales_are_fitted_to_and_scored():
     rng = np.random.default_rng(0)
     unit = rng.normal(size=(200, 2))

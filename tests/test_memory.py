@@ -106,6 +106,7 @@ def test_a_message_counts_the_rows_of_the_table_and_not_of_its_part(fitted, monk
         fitted.score_samples(table, given=["x"])
 
 
+@pytest.mark.slow
 def test_a_table_that_is_read_in_parts_is_fitted_as_well(monkeypatch):
     table = mixed(300)
     whole = BellmanDiffusionDensity(**QUICK).fit(table)

@@ -90,7 +90,7 @@ def losses(n_columns: int, q: float, sliced: bool, seed: int = 0) -> tuple[float
     ("n_columns", "q"),
     [
         (1, 0.6),
-        (3, 1.5),
+        pytest.param(3, 1.5, marks=pytest.mark.slow),
         pytest.param(2, 0.6, marks=pytest.mark.slow),
         pytest.param(2, 1.5, marks=pytest.mark.slow),
     ],
@@ -249,7 +249,12 @@ PAPER = {
 
 
 @pytest.mark.parametrize(
-    ("objective", "n_columns"), [("pairwise", 1), ("sliced", 1), ("pairwise", 2)]
+    ("objective", "n_columns"),
+    [
+        ("pairwise", 1),
+        pytest.param("sliced", 1, marks=pytest.mark.slow),
+        pytest.param("pairwise", 2, marks=pytest.mark.slow),
+    ],
 )
 def test_the_estimator_finds_a_mixture_by_the_papers_objectives(objective, n_columns):
     truth = mixture(n_columns)

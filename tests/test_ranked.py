@@ -189,6 +189,7 @@ def test_a_few_values_far_apart_have_their_shares():
     assert len(column._rooms.log_mass) <= 2 * len(PRICES) + 2
 
 
+@pytest.mark.slow
 def test_prices_beside_an_atom_are_drawn_as_they_are():
     n = 2000
     paid = np.where(RNG.random(n) < 0.3, RNG.choice(PRICES, n), 0.0)
@@ -324,6 +325,7 @@ def test_other_units_move_no_value_onto_an_atom():
     np.testing.assert_allclose(same.score_samples(near), density.score_samples(near), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_atom_of_a_long_grid_is_drawn_as_a_bar():
     w = np.where(np.arange(400) % 5 < 2, 0, RNG.integers(1, 9000, 400))
     law = law_of(quick(pd.DataFrame({"w": w, "y": RNG.normal(size=400)})), "w", 0, 9000)

@@ -352,6 +352,7 @@ def test_moved_supports_have_zero_and_the_extreme_reward_as_centres():
         assert (wider.centres - atom).abs().min() < 1e-9
 
 
+@pytest.mark.slow
 def test_law_is_a_field_that_dynamics_draw_from():
     of = basis()
     law = BasisLaw(of, law_of(gaussians(), of)[0])

@@ -109,6 +109,7 @@ def test_weights_are_as_rows_that_are_repeated():
     assert weighted.encoder_.columns_[0].scale == repeated.encoder_.columns_[0].scale
 
 
+@pytest.mark.slow
 def test_weights_are_routed_through_a_search():
     search = {"n_steps": [1]}
     with sklearn.config_context(enable_metadata_routing=True):
