@@ -218,7 +218,8 @@ def check_coordinates(encoder: TableEncoder, values: list[np.ndarray]) -> None:
     matrix, log_measure = encoder.spread(values, 2, rng)
     assert np.isfinite(log_measure).all()
     gaps = np.column_stack([is_missing(v) for v in values])
-    present = matrix[np.broadcast_to(~gaps.any(1), matrix.shape[:2])]
+    labelled = encoder.layout_.labelled(matrix, values)
+    present = labelled[np.broadcast_to(~gaps.any(1), matrix.shape[:2])]
     for _, block in parts_of(encoder, present):
         assert (np.abs(block) < 1e6).all(), "coordinates are not of unit scale"
 

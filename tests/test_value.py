@@ -168,7 +168,7 @@ def test_actions_that_are_numbers():
     rng = np.random.default_rng(0)
     action = rng.uniform(-1, 1, size=3000)
     zeros = np.zeros(3000)
-    value = estimator(n_steps=600).fit(
+    value = estimator(n_steps=2000).fit(
         {"state": zeros[:, None], "action": action, "reward": 3 * action,
          "next_state": zeros[:, None], "terminated": zeros + 1}
     )  # fmt: skip
