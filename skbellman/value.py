@@ -99,8 +99,8 @@ class DistributionalValueEstimator(PortableMixin, ReturnLaws):
     multi_step : int or "auto", default="auto"
         Steps of a backup in an environment. "auto" is 3 if a network gives the laws of actions that
         are labels, and states are numbers or images. Otherwise it is 1. 3 learns faster if rewards
-        are dense and transitions nearly deterministic, as in CartPole. Random actions are then part
-        of the returns, which are too low. With 1 they are not.
+        are dense and transitions nearly deterministic, as in CartPole. Returns with random actions
+        are left out in the last 30% of the steps, so laws are those of the learned policy.
     exploration : float, default=0.05
         Final share of random actions in an environment; the first share is 1. For actions of a Box,
         the standard deviation of the noise on actions, in units of half their range.
