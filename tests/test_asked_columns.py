@@ -22,7 +22,7 @@ def others():
 
 
 @pytest.mark.parametrize("kind", ["density", "mixture", "rescaled", "reweighted"])
-@pytest.mark.parametrize("form", [iter, pd.Index])
+@pytest.mark.parametrize("form", [iter, pytest.param(pd.Index, marks=pytest.mark.slow)])
 def test_names_may_be_any_iterable(kind, form):
     """An iterator was read once by the check, and then named no column: the joint was returned."""
     density, X = others()[kind], table(6)

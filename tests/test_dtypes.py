@@ -467,12 +467,12 @@ def test_objects_that_are_no_column_are_refused(values, match):
 def test_text_that_looks_like_numbers_or_dates_is_named(texts, match):
     frame = pd.DataFrame({"x": texts * 2, "y": np.arange(2.0 * len(texts)) ** 2})
     with pytest.warns(UserWarning, match=match) as warned:
-        BellmanDiffusionDensity(**TINY).fit(frame)
+        TableEncoder().fit(frame)
     assert len(warned) == 1
-    BellmanDiffusionDensity(**TINY).fit(frame.astype({"x": "category"}))
-    BellmanDiffusionDensity(categorical_features=["x"], **TINY).fit(frame)
+    TableEncoder().fit(frame.astype({"x": "category"}))
+    TableEncoder(categorical_features=["x"]).fit(frame)
     with pytest.raises(ValueError, match=f"'x' has .* categories, more than .*{match[4:]}"):
-        BellmanDiffusionDensity(encoder=TableEncoder(max_categories=14), **TINY).fit(frame)
+        TableEncoder(max_categories=14).fit(frame)
 
 
 def test_text_of_few_levels_is_categories():

@@ -41,10 +41,8 @@ def fitted(frame):
     return BellmanDiffusionDensity(**QUICK).fit(frame)
 
 
-@pytest.mark.parametrize(
-    "question",
-    [{}, {"columns": ["twin", "c"]}, pytest.param({"given": ["x", "c"]}, marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("question", [{}, {"columns": ["twin", "c"]}, {"given": ["x", "c"]}])
 def test_single_precision_of_the_networks_costs_nothing(fitted, frame, question):
     some = frame[:60]
     found = fitted.score_samples(some, **question)
