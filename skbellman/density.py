@@ -336,8 +336,8 @@ class BellmanDiffusionDensity(TableDensity):
         >>> import numpy as np
         >>> from skbellman import BellmanDiffusionDensity
         >>> X = np.random.default_rng(0).normal(size=(90, 2))
-        >>> density = BellmanDiffusionDensity(n_steps=5, random_state=0).partial_fit(X[:60])
-        >>> one = density.partial_fit(X[60:]).consolidated(100, random_state=0)
+        >>> density = BellmanDiffusionDensity(n_steps=5, width=8, depth=1, random_state=0)
+        >>> one = density.partial_fit(X[:60]).partial_fit(X[60:]).consolidated(100, random_state=0)
         >>> one.measure_ == density.measure_
         True
         """

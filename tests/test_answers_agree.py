@@ -91,7 +91,11 @@ def fit():
     return by_name
 
 
-@pytest.mark.parametrize("name", [*FITS, *MADE])
+SLOW = {"network at its bounds", "networks of the paper"}
+NAMES = [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in [*FITS, *MADE]]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_answers_of_a_law_agree(fit, name):
     law = fit(name) if name in FITS else MADE[name](fit)
     states = np.array([0.0, 1.0]) if "network" in name else [0, 1]

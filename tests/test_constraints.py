@@ -178,6 +178,7 @@ def test_given_cells_stay_under_constraints():
     assert 0.35 < drawn["a"].isna().mean() < 0.65
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "names", [["city"], {"city"}, iter(["city"]), np.array(["city"]), pd.Index(["city"])]
 )

@@ -85,6 +85,7 @@ def test_what_is_missing_has_no_surprise_and_what_is_no_number_no_gradient(densi
     np.testing.assert_array_equal(gradient[["x", "y"]].isna(), gaps[["x", "y"]].isna())
 
 
+@pytest.mark.slow
 def test_a_row_beyond_all_rows_has_finite_surprises_elsewhere(density):
     far = TABLE[:1].assign(x=1e12)
     surprise = density.explain(far, random_state=0)

@@ -350,7 +350,14 @@ def of_value_of_numbers():
     return of_value(table, hidden_layer_sizes=[16])
 
 
-RESULTS = [of_density, of_paper, of_imputer, of_value, of_value_in_networks, of_value_of_numbers]
+RESULTS = [
+    of_density,
+    of_paper,
+    pytest.param(of_imputer, marks=pytest.mark.slow),
+    of_value,
+    of_value_in_networks,
+    of_value_of_numbers,
+]
 
 
 @functools.cache

@@ -240,7 +240,7 @@ def of_other_rows_with_gaps(encoder):
     ("fit", "share"),
     [
         pytest.param(added, 0.375, marks=pytest.mark.slow),
-        (with_an_encoder_of_other_rows, 0.5),
+        pytest.param(with_an_encoder_of_other_rows, 0.5, marks=pytest.mark.slow),
         pytest.param(consolidated, 0.5, marks=pytest.mark.slow),
         (of_other_rows_with_gaps, 0.0),
     ],

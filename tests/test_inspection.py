@@ -120,6 +120,7 @@ def test_the_learning_curve_is_the_history():
         LearningCurveDisplay.from_estimator(density, metric="los")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", [pd.DataFrame, pl.DataFrame])
 def test_colours_are_surprises_and_frames_mark_the_largest(library):
     rows = table(4).assign(x=[0.0, 9.0, np.nan, 0.0], sex=["F", "M", None, "never seen"])

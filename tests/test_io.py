@@ -254,6 +254,13 @@ def fitted_estimator(name):
 
 
 SLOW = {
+    "actor",
+    "bills",
+    "detector",
+    "objects",
+    "polars",
+    "reported",
+    "rescaled",
     "mixture",
     "sharded",
     "imputer",

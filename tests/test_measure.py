@@ -47,6 +47,7 @@ def test_probabilities_of_all_integers_sum_to_one(name, most):
     assert np.exp(density.score_samples(every)).sum() == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "least", "most"), [
     ("even", 0, 1), ("percentages", 0, 100), ("waiting times", 0, 30)
 ])  # fmt: skip

@@ -74,6 +74,7 @@ def test_rows_that_are_scored_take_no_memory_but_that_of_their_scores(fitted, mo
     assert extra < 2000 * 60  # 8 bytes a score, twice while they are joined, and noise
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", ["array", "pandas", "polars"])
 def test_scores_in_parts_are_those_of_all_rows_at_once(library, monkeypatch):
     rows = np.random.default_rng(0).normal(size=(23, 3))

@@ -70,7 +70,7 @@ def test_two_actions_that_are_alike(policy):
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-4, 1e4, -1e4, -1e-4])
-@pytest.mark.parametrize("gamma", [0.9, 0.999, 1.0])
+@pytest.mark.parametrize("gamma", [0.9, pytest.param(0.999, marks=pytest.mark.slow), 1.0])
 def test_rewards_of_any_scale_and_sign(scale, gamma):
     rng = np.random.default_rng(0)
     reward = scale * (1 + rng.standard_normal(3000))

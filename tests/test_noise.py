@@ -45,6 +45,7 @@ def test_a_mixture_in_closed_form_is_wider_by_the_noise(noise):
     np.testing.assert_allclose(density.score_samples(NUMBERS, noise=noise), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.5])
 def test_the_density_seen_through_noise_integrates_to_one(density, noise):
     x = np.linspace(-9, 9, 91)

@@ -299,6 +299,7 @@ def test_new_identifiers_do_not_hide_copies():
     assert type(column) is NumericColumn
 
 
+@pytest.mark.slow
 def test_a_number_that_a_user_types_is_that_of_single_precision():
     table, at = part_normal(atom=0.1)
     single = table.astype(np.float32)

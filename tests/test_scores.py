@@ -55,7 +55,7 @@ def test_single_precision_of_the_networks_costs_nothing(fitted, frame, question)
     assert np.abs(found - expected).max() > 0
 
 
-@pytest.mark.parametrize("approximate", [False, True])
+@pytest.mark.parametrize("approximate", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_row_has_one_score_in_any_company(fitted, frame, approximate):
     together = fitted.score_samples(frame[:40], approximate=approximate)
     alone = [fitted.score_samples(frame[i : i + 1], approximate=approximate) for i in range(8)]
