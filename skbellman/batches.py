@@ -257,7 +257,7 @@ def draw_batches(
         clean = torch.where(drawn, torch.nan, clean)
     if rows.is_label is not None:
         # Every other group has the levels that scores need, see `shared_levels`.
-        sigma[:, 1::2, :, rows.is_label] = torch.inf
+        sigma[:, 1::2] = torch.where(rows.is_label, torch.inf, sigma[:, 1::2])
     clean = clean.repeat(1, 1, 2, 1)
     return clean, sigma, antithetic_noise(clean, generator)
 

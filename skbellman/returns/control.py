@@ -114,7 +114,6 @@ class Controller:
         self.learner, self.replay, self.settings, self.rng = learner, replay, settings, rng
         self.curves = Curves()
         self.n_steps = 0
-        self._explored = np.zeros(1, dtype=bool)
 
     def run(
         self,

@@ -234,13 +234,14 @@ class TemporalDifferences:
         half = len(self.reward) // 2
         if half == 0:
             return
-        parts = [
-            self._equations(1, self.reward, rows)
-            for rows in torch.arange(2 * half, device=self.reward.device).split(half)
-        ]
+        halves = torch.arange(2 * half, device=self.reward.device).split(half)
+        first, second = ((self._equations(1, self.reward, r), self._square(r)) for r in halves)
 
         def error(ridge: float) -> float:
-            return sum(other.error(own.solution(ridge)) for own, other in (parts, reversed(parts)))
+            pairs = (first, second), (second, first)
+            return sum(
+                held.error(own.solution(ridge), square) for (own, _), (held, square) in pairs
+            )
 
         self.ridge = min(candidates, key=error)
 
@@ -252,15 +253,19 @@ class TemporalDifferences:
     def _equations(self, power: int, target: Tensor, rows: Tensor) -> Equations:
         n_actions, width = self.frames.coefficients.shape[1:]
         size = n_actions * width
-        matrix, square = target.new_zeros(2, size, size)
-        constant = target.new_zeros(size)
+        matrix, constant, square = target.new_zeros(size, size), target.new_zeros(size), 0.0
         onwards = (self.onwards**power).unsqueeze(-1) * self._policy()
         for part in rows.split(_CHUNK):
             now = _by_action(self.actions[part], self.now[part])
             matrix += now.T @ (now - _by_action(onwards[part], self.next[part]))
-            square += now.T @ now
+            square += float(now.square().sum())
             constant += now.T @ target[part]
-        return Equations(matrix, square, constant, n_actions)
+        return Equations(matrix, constant, square / size, n_actions)
+
+    def _square(self, rows: Tensor) -> Tensor:
+        r"""Return the sum of :math:`\phi \phi^T` over rows, (m, m)."""
+        parts = (_by_action(self.actions[part], self.now[part]) for part in rows.split(_CHUNK))
+        return torch.stack([now.T @ now for now in parts]).sum(0)
 
 
 @dataclass(frozen=True)
@@ -269,16 +274,18 @@ class Equations:
 
     Attributes
     ----------
-    matrix, square : tensor of shape (m, m)
-        Sums of :math:`\phi (\phi - \gamma \phi')^T` and :math:`\phi \phi^T`.
+    matrix : tensor of shape (m, m)
+        Sum of :math:`\phi (\phi - \gamma \phi')^T`.
     constant : tensor of shape (m,)
+    size : float
+        The mean sum of squares of a feature.
     n_actions : int
         Each has its own features, of which the first is constant.
     """
 
     matrix: Tensor
-    square: Tensor
     constant: Tensor
+    size: float
     n_actions: int
 
     def solution(self, ridge: float, on_constant: float = 1e-6) -> Tensor:
@@ -286,22 +293,20 @@ class Equations:
 
         The ridge is relative to the mean square of a feature.
         """
-        ridges = torch.full_like(self.constant, ridge * self._size or 1.0)
+        ridges = torch.full_like(self.constant, ridge * self.size or 1.0)
         # The constant has no penalty: with a discount near 1, it is the largest part of returns.
         ridges.view(self.n_actions, -1)[:, 0] *= on_constant
         found = torch.linalg.solve(self.matrix + ridges.diag(), self.constant)
         return found.view(self.n_actions, -1)
 
-    def error(self, coefficients: Tensor, ridge: float = 0.01) -> float:
-        """Return the squared error of coefficients, projected on the features of the rows."""
-        gap = self.constant - self.matrix @ coefficients.flatten()
-        ridges = torch.full_like(gap, ridge * self._size or 1.0)
-        return float(gap @ torch.linalg.solve(self.square + ridges.diag(), gap))
+    def error(self, coefficients: Tensor, square: Tensor, ridge: float = 0.01) -> float:
+        r"""Return the squared error of coefficients, projected on the features of the rows.
 
-    @property
-    def _size(self) -> float:
-        """The mean sum of squares of a feature."""
-        return float(self.square.diagonal().mean())
+        ``square`` is the sum of :math:`\phi \phi^T` over them, (m, m).
+        """
+        gap = self.constant - self.matrix @ coefficients.flatten()
+        ridges = torch.full_like(gap, ridge * self.size or 1.0)
+        return float(gap @ torch.linalg.solve(square + ridges.diag(), gap))
 
 
 def _by_action(shares: Tensor, features: Tensor) -> Tensor:

@@ -47,16 +47,14 @@ class MultiStep:
 
     def __init__(self, n: int, gamma: float, shorter: bool = False) -> None:
         self.n, self.gamma, self.shorter = n, gamma, shorter
-        self._steps: deque[Step] = deque()
-        self._explored: deque[bool] = deque()
+        self._steps: deque[tuple[Step, bool]] = deque()
 
     def push(self, step: Step, explored: bool = False) -> Iterator[Transition]:
         """Add a step, and whether its action was random; yield the transitions that it completes.
 
         They have exactly n steps, or end the return, or are the last of a truncated episode.
         """
-        self._steps.append(step)
-        self._explored.append(explored)
+        self._steps.append((step, explored))
         if step.terminated:
             while self._steps:
                 yield self._first()
@@ -66,15 +64,13 @@ class MultiStep:
             while self.shorter and self._steps:
                 yield self._first()._replace(discount=self.gamma ** (len(self._steps) + 1))
             self._steps.clear()
-            self._explored.clear()
 
     def _first(self) -> Transition:
-        total = sum(self.gamma**k * step.reward for k, step in enumerate(self._steps))
-        last, first = self._steps[-1], self._steps.popleft()
-        self._explored.popleft()
+        total = sum(self.gamma**k * step.reward for k, (step, _) in enumerate(self._steps))
+        (last, _), (first, _) = self._steps[-1], self._steps.popleft()
         return Transition(
             first.state, first.action, total, last.next_state, not last.terminated, last.next_mask,
-            on_policy=not any(self._explored),
+            on_policy=not any(explored for _, explored in self._steps),
         )  # fmt: skip
 
 
@@ -161,8 +157,9 @@ class Replay:
 
     def sample(self, batch_size: int) -> Batch:
         """Return transitions, sampled with replacement. The next actions are the best."""
-        if self.only_on_policy and self._on_policy[: len(self)].any():
-            return self._batch(self.rng.choice(np.flatnonzero(self._on_policy), batch_size))
+        rows = np.flatnonzero(self._on_policy) if self.only_on_policy else ()
+        if len(rows):
+            return self._batch(self.rng.choice(rows, batch_size))
         return self._batch(self.rng.integers(len(self), size=batch_size))
 
     def _batch(self, rows: np.ndarray) -> Batch:

@@ -9,9 +9,9 @@ import numpy as np
 
 from skbellman.tables.columns.base import Codes, Column, Values
 from skbellman.tables.columns.categorical import CategoricalColumn
-from skbellman.tables.columns.ranked import stand_apart
 from skbellman.tables.fitted import FittedColumn
 from skbellman.tables.gaps import some_rows
+from skbellman.tables.grids import exceed_neighbours
 
 # The label of rows in which a column equals none of its sources.
 _NONE = -1
@@ -55,10 +55,6 @@ class Equality:
         found[unknown & (found == _NONE)] = None
         return found
 
-    def hidden(self, values: list[Values]) -> Values:
-        """Return labels that are all missing."""
-        return np.full(len(values[0]), None, dtype=object)
-
     def equal_rows(self, codes: Codes) -> Iterator[tuple[int, np.ndarray]]:
         """Iterate over the sources and the rows that equal them, by the codes of the labels."""
         for code, source in enumerate(self.sources, start=1):
@@ -91,14 +87,15 @@ def equalities_among(
     least = max(least_share * len(picked), least_rows)
     numbers = [j for j, column in enumerate(columns) if _is_any_number(column)]
     some = {j: values[j][picked] for j in numbers}
-    frequent = {j: _frequent(some[j]) for j in numbers}
+    units = {j: columns[j].kind.number_unit for j in numbers}
     found = []
     for j in numbers:
-        of_unit = [k for k in numbers if k < j and _unit(columns[k]) == _unit(columns[j])]
-        rare = np.where(np.isin(some[j], frequent[j]), np.nan, some[j])
-        sources = _sources(rare, {k: some[k] for k in of_unit}, least)
+        frequent = _frequent(some[j])
+        rare = np.where(np.isin(some[j], frequent), np.nan, some[j])
+        before = {k: some[k] for k in numbers if k < j and units[k] == units[j]}
+        sources = _sources(rare, before, least)
         if sources:
-            found.append(Equality(j, sources, frequent[j]))
+            found.append(Equality(j, sources, frequent))
     return found
 
 
@@ -123,18 +120,20 @@ def made_equal(
     known : list of array of bool, each (n,)
         Which values are given: they are not changed, and their sources equal them.
     """
+    if not equalities:
+        return decoded
     made, known = [codes.copy() for codes in decoded], [held.copy() for held in known]
     pairs = list(zip(equalities, labels, strict=True))
     for equality, codes in reversed(pairs):
         j = equality.column
         for k, rows in equality.equal_rows(codes):
             changed = rows & known[j] & ~known[k]
-            made[k] = _with_values_of(made[j], made[k], changed, columns[k])
+            _repeat(made[j], made[k], changed, columns[k])
             known[k] |= changed
     for equality, codes in pairs:
         j = equality.column
         for k, rows in equality.equal_rows(codes):
-            made[j] = _with_values_of(made[k], made[j], rows & ~known[j], columns[j])
+            _repeat(made[k], made[j], rows & ~known[j], columns[j])
     return made
 
 
@@ -142,10 +141,6 @@ def _is_any_number(column: FittedColumn) -> bool:
     """Say whether a column holds numbers that are neither a few levels nor identifiers."""
     is_number = not column.kind.is_categorical and not column.column.is_fresh
     return is_number and column.column.only_levels is None
-
-
-def _unit(column: FittedColumn) -> str:
-    return column.kind.number_unit
 
 
 def _frequent(values: Values, share: float = 0.01, least: int = 10) -> np.ndarray:
@@ -172,25 +167,19 @@ def _is_apart(differences: Values) -> bool:
     Differences of close values on a grid have a peak at 0, too, but one that is less sharp.
     """
     known, counts = np.unique(differences[~np.isnan(differences)], return_counts=True)
-    return bool(stand_apart(counts, times=5.0)[known == 0].any())
+    return bool(exceed_neighbours(counts, times=5.0)[known == 0].any())
 
 
-def _with_values_of(source: Codes, codes: Codes, rows: np.ndarray, column: Column) -> Codes:
-    """Return codes with those of a source in some rows, unless the column cannot hold them."""
+def _repeat(source: Codes, codes: Codes, rows: np.ndarray, column: Column) -> None:
+    """Set codes to those of a source in some rows, in place, where the column can hold them."""
     if not rows.any():
-        return codes
+        return
     wanted = source[rows]
     held = np.isclose(_nearest(column, wanted), wanted, rtol=1e-6, atol=0)
-    return _replaced(codes, rows, np.where(held, wanted, codes[rows]))
+    codes[rows] = np.where(held, wanted, codes[rows])
 
 
 def _nearest(column: Column, values: Values) -> Values:
     """Return the nearest values that a column of numbers can hold."""
     parts = zip(column.parts, column.divide(values), strict=True)
     return column.join([part.decode(np.nan_to_num(part.encode(v)[0])) for part, v in parts])
-
-
-def _replaced(codes: Codes, rows: np.ndarray, values: Values) -> Codes:
-    replaced = codes.copy()
-    replaced[rows] = values
-    return replaced

@@ -110,3 +110,11 @@ def mean_beside(counts: np.ndarray, n_neighbours: int = 2) -> np.ndarray:
     inside = slice(n_neighbours, -n_neighbours)
     n_beside = np.convolve(np.ones(len(counts)), window)[inside]
     return np.convolve(counts, window)[inside] / n_beside.clip(1)
+
+
+def exceed_neighbours(counts: np.ndarray, times: float = 2.0) -> np.ndarray:
+    """Return which counts of ascending values are so many times those of both neighbours."""
+    beside = np.zeros(len(counts))
+    beside[1:] = counts[:-1]
+    beside[:-1] = np.maximum(beside[:-1], counts[1:])
+    return counts >= times * beside

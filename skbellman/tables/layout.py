@@ -158,7 +158,11 @@ class Layout:
         """Return coordinates, (..., n, n_dims), with those of the labels of equalities."""
         if not self.equalities:
             return coordinates
-        labels = [each.part.encode(each.labels(values))[0] for each in self.equalities]
+        labels = [
+            part.encode(self.equalities[k].labels(values))[0]
+            for column, k, part in self.pieces
+            if column < 0
+        ]
         found = coordinates.copy()
         found[..., self.is_label] = np.hstack(labels)
         return found
@@ -174,5 +178,5 @@ class Layout:
     def _divided(self, values: list[Values]) -> list[tuple[Column, Values]]:
         """Return all parts and their values; those of labels are missing."""
         divided = [c.divide(v) for c, v in zip(self.columns, values, strict=True)]
-        divided.append([each.hidden(values) for each in self.equalities])
+        divided.append([np.full(len(values[0]), None, dtype=object)] * len(self.equalities))
         return [(part, divided[j][k]) for j, k, part in self.pieces]

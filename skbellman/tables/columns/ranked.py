@@ -7,6 +7,7 @@ from scipy.special import ndtr, ndtri
 
 from skbellman.tables.columns.base import Codes, Column, Coordinates, LogMeasure, Values, codes_of
 from skbellman.tables.columns.numeric import NumericColumn
+from skbellman.tables.grids import exceed_neighbours
 from skbellman.tables.measures import AtomsBeside, Reference
 from skbellman.tables.quantiles import different, quantiles
 
@@ -234,16 +235,8 @@ def _apart(
     values = np.concatenate([repeated, others])
     order = np.argsort(values, kind="stable")
     counts = np.concatenate([held, np.ones(len(others))])[order]
-    apart = stand_apart(counts) & (counts >= max(least_share * n_rows, least_rows))
+    apart = exceed_neighbours(counts) & (counts >= max(least_share * n_rows, least_rows))
     return values[order][apart & (order < len(repeated))]
-
-
-def stand_apart(counts: np.ndarray, times: float = 2.0) -> np.ndarray:
-    """Return which counts of ascending values are so many times those of both neighbours."""
-    beside = np.zeros(len(counts))
-    beside[1:] = counts[:-1]
-    beside[:-1] = np.maximum(beside[:-1], counts[1:])
-    return counts >= times * beside
 
 
 def _near(values: Values, rest: Values, ranges: float = 1e3) -> Values:
